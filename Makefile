@@ -1,0 +1,31 @@
+# Bare `make` prints this help. Everything a target needs is installed into the checkout.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+TOOLS := .tools
+export UV ?= $(shell command -v uv || echo $(TOOLS)/bin/uv)
+export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
+
+help: ## This help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+env: ## uv, where the machine has none, and the locked environment
+	@command -v $(UV) >/dev/null || { python3 -m venv $(TOOLS) && $(TOOLS)/bin/pip install -q uv; }
+	@$(UV) sync -q --frozen
+
+demo: env ## Real events through real Kafka and Redis, compared with a recount
+	@$(UV) run --frozen recount demo
+
+test: env ## Every test of the default suite, and the checks
+	@$(MAKE) --no-print-directory check && $(UV) run --frozen pytest
+
+check: env ## Format, lint, types, contracts, spelling
+	@$(UV) run --frozen ruff format --check -q . && $(UV) run --frozen ruff check -q .
+	@$(UV) run --frozen mypy && $(UV) run --frozen lint-imports --no-cache -q && $(UV) run --frozen codespell
+
+fmt: env ## Format and repair what can be repaired
+	@$(UV) run --frozen ruff format -q . && $(UV) run --frozen ruff check -q --fix .
+
+bench: env ## Throughput of one worker beside its floor, in one run
+	@$(UV) run --frozen python -m benchmarks.throughput
+
+.PHONY: help env demo test check fmt bench

@@ -1,0 +1,1 @@
+"""What to count: metric definitions, their validation and their matching. Pure."""

@@ -1,0 +1,1 @@
+"""Native text ↔ neutral model, one module per system, without loss."""

@@ -1,0 +1,1 @@
+"""How to count: the stream processor, its stores, doors and command line."""

@@ -1,0 +1,23 @@
+"""`recount`, and `python -m pipeline`."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, or a worker process of a supervisor."""
+    # The supervisor never imports faust; the worker process never imports the command line.
+    if sys.argv[1:2] == ["worker-process"]:
+        from .app.supervisor import leave_with_parent
+        from .app.worker import run
+        from .settings import load_settings
+
+        leave_with_parent()
+        run(load_settings())
+        return
+    from .cli import run_command_line
+
+    run_command_line()
+
+
+if __name__ == "__main__":
+    main()

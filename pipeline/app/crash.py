@@ -1,0 +1,50 @@
+"""Crash only: the one place that catches everything, to say it and to end the process."""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Awaitable
+from types import TracebackType
+from typing import NoReturn, Self, TypeVar
+
+from ..errors import ExitCode, PipelineError
+
+T = TypeVar("T")
+
+
+def die(error: BaseException) -> NoReturn:
+    """End the process now, with the exit code that the error stands for."""
+    if isinstance(error, PipelineError):
+        code = error.exit_code
+        sys.stderr.write(f"recount: {error}\n")
+    else:
+        code = ExitCode.BUG
+        sys.stderr.write("recount: a bug; nothing was written past it\n")
+        traceback.print_exception(error)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+class CrashOnly:
+    """Whatever is raised inside ends the process. Nothing is caught to continue (STYLE 7)."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception):
+            die(error)
+
+
+async def guarded(work: Awaitable[T]) -> T:
+    """Await work, crash only."""
+    with CrashOnly():
+        return await work

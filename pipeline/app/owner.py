@@ -1,0 +1,344 @@
+"""One owned partition: open it, take batches, commit them. No faust here, so laws can drive it.
+
+Durable order: 1 dead letters acknowledged by Kafka, 2 one commit in the store. There is no third.
+Rule 1: what was computed on a state is dropped with it: any answer but applied or already applied
+drops caches and index, and the partition is opened again.
+Rule 2: every await may be the last one; nothing here is needed for correctness afterwards.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Final, TypeVar
+
+from ..control.records import Identity
+from ..core.commit import Answer, Commit, settle, transitions
+from ..core.cursor import Step, from_next, step_of
+from ..core.dedup import ID_BYTES, IdIndex
+from ..core.fold import CellKey, LogRecord, Plan, fold, nothing
+from ..core.state import PartitionState
+from ..core.windows import moment_of
+from ..deploy import REBUILD, check_span, check_state
+from ..errors import Halt, Unavailable
+from ..ports import Clock, EventLog, RollupStore
+from .definitions import Definitions
+
+T = TypeVar("T")
+CACHED_CELLS_MAX: Final = 400_000
+_SLICE_MIN: Final = 100  # records of a flush
+_SLICE_MAX: Final = 5_000
+_OPEN_TRIES_MAX: Final = 20
+_VERSIONS_WAIT_S_MAX: Final = 30.0
+_RETRY_S: Final = (0.05, 2.0)
+_CLOCK_SKEW_MAX: Final = timedelta(hours=1)
+_APPEND_TIME: Final = 1
+
+
+class SeekBack(Exception):
+    """The partition must be fetched again from `offset`."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(offset)
+        self.offset = offset
+
+
+class Released(Exception):
+    """The partition was taken away while the store or the log did not answer."""
+
+
+class Owner:
+    """The one writer of a partition, for as long as the fence agrees."""
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        identity: Identity,
+        store: RollupStore,
+        log: EventLog,
+        definitions: Definitions,
+        clock: Clock,
+        flush_s: float,
+    ) -> None:
+        self.partition = partition
+        self._identity = identity
+        self._deployment = identity.deployment
+        self._store = store
+        self._log = log
+        self._definitions = definitions
+        self._clock = clock
+        self._flush_s = flush_s
+        self._state: PartitionState | None = None
+        self._index = IdIndex()
+        self._cells: dict[CellKey, str] = {}
+        self._changes_seen = -1
+        self._expected: int | None = None  # after a seek: the first offset that must come
+        self._slice = 1_000
+        self._lock = asyncio.Lock()
+        self.released = False
+        self.taken = 0  # batches, for whoever watches progress
+
+    @property
+    def state(self) -> PartitionState:
+        """What the partition stands on; open() comes first."""
+        assert self._state is not None, "the partition is not open"
+        return self._state
+
+    # -- opening ---------------------------------------------------------------------------------
+
+    async def open(self) -> int:
+        """Load everything from the store, check it, and return the offset to fetch from."""
+        async with self._lock:
+            return await self._open()
+
+    async def _open(self) -> int:
+        self._state, self._cells, self._expected = None, {}, None
+        for _ in range(_OPEN_TRIES_MAX):
+            state = await self._checked_state()
+            packed = await self._retry(
+                partial(self._store.load_ids, self.partition, state.id_counts)
+            )
+            if await self._checked_state() != state:
+                continue  # somebody else still moves it
+            counts = {generation: len(ids) // ID_BYTES for generation, ids in packed.items()}
+            if counts != dict(state.id_counts):
+                raise Halt(
+                    f"partition {self.partition}: the id log holds {counts} ids by generation, "
+                    f"the state says {dict(state.id_counts)}: a list was lost or is foreign; "
+                    f"{REBUILD}"
+                )
+            await self._check_log(state)
+            await self._await_versions(state)
+            self._index = IdIndex(sum(counts.values()))
+            for generation, ids in packed.items():
+                self._index.record(ids, generation)
+            self._state, self._changes_seen = state, -1
+            return state.next
+        raise Halt(f"partition {self.partition} is moved by another worker all the time")
+
+    async def _checked_state(self) -> PartitionState:
+        state = await self._retry(lambda: self._store.state(self.partition))
+        return check_state(state, self._identity, self.partition)
+
+    async def _check_log(self, state: PartitionState) -> None:
+        spans = await self._retry(self._log.spans)
+        span = spans.get(self.partition)
+        if span is None:
+            raise Halt(f"partition {self.partition} is gone from the topic; {REBUILD}")
+        check_span(state, self.partition, span.start, span.end)
+        offset, stamp = state.last
+        if offset >= span.start:
+            record = await self._retry(lambda: self._log.probe(self.partition, offset))
+            if record is None or (record.offset, record.timestamp) != (offset, stamp):
+                raise Halt(
+                    f"partition {self.partition}: the record at {offset} is not the one that was "
+                    f"applied last: the log was cut and filled again; {REBUILD}"
+                )
+
+    async def _await_versions(self, state: PartitionState) -> None:
+        """Wait, bounded, until every version active here is known; halt on one we cannot fold."""
+        digests = {key: activation.digest for key, activation in state.active.items()}
+        deadline = self._clock.monotonic() + _VERSIONS_WAIT_S_MAX
+        while True:
+            unknown, foreign = self._definitions.missing(state.folded, digests)
+            if foreign:
+                raise Halt(
+                    f"partition {self.partition} counts {foreign[0]}, which this release cannot "
+                    "fold as it was activated; run the release that activated it"
+                )
+            if not unknown:
+                return
+            if self._clock.monotonic() > deadline:
+                raise Halt(
+                    f"partition {self.partition} counts {unknown[0]}, which is not on the control "
+                    f"log: the log was cut or is another one; restore it, or {REBUILD}"
+                )
+            await asyncio.sleep(0.1)
+
+    # -- taking ----------------------------------------------------------------------------------
+
+    async def take(self, records: Sequence[LogRecord]) -> None:
+        """Apply a delivered batch.
+
+        Raises:
+            SeekBack: the batch must be fetched again, from the offset it names.
+        """
+        async with self._lock:
+            if self.released or self._state is None:
+                return
+            self.taken += 1
+            step = step_of(self.state.next, records)
+            if step is Step.REPLAY:
+                return
+            if step is Step.HOLE and not await self._is_gap(records[0].offset):
+                return
+            self._expected = None
+            self._check_stamps(records)
+            rest = from_next(self.state.next, records)
+            while rest:
+                taken = await self._flush(rest)
+                rest = rest[taken:]
+
+    async def _is_gap(self, first: int) -> bool:
+        """Whether the log itself holds nothing between next and first; seek once where it does."""
+        if self._expected is not None and first > self._expected:
+            return False  # still queued from before the seek
+        found = await self._retry(lambda: self._log.probe(self.partition, self.state.next))
+        if found is not None and found.offset == first:
+            return True
+        if found is None:
+            await (
+                self._reopen()
+            )  # the log holds less than was delivered: open() says what is wrong
+        else:
+            self._expected = found.offset
+        raise SeekBack(self.state.next)
+
+    def _check_stamps(self, records: Sequence[LogRecord]) -> None:
+        latest = 0
+        for record in records:
+            if record.timestamp_type != _APPEND_TIME:
+                raise Halt(
+                    f"the record at {self.partition}@{record.offset} has no append time; set "
+                    "message.timestamp.type=LogAppendTime on the topic"
+                )
+            latest = max(latest, record.timestamp)
+        stamp = moment_of(latest * 1_000_000)
+        if stamp > self._clock.now() + _CLOCK_SKEW_MAX:
+            raise Halt(
+                f"partition {self.partition}: append times ({stamp.isoformat()}) are more than an "
+                "hour ahead of this machine's clock; correct the clock that is wrong"
+            )
+
+    async def tick(self, position: int | None) -> None:
+        """Do what an idle partition needs: new definitions, and markers at the end of the log.
+
+        Args:
+            position: Where the consumer stands, if nothing it delivered is still queued.
+
+        Raises:
+            SeekBack: records lie between next and the position that were never delivered.
+        """
+        async with self._lock:
+            if self.released or self._state is None:
+                return
+            if self._changes_seen != self._definitions.changes:
+                await self._flush_nothing(self.state.next)
+            if position is None or position <= self.state.next:
+                return
+            spans = await self._retry(self._log.spans)
+            end = spans[self.partition].end
+            found = await self._retry(lambda: self._log.probe(self.partition, self.state.next))
+            if found is not None:
+                self._expected = found.offset
+                raise SeekBack(self.state.next)
+            await self._flush_nothing(max(end, self.state.next))
+
+    async def release(self, within_s: float) -> None:
+        """Let go: wait for a flush in flight, but no longer than within_s."""
+        self.released = True
+        try:
+            async with asyncio.timeout(within_s), self._lock:
+                pass
+        except TimeoutError:
+            pass  # failing is fine: the next owner reads again
+
+    # -- flushing --------------------------------------------------------------------------------
+
+    async def _flush(self, records: Sequence[LogRecord]) -> int:
+        """Apply the first records of a batch in one commit; return how many were taken."""
+        began = self._clock.monotonic()
+        changes, active = self._transitions()
+        plan = fold(
+            records[: self._slice],
+            partition=self.partition,
+            state=active,
+            deployment=self._deployment,
+            matcher=self._definitions.matcher(active.folded),
+            index=self._index,
+        )
+        await self._retry(lambda: self._log.reject(self.partition, plan.dead_letters))
+        await self._commit(plan, active)
+        self._changes_seen = changes
+        self._fit_slice(self._clock.monotonic() - began)
+        return plan.counters["consumed"]
+
+    async def _flush_nothing(self, hi: int) -> None:
+        """Move to hi without records, with whatever activations and ends are due."""
+        changes, active = self._transitions()
+        await self._commit(nothing(self.state, hi), active)
+        self._changes_seen = changes
+
+    def _fit_slice(self, took_s: float) -> None:
+        """Keep a flush within its time: larger slices share a commit, smaller ones end sooner."""
+        if took_s > self._flush_s:
+            self._slice = max(self._slice // 2, _SLICE_MIN)
+        elif took_s < self._flush_s / 4:
+            self._slice = min(self._slice * 2, _SLICE_MAX)
+
+    def _transitions(self) -> tuple[int, PartitionState]:
+        """Return the change number and the state with this flush's activations and ends."""
+        changes = self._definitions.changes
+        active = transitions(
+            self.state,
+            self._definitions.foldable(),
+            ends_ms=self._definitions.ends_ms(),
+            max_age_ms=self._deployment.max_age_ms,
+        )
+        return changes, active
+
+    async def _commit(self, plan: Plan, active: PartitionState) -> None:
+        stored = await self._stored(plan)
+        commit = settle(self.partition, self.state, active, plan, stored)
+        if commit.after != commit.before:
+            await self._apply(commit, plan)
+
+    async def _stored(self, plan: Plan) -> dict[CellKey, str | None]:
+        """The present texts of the plan's cells: cached, or loaded at this very state."""
+        stored: dict[CellKey, str | None] = {}
+        missing = []
+        for cell in plan.cells:
+            cached = self._cells.get(cell)
+            if cached is None:
+                missing.append(cell)
+            else:
+                stored[cell] = cached
+        if missing:
+            state, loaded = await self._retry(lambda: self._store.load(self.partition, missing))
+            if state != self.state:
+                await self._reopen()
+            stored |= loaded
+        return stored
+
+    async def _apply(self, commit: Commit, plan: Plan) -> None:
+        answer = await self._retry(lambda: self._store.apply(commit))
+        if answer is Answer.REFUSED:
+            await self._reopen()
+        if plan.new_ids and plan.generation is not None:
+            self._index.record(plan.new_ids, plan.generation)
+        if len(self._cells) + len(commit.cells) > CACHED_CELLS_MAX:
+            self._cells.clear()
+        self._cells.update(commit.cells)
+        self._state = commit.after
+
+    async def _reopen(self) -> None:
+        """Drop what was computed, read the store again, and fetch from where it stands."""
+        raise SeekBack(await self._open())
+
+    async def _retry(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Repeat until the world answers; blocking here is how fetching is slowed down.
+
+        Raises:
+            Released: the partition was taken away meanwhile.
+        """
+        delay, longest = _RETRY_S
+        while True:
+            try:
+                return await work()
+            except Unavailable:
+                if self.released:
+                    raise Released from None
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  jitter
+                delay = min(delay * 2, longest)

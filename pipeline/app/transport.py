@@ -1,0 +1,136 @@
+"""Faust's transport, with a batch lane: one message for each partition and fetch (DESIGN 8).
+
+Rule 1: the start offset is set in seek_to_committed(), from Redis; a seek made in a signal is
+overwritten by Faust. Rule 2: no acks, no take(), no pause_partitions(): FAULTS, "Faust rules".
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, ClassVar
+
+import aiokafka
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from faust.tables import TableManager
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from .crash import guarded
+from .lane import Lane
+
+FETCH_BYTES = 2 * 1_048_576
+POLL_RECORDS_MAX = 5_000
+
+
+class LaneThread(driver.AIOKafkaConsumerThread):
+    """Makes the aiokafka consumer: committed records only, with our addresses and log-in."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:  # noqa: ARG002  Faust's signature
+        conf = self.app.conf
+        self._assignor = RoundRobinPartitionAssignor
+        return aiokafka.AIOKafkaConsumer(
+            **self.app.kafka,
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            auto_offset_reset=conf.consumer_auto_offset_reset,
+            max_poll_records=POLL_RECORDS_MAX,
+            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
+            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_wait_ms=250,
+            check_crcs=True,
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            isolation_level="read_committed",
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+        )
+
+    def positions(self) -> dict[int, int]:
+        """Where the consumer stands in every assigned partition that has a position."""
+        consumer = self._ensure_consumer()
+        subscription = consumer._subscription.subscription  # noqa: SLF001  no public way is synchronous
+        if subscription is None or subscription.assignment is None:
+            return {}
+        assignment = subscription.assignment
+        stands = {}
+        for point in assignment.tps:
+            state = assignment.state_value(point)
+            if state is not None and state.has_valid_position:
+                stands[point.partition] = state.position
+        return stands
+
+
+class LaneConsumer(driver.Consumer):
+    """Hands over whole fetches, and starts where Redis says."""
+
+    @property
+    def lane(self) -> Lane:
+        """The lane of the app."""
+        lane: Lane = self.app.lane
+        return lane
+
+    def _new_consumer_thread(self) -> LaneThread:
+        return LaneThread(self, loop=self.loop, beacon=self.beacon)
+
+    def positions(self) -> Mapping[int, int]:
+        """Where the consumer stands, by partition."""
+        thread: LaneThread = self._thread
+        return thread.positions()
+
+    async def getmany(
+        self,
+        timeout: float,  # noqa: ASYNC109  Faust's signature
+    ) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """Yield one message for each partition of a fetch; its value is the list of records."""
+        fetched, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if fetched is None or self.should_stop:
+            return
+        for tp, records in fetched.items():
+            # A rebalance since: what was fetched is stale, seek_to_committed() starts afresh.
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if records and (active is None or tp in active):
+                self.lane.queued(tp.partition)
+                yield tp, self._batch(tp, records)
+
+    def _batch(self, tp: TP, records: list[Any]) -> ConsumerMessage:
+        first = records[0]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            first.offset,
+            first.timestamp / 1000,
+            first.timestamp_type,
+            (),
+            None,
+            records,
+            None,
+            None,
+            None,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Open every assigned partition and fetch from where Redis stands."""
+        assigned = {tp.partition: tp for tp in self.assignment()}
+        starts = await guarded(self.lane.open(sorted(assigned)))
+        offsets = {assigned[number]: offset for number, offset in starts.items()}
+        if offsets:
+            await self.seek_wait(offsets)
+        return offsets
+
+
+class LaneTransport(driver.Transport):
+    """Kafka through the lane."""
+
+    Consumer: ClassVar[type[LaneConsumer]] = LaneConsumer
+
+
+class NoTables(TableManager):
+    """There are no tables: do not wait a second for them."""
+
+    async def sleep(self, n: Any, **kwargs: Any) -> None:
+        """Do not sleep."""

@@ -1,0 +1,43 @@
+"""`recount …`: everything an operator needs. Errors become one line on stderr and an exit code."""
+
+import os
+import sys
+
+import typer
+
+from definitions.errors import DefinitionError
+
+from ..app.crash import CrashOnly
+from ..errors import ExitCode
+from . import demo, later, metrics, operate, read, rejected, stack
+
+app = typer.Typer(
+    name="recount",
+    help="Usage metering that can prove its numbers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    epilog=(
+        "Examples: `recount stack up` · `recount init` · `recount metrics create --format "
+        "metronome FILE` · `recount publish FILE` · `recount worker --until-caught-up` · "
+        "`recount usage METRIC --customer C --starting-on T --ending-before T`"
+    ),
+)
+for module in (stack, operate, metrics, read, rejected, demo, later):
+    module.register(app)
+
+
+def run_command_line() -> None:
+    """Run one command and leave with its exit code; a surprise leaves with 70."""
+    with CrashOnly():
+        try:
+            app()
+        except DefinitionError as error:
+            for problem in error.problems:
+                sys.stderr.write(
+                    f"{problem.rule} at {problem.pointer or '/'}: {problem.message}\n"
+                )
+            sys.exit(ExitCode.DEFINITION)
+        except BrokenPipeError:
+            # The reader of our output has left: nothing is wrong, and nothing can be told.
+            os._exit(ExitCode.DONE)

@@ -1,0 +1,228 @@
+"""metrics create, list, show, rename, archive."""
+
+import json
+import sys
+import uuid
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from definitions.formats import metronome
+from definitions.metric import native_body
+
+from ..control.records import Metric, digest_of
+from ..core.windows import ceil_to_bucket, moment_of, ns_of, parse_timestamp, rfc3339
+from ..edges.clock import SystemClock
+from ..errors import ConflictError, UnknownNameError, UsageError
+from .open import Opened, opened
+from .output import TableOption, show, wait
+
+FORMATS = {"metronome": metronome.parse}
+_LATER = {"klaviyo", "statsig"}
+Id = Annotated[str, typer.Argument(metavar="METRIC", help="Id or name.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="Metric definitions.", no_args_is_help=True)
+    for name, command in (
+        ("create", create),
+        ("list", list_command),
+        ("show", show_command),
+        ("rename", rename),
+        ("archive", archive),
+    ):
+        group.command(name)(command)
+    app.add_typer(group, name="metrics")
+
+
+def create(
+    file: Annotated[str, typer.Argument(help="One native JSON body; - is stdin.")],
+    format_: Annotated[str, typer.Option("--format", help="metronome")],
+    effective_from: Annotated[str | None, typer.Option(help="RFC 3339 or now.")] = None,
+) -> None:
+    """Register a metric. Without --effective-from it counts all that the log holds."""
+    if format_ in _LATER:
+        raise UsageError(f"--format {format_} is not there yet: this release takes metronome")
+    if format_ not in FORMATS:
+        raise UsageError(f"--format is one of {', '.join(sorted(FORMATS))}")
+    name, definition = FORMATS[format_](_read(file))
+    wait(_create(name, definition.model_dump(mode="json"), effective_from))
+
+
+async def _create(name: str, definition: dict[str, Any], effective_from: str | None) -> None:
+    async with opened() as deployment:
+        if name in deployment.control.state.names:
+            raise ConflictError(f"a metric is named {name!r} already; choose another name")
+        record = {
+            "type": "definition",
+            "metric_id": str(uuid.uuid4()),
+            "version": 1,
+            "name": name,
+            "effective_from": _boundary(deployment, effective_from),
+            "definition": definition,
+            "created_at": rfc3339(SystemClock().now()),
+        }
+        record["digest"] = digest_of(record)
+        await deployment.control.write(record)
+        metric = deployment.metric(str(record["metric_id"]))
+        status = _status(metric, SystemClock().now())
+        show(
+            [
+                {
+                    "id": metric.id,
+                    "version": metric.latest.number,
+                    "name": metric.name,
+                    "status": status,
+                    "effective_from": record["effective_from"],
+                    "reasons": definition["reasons"],
+                }
+            ]
+        )
+
+
+def _read(file: str) -> str:
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return raw.decode()
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: not UTF-8: {error}") from error
+
+
+def _boundary(deployment: Opened, text: str | None) -> str | None:
+    """Return an effective time on a base-bucket boundary; `now` rounds up."""
+    bucket_s = deployment.identity.deployment.base_bucket_s
+    if text is None:
+        return None
+    if text == "now":
+        return rfc3339(ceil_to_bucket(SystemClock().now(), bucket_s))
+    ns = parse_timestamp(text)
+    if ns is None:
+        raise UsageError(f"{text!r} is not RFC 3339 with an offset, nor `now`")
+    moment = moment_of(ns)
+    if ns_of(ceil_to_bucket(moment, bucket_s)) != ns:
+        raise UsageError(f"{text} is no base-bucket boundary ({bucket_s // 60} minutes)")
+    return rfc3339(moment)
+
+
+def _status(metric: Metric, now: datetime) -> str:
+    body = metric.latest.body
+    if metric.archived_at is not None:
+        ends = metric.latest.effective_to
+        if ends is None or ends <= now or body is None:
+            return "archived"
+    if body is None or not body.definition.computable:
+        return "unsupported"
+    return "archived" if metric.archived_at is not None else "active"
+
+
+async def _summaries(deployment: Opened, metrics: list[Metric]) -> list[dict[str, Any]]:
+    standings = await deployment.reader.standings() if metrics else {}
+    now = SystemClock().now()
+    lines = []
+    for metric in metrics:
+        body = metric.latest.body
+        starts = None if body is None else body.effective_from
+        ends = metric.latest.effective_to
+        ready = all(metric.latest.key in item.state.active for item in standings.values())
+        lines.append(
+            {
+                "id": metric.id,
+                "version": metric.latest.number,
+                "name": metric.name,
+                "status": _status(metric, now),
+                "format": None if body is None else body.definition.origin.format,
+                "effective_from": None if starts is None else rfc3339(starts),
+                "effective_to": None if ends is None else rfc3339(ends),
+                "archived_at": metric.archived_at,
+                "created_at": metric.latest.created_at,
+                "ready": ready,
+                "history": deployment.reader.history(metric, standings),
+                "reasons": [] if body is None else list(body.definition.reasons),
+            }
+        )
+    return lines
+
+
+def list_command(
+    all_: Annotated[bool, typer.Option("--all", help="Archived ones too.")] = False,
+    table: TableOption = False,
+) -> None:
+    """List the metrics."""
+
+    async def work() -> list[dict[str, Any]]:
+        async with opened() as deployment:
+            metrics = list(deployment.control.state.metrics.values())
+            shown = [metric for metric in metrics if all_ or metric.archived_at is None]
+            return await _summaries(deployment, shown)
+
+    show(wait(work()), table=table)
+
+
+def show_command(
+    metric: Id,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="metronome: the native body; neutral.")
+    ] = None,
+) -> None:
+    """Show a metric; --format gives the native body back unchanged."""
+
+    async def work() -> dict[str, Any]:
+        async with opened() as deployment:
+            found = deployment.metric(metric)
+            body = found.latest.body
+            if format_ is None:
+                return (await _summaries(deployment, [found]))[0]
+            if body is None:
+                raise UnknownNameError(f"{found.name!r} was written by a release unknown here")
+            if format_ == "neutral":
+                return {"id": found.id, "name": found.name, **body.model_dump(mode="json")}
+            if format_ != body.definition.origin.format:
+                raise UsageError(f"{found.name!r} was given as {body.definition.origin.format}")
+            native: dict[str, Any] = json.loads(body.definition.origin.text)
+            return dict(native_body(native, found.name))
+
+    show([wait(work())])
+
+
+def rename(metric: Id, name: Annotated[str, typer.Argument(help="The new name.")]) -> None:
+    """Give a metric another name. No new version: what is counted stays."""
+    if not name.strip():
+        raise UsageError("a name must not be blank")
+
+    async def work() -> list[dict[str, Any]]:
+        async with opened() as deployment:
+            found = deployment.metric(metric)
+            record = {"type": "rename", "metric_id": found.id, "name": name}
+            await deployment.control.write(record)
+            return await _summaries(deployment, [deployment.metric(found.id)])
+
+    show(wait(work()))
+
+
+def archive(
+    metric: Id,
+    at: Annotated[str | None, typer.Option("--at", help="RFC 3339; default: now.")] = None,
+) -> None:
+    """End a metric at a base-bucket boundary. What it counted before stays readable."""
+
+    async def work() -> list[dict[str, Any]]:
+        async with opened() as deployment:
+            found = deployment.metric(metric)
+            if found.archived_at is not None:
+                raise ConflictError(f"{found.name!r} is archived already ({found.archived_at})")
+            record = {
+                "type": "end",
+                "metric_id": found.id,
+                "version": found.latest.number,
+                "effective_to": _boundary(deployment, at or "now"),
+                "archived": True,
+            }
+            await deployment.control.write(record)
+            return await _summaries(deployment, [deployment.metric(found.id)])
+
+    show(wait(work()))

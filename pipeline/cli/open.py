@@ -1,0 +1,63 @@
+"""What most commands open: settings, the control log, the store, the log."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from ..control.log import ControlLog
+from ..control.records import Identity, Metric
+from ..deploy import NO_IDENTITY, identity_of
+from ..edges.clock import SystemClock
+from ..edges.kafka import KafkaAdmin, KafkaLog, topic_names
+from ..edges.redis import RedisStore
+from ..errors import UnknownNameError, UsageError
+from ..reads.usage import Reader
+from ..settings import Settings, load_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A deployment, ready to be asked."""
+
+    settings: Settings
+    control: ControlLog
+    identity: Identity
+    store: RedisStore
+    log: KafkaLog
+
+    @property
+    def reader(self) -> Reader:
+        """A reader of its numbers."""
+        lateness = self.settings.lateness
+        return Reader(self.identity, self.store, self.log, SystemClock(), lateness)
+
+    def metric(self, name_or_id: str) -> Metric:
+        """Return a metric by id or name."""
+        found = self.control.state.find(name_or_id)
+        if found is None:
+            raise UnknownNameError(
+                f"no metric has the id or name {name_or_id!r}; see `recount metrics list --all`"
+            )
+        return found
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Opened]:
+    """Open the deployment of the settings.
+
+    Raises:
+        UsageError: it does not exist. Unavailable: a service does not answer.
+    """
+    settings = load_settings()
+    names = topic_names(settings.deployment)
+    if not await KafkaAdmin(settings.address).describe([names["control"]]):
+        raise UsageError(NO_IDENTITY)
+    async with ControlLog(settings.address, names["control"]) as control:
+        identity = identity_of(control.state)
+        store = RedisStore(settings.redis, settings.deployment, identity.deployment.base_bucket_s)
+        log = KafkaLog(settings.address, events=names["events"], rejected=names["rejected"])
+        try:
+            yield Opened(settings, control, identity, store, log)
+        finally:
+            await store.close()
+            await log.close()

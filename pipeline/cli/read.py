@@ -1,0 +1,150 @@
+"""usage, status, audit."""
+
+import json
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from ..audit import Auditor, Findings
+from ..core.periods import RefusedPeriod, WindowSize, zone_of
+from ..core.windows import moment_of, parse_timestamp
+from ..errors import ExitCode, UsageError
+from ..reads.query import Query
+from .open import opened
+from .output import TableOption, progress, show, wait
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("usage")(usage)
+    app.command("status")(status)
+    app.command("audit")(audit)
+
+
+def usage(
+    metric: Annotated[str, typer.Argument(metavar="METRIC", help="Id or name.")],
+    starting_on: Annotated[str, typer.Option(help="RFC 3339, inclusive.")],
+    ending_before: Annotated[str, typer.Option(help="RFC 3339, exclusive.")],
+    customer: Annotated[str | None, typer.Option(help="Whose usage.")] = None,
+    each_customer: Annotated[bool, typer.Option("--each-customer")] = False,
+    window_size: Annotated[str, typer.Option(help="none, hour, day, week, month.")] = "none",
+    timezone: Annotated[str, typer.Option(help="IANA name.")] = "UTC",
+    group_key: Annotated[
+        str | None, typer.Option(help="a,b or a JSON list: a group key of the metric.")
+    ] = None,
+    group_filter: Annotated[
+        list[str] | None, typer.Option(help="a=x or a JSON object; repeatable.")
+    ] = None,
+    table: TableOption = False,
+) -> None:
+    """Usage of a metric, one line for each window and group, then the offsets it stands at."""
+    if (customer is None) == (not each_customer):
+        raise UsageError("give either --customer or --each-customer")
+    try:
+        size, zone = WindowSize(window_size.lower()), zone_of(timezone)
+    except RefusedPeriod as error:
+        raise UsageError(str(error)) from error
+    except ValueError as error:
+        raise UsageError("--window-size is none, hour, day, week or month") from error
+    bounds = _instant("--starting-on", starting_on), _instant("--ending-before", ending_before)
+    names, wanted = _group_key(group_key), _group_filters(group_filter or [])
+
+    async def work() -> list[dict[str, Any]]:
+        async with opened() as deployment:
+            query = Query(
+                metric=deployment.metric(metric),
+                customer=customer,
+                starting_on=bounds[0],
+                ending_before=bounds[1],
+                size=size,
+                zone=zone,
+                group_key=names,
+                group_filters=wanted,
+            )
+            return await deployment.reader.usage(query)
+
+    show(wait(work()), table=table)
+
+
+def _instant(option: str, text: str) -> datetime:
+    ns = parse_timestamp(text)
+    if ns is None:
+        raise UsageError(f"{option}: {text!r} is not RFC 3339 with an offset")
+    if ns % 1000:
+        raise UsageError(f"{option}: {text!r} does not lie on a base bucket")
+    return moment_of(ns)
+
+
+def _group_key(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    if not text.startswith("["):
+        return tuple(text.split(","))
+    names = _json("--group-key", text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError("--group-key: a JSON list of strings is needed")
+    return tuple(names)
+
+
+def _group_filters(texts: list[str]) -> dict[str, frozenset[str]]:
+    """name=value, or JSON {name: value} or {name: [values]}; one name given twice allows both."""
+    wanted: dict[str, set[str]] = {}
+    for text in texts:
+        if text.startswith("{"):
+            given = _json("--group-filter", text)
+        else:
+            name, separator, value = text.partition("=")
+            if not separator:
+                raise UsageError(f"--group-filter: {text!r} is not name=value")
+            given = {name: value}
+        for name, values in given.items():
+            listed = values if isinstance(values, list) else [values]
+            if not all(isinstance(value, str) for value in listed):
+                raise UsageError("--group-filter: values are strings")
+            wanted.setdefault(name, set()).update(listed)
+    return {name: frozenset(values) for name, values in wanted.items()}
+
+
+def _json(option: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
+
+
+def status(table: TableOption = False) -> None:
+    """Where every partition stands, and whether its fates add up. Exit 1 if they do not."""
+
+    async def work() -> list[dict[str, Any]]:
+        async with opened() as deployment:
+            return await deployment.reader.status()
+
+    lines = wait(work())
+    show(lines, table=table)
+    if not lines[-1]["balanced"]:
+        raise typer.Exit(ExitCode.DIFFERENCE)
+
+
+def audit(
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Unverifiable cells are no difference.")
+    ] = False,
+) -> None:
+    """Recount the log independently and compare every cell. Exit 1 on any difference."""
+
+    async def work() -> Findings:
+        async with opened() as deployment:
+            auditor = Auditor(
+                deployment.identity, deployment.control.state, deployment.store, deployment.log
+            )
+            with progress("recounted") as (bar, task):
+                return await auditor.run(
+                    lambda total: bar.update(task, total=total),
+                    lambda done: bar.advance(task, done),
+                )
+
+    findings = wait(work())
+    show([*findings.lines, findings.summary()])
+    if findings.mismatches or (findings.unverifiable_cells and not allow_partial):
+        raise typer.Exit(ExitCode.DIFFERENCE)

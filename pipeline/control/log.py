@@ -1,0 +1,103 @@
+"""Reading and writing `metrics.control`: without a group, from the beginning, never reset."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from ..edges.kafka import Address, consumer, producer, spans_of
+from ..errors import ConflictError, Halt, LogUnavailable
+from .records import SCHEMA_VERSION, ControlState, claim_of
+
+_POLL_MS: Final = 200
+_READ_BACK_S_MAX: Final = 30.0
+
+
+class ControlLog:
+    """A reader of the control topic, and through write() a writer.
+
+    state: what the log says up to state.next. Use as an async context manager.
+    """
+
+    def __init__(self, address: Address, topic: str) -> None:
+        self._address = address
+        self._point = TopicPartition(topic, 0)
+        self._stack = AsyncExitStack()
+        self._consumer: AIOKafkaConsumer | None = None
+        self.state = ControlState()
+
+    async def __aenter__(self) -> Self:
+        self._consumer = await self._stack.enter_async_context(consumer(self._address))
+        assert self._consumer is not None
+        self._consumer.assign([self._point])
+        await self.catch_up()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def catch_up(self) -> ControlState:
+        """Read to the end that the log has now.
+
+        Raises:
+            Halt: the log begins after what we hold, or ends before it: not the log we read.
+        """
+        assert self._consumer is not None
+        spans = await spans_of(self._consumer, self._point.topic, 1)
+        span = spans[0]
+        if span.start > self.state.next or span.end < self.state.next:
+            raise Halt(
+                f"{self._point.topic} holds [{span.start}, {span.end}), this process stands at "
+                f"{self.state.next}: it was cut or made anew; restore it, then start again"
+            )
+        self._consumer.seek(self._point, self.state.next)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _READ_BACK_S_MAX
+        while await self._consumer.position(self._point) < span.end:
+            await self.poll()
+            if loop.time() > deadline:
+                raise LogUnavailable(f"{self._point.topic} did not give its records in 30 s")
+        return self.state
+
+    async def poll(self) -> bool:
+        """Take what has come since; return whether anything did."""
+        assert self._consumer is not None
+        batches = await self._consumer.getmany(self._point, timeout_ms=_POLL_MS)
+        records = batches.get(self._point, ())
+        for record in records:
+            if record.offset >= self.state.next:
+                self.state.apply(record.offset, record.value)
+        return bool(records)
+
+    async def write(self, record: Mapping[str, Any]) -> int:
+        """Write one record and read it back; return its offset.
+
+        Raises:
+            ConflictError: the record is on the log, but another one came first, or it is not
+                valid there. Nothing changed.
+        """
+        body = {"schema_version": SCHEMA_VERSION, "nonce": uuid.uuid4().hex, **record}
+        claim = claim_of(body)
+        text = json.dumps(body, sort_keys=True).encode()
+        async with producer(self._address) as client:
+            written = await client.send_and_wait(
+                self._point.topic, text, key=claim.encode(), partition=0
+            )
+        offset = int(written.offset)
+        await self.catch_up()
+        if self.state.won.get(claim) != offset:
+            why = next((item.why for item in self.state.ignored if item.offset == offset), "")
+            raise ConflictError(
+                f"the record at {offset} changed nothing: {why or 'not the first'}"
+            )
+        return offset

@@ -1,0 +1,287 @@
+"""The records of `metrics.control`, and what they add up to (docs/control-log.md).
+
+Rule 1: the first valid record for `metric_id#version`, and for a name, wins; later ones are
+ignored and reported. So every process that reads to the same offset knows the same.
+Rule 2: validity never depends on the release: a record of an unknown schema_version holds its
+version and its name, cannot be folded here, and nothing later replaces it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+
+from definitions.matcher import compile_version
+from definitions.metric import Definition, MetricVersion
+
+from ..core.deployment import Deployment, Keying
+from ..core.windows import NS_PER_S, moment_of, parse_timestamp
+
+SCHEMA_VERSION: Final = 1
+_METRIC_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NAME_CHARS_MAX: Final = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The deployment as `recount init` wrote it.
+
+    topics: role → (name, topic id). starts: partition → first offset at registration.
+    """
+
+    deployment: Deployment
+    rules: int
+    format_version: int
+    id_hash: str
+    topics: Mapping[str, tuple[str, str]]
+    starts: Mapping[int, int]
+    retention_days: float | None
+    replication_factor: int
+    text: bytes
+
+
+@dataclass(slots=True)
+class Version:
+    """A version on the log. body is None where this release cannot read it."""
+
+    metric_id: str
+    number: int
+    body: MetricVersion | None
+    foldable: bool
+    created_at: str
+    effective_to: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """`metric_id#version`."""
+        return f"{self.metric_id}#{self.number}"
+
+
+@dataclass(slots=True)
+class Metric:
+    """A metric with its versions, oldest first."""
+
+    id: str
+    name: str
+    versions: list[Version]
+    archived_at: str | None = None
+
+    @property
+    def latest(self) -> Version:
+        """The version that counts from now on."""
+        return self.versions[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A record that changed nothing, and why."""
+
+    offset: int
+    why: str
+
+
+@dataclass(slots=True)
+class ControlState:
+    """What the control log says up to an offset."""
+
+    identity: Identity | None = None
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    ignored: list[Ignored] = field(default_factory=list)
+    won: dict[str, int] = field(default_factory=dict)
+    next: int = 0
+
+    @property
+    def versions(self) -> dict[str, Version]:
+        """Every version by its key."""
+        return {
+            version.key: version for metric in self.metrics.values() for version in metric.versions
+        }
+
+    def apply(self, offset: int, value: bytes | None) -> None:
+        """Take one record. Nothing that lies on the log can raise."""
+        self.next = offset + 1
+        try:
+            record = json.loads(value or b"")
+            if not isinstance(record, dict):
+                raise TypeError("not an object")
+            kind = record["type"]
+            if record.get("schema_version") != SCHEMA_VERSION:
+                self._hold(record)
+            else:
+                _KINDS[kind](self, record)
+            # Who wrote `claim` first: a writer looks its own offset up here.
+            self.won.setdefault(claim_of(record), offset)
+        except _INVALID as error:
+            self.ignored.append(Ignored(offset, f"{type(error).__name__}: {str(error)[:300]}"))
+
+    def find(self, name_or_id: str) -> Metric | None:
+        """Return a metric by id or by its present name."""
+        return self.metrics.get(name_or_id) or self.metrics.get(self.names.get(name_or_id, ""))
+
+    def _boundary(self, text: str) -> datetime:
+        """Read a time that must lie on a base-bucket boundary (DESIGN 6)."""
+        ns = parse_timestamp(text)
+        if self.identity is None or ns is None:
+            raise _Refused("an effective time is RFC 3339, on a deployment with an identity")
+        if ns % (self.identity.deployment.base_bucket_s * NS_PER_S):
+            raise _Refused("an effective time lies on a base-bucket boundary")
+        return moment_of(ns)
+
+    # -- the kinds of record ---------------------------------------------------------------------
+
+    def take_identity(self, record: dict[str, Any]) -> None:
+        """The deployment, once."""
+        if self.identity is not None:
+            raise _Refused("the deployment has its identity")
+        settings = record["settings"]
+        self.identity = Identity(
+            deployment=Deployment(
+                store_id=record["store_id"],
+                homes=settings["homes"],
+                dedup_window_ms=settings["dedup_window_ms"],
+                max_age_ms=settings["max_age_ms"],
+                max_ahead_ms=settings["max_ahead_ms"],
+                base_bucket_s=settings["base_bucket_s"],
+                keying=Keying(settings["keying"]),
+            ),
+            rules=record["rules"],
+            format_version=record["format_version"],
+            id_hash=record["id_hash"],
+            topics={
+                role: (topic["name"], topic["id"]) for role, topic in record["topics"].items()
+            },
+            starts={int(number): start for number, start in record["starts"].items()},
+            retention_days=record["retention_days"],
+            replication_factor=record["replication_factor"],
+            text=json.dumps(record, sort_keys=True).encode(),
+        )
+
+    def take_partitions(self, record: dict[str, Any]) -> None:
+        """Partitions that were added."""
+        if self.identity is None or record["store_id"] != self.identity.deployment.store_id:
+            raise _Refused("partitions of another store")
+        starts = {int(number): int(start) for number, start in record["starts"].items()}
+        merged = {**starts, **self.identity.starts}
+        self.identity = _with_starts(self.identity, merged)
+
+    def take_definition(self, record: dict[str, Any]) -> None:
+        """A version of a metric."""
+        metric_id, number, name = record["metric_id"], record["version"], record["name"]
+        starts = record["effective_from"]
+        body = MetricVersion(
+            metric_id=metric_id,
+            version=number,
+            effective_from=None if starts is None else self._boundary(starts),
+            definition=Definition.model_validate(record["definition"]),
+            digest=record["digest"],
+        )
+        if digest_of(record) != record["digest"]:
+            raise _Refused("the digest is not that of the body")
+        self._admit(metric_id, number, name, body, record["created_at"])
+
+    def _hold(self, record: dict[str, Any]) -> None:
+        """A record of another release: it holds its version and its name, and cannot be folded."""
+        if record["type"] != "definition":
+            raise _Refused("a record of an unknown schema_version")
+        self._admit(record["metric_id"], record["version"], record["name"], None, "")
+
+    def _admit(
+        self, metric_id: str, number: int, name: str, body: MetricVersion | None, created_at: str
+    ) -> None:
+        if not _METRIC_ID.fullmatch(metric_id) or type(number) is not int:
+            raise _Refused("a metric id is 1 to 64 of A-Z a-z 0-9 _ . -, a version an integer")
+        metric = self.metrics.get(metric_id)
+        expected = 1 if metric is None else metric.latest.number + 1
+        if number != expected:
+            raise _Refused(f"version {number} of {metric_id}: the next one is {expected}")
+        version = Version(metric_id, number, body, _is_foldable(body), created_at)
+        if metric is None:
+            self._claim_name(name, metric_id)
+            self.metrics[metric_id] = Metric(metric_id, name, [version])
+        else:
+            metric.versions.append(version)
+
+    def take_rename(self, record: dict[str, Any]) -> None:
+        """Another name for a metric."""
+        metric = self.metrics[record["metric_id"]]
+        if record["name"] == metric.name:
+            return
+        self._claim_name(record["name"], metric.id)
+        del self.names[metric.name]
+        metric.name = record["name"]
+
+    def _claim_name(self, name: str, metric_id: str) -> None:
+        if not isinstance(name, str) or not name.strip() or len(name) > _NAME_CHARS_MAX:
+            raise _Refused("a name is 1 to 1,024 characters, not blank")
+        if name in self.names:
+            raise _Refused(f"the name {name!r} belongs to metric {self.names[name]}")
+        self.names[name] = metric_id
+
+    def take_end(self, record: dict[str, Any]) -> None:
+        """The end of a version."""
+        metric = self.metrics[record["metric_id"]]
+        version = {item.number: item for item in metric.versions}[record["version"]]
+        if version.effective_to is not None:
+            raise _Refused(f"{version.key} has an end already")
+        version.effective_to = self._boundary(record["effective_to"])
+        if record["archived"]:
+            metric.archived_at = record["effective_to"]
+
+
+class _Refused(Exception):
+    """A record that is not valid at its place on the log."""
+
+
+# What a foreign record can make the readers above raise. ValidationError is a ValueError.
+_INVALID: Final = (
+    _Refused,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+
+_KINDS: Final = {
+    "identity": ControlState.take_identity,
+    "partitions": ControlState.take_partitions,
+    "definition": ControlState.take_definition,
+    "rename": ControlState.take_rename,
+    "end": ControlState.take_end,
+}
+
+
+def claim_of(record: Mapping[str, Any]) -> str:
+    """Return what a record claims: equal claims conflict, the first valid one wins."""
+    kind = record["type"]
+    if kind in {"definition", "end"}:
+        return f"{kind} {record['metric_id']}#{record['version']}"
+    return f"{kind} {record.get('metric_id', '')} {record.get('nonce', '')}".rstrip()
+
+
+def digest_of(record: Mapping[str, Any]) -> str:
+    """Return the digest of a version: over metric, version, effective_from and body."""
+    part = {
+        name: record[name] for name in ("metric_id", "version", "effective_from", "definition")
+    }
+    text = json.dumps(part, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _is_foldable(body: MetricVersion | None) -> bool:
+    if body is None:
+        return False
+    try:
+        compile_version(body)
+    except ValueError:
+        return False
+    return True
+
+
+def _with_starts(identity: Identity, starts: Mapping[int, int]) -> Identity:
+    return replace(identity, starts=dict(sorted(starts.items())))

@@ -1,0 +1,46 @@
+"""The settings that decide numbers: they belong to the deployment, not to a process (DESIGN 2)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+FORMAT_VERSION: Final = 1  # the layout of the keys in Redis
+RULES: Final = 1  # raised by any change of code that can alter a fate, a match or a value
+BASE_BUCKETS_S: Final = {"1h": 3600, "15m": 900}
+
+
+class Keying(StrEnum):
+    """What happens to an event away from its customer's home partition (DESIGN 2)."""
+
+    TRUST = "trust"
+    STRICT = "strict"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One deployment's identity as the fold needs it.
+
+    store_id: 32 hex digits; also the seed of the id hash. homes: partitions at init, for ever.
+    max_age_ms: 0 is no limit.
+    """
+
+    store_id: str
+    homes: int
+    dedup_window_ms: int
+    max_age_ms: int
+    max_ahead_ms: int
+    base_bucket_s: int
+    keying: Keying = Keying.TRUST
+
+    def __post_init__(self) -> None:
+        if self.max_age_ms and self.dedup_window_ms < self.max_age_ms + self.max_ahead_ms:
+            raise ValueError(
+                "dedup window must be at least max age + max ahead, or a forgotten event could "
+                "count again; raise --dedup-window-days or lower the age limits"
+            )
+        if self.dedup_window_ms < 4 or self.max_age_ms < 0 or self.max_ahead_ms < 0:
+            raise ValueError("dedup window, max age and max ahead must not be negative or zero")
+        if self.base_bucket_s not in BASE_BUCKETS_S.values():
+            raise ValueError("base bucket is 1h or 15m")
+        if self.homes < 1:
+            raise ValueError("a deployment has at least one partition")

@@ -1,0 +1,18 @@
+"""Why an event is rejected: one closed list for header, telemetry label and docs heading."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """The reason of a dead letter (docs/semantics.md, "Rejected events")."""
+
+    EMPTY = "empty"
+    TOO_LARGE = "too_large"
+    NOT_JSON = "not_json"
+    TOO_DEEP = "too_deep"
+    NOT_AN_EVENT = "not_an_event"
+    INVALID_TIMESTAMP = "invalid_timestamp"
+    UNKNOWN_KIND = "unknown_kind"
+    TOO_OLD = "too_old"
+    TOO_FAR_AHEAD = "too_far_ahead"
+    MISPLACED = "misplaced"

@@ -1,0 +1,130 @@
+"""What a partition stands on, and its canonical texts in the partition's hash.
+
+Everything here moves in the one atomic commit; two workers that read the same log have the same
+state, byte for byte.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from .deployment import FORMAT_VERSION, RULES
+
+FATES: Final = ("counted", "unmatched", "duplicate", "rejected")
+NO_RECORD: Final = (-1, -1)
+COUNTERS: Final = ("consumed", *FATES, "misplaced")
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """Where a version starts counting in a partition: first offset, log clock, body digest."""
+
+    offset: int
+    clock_ms: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """One partition of a deployment, as Redis holds it.
+
+    next: first offset not yet applied. start: first offset at registration. clock_ms: the log
+    clock, -1 before the first record. last: offset and append time of the last applied record,
+    (-1, -1) if none. id_counts: ids in the log of each living generation. rejected: by reason.
+    ended: offset at which a version stopped counting.
+    """
+
+    store_id: str
+    topic_id: str
+    start: int
+    next: int
+    clock_ms: int = -1
+    last: tuple[int, int] = NO_RECORD
+    format_version: int = FORMAT_VERSION
+    rules: int = RULES
+    id_counts: Mapping[int, int] = field(default_factory=dict)
+    counters: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    active: Mapping[str, Activation] = field(default_factory=dict)
+    ended: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def acts(self) -> str:
+        """Digest over every version ever activated here, with its offsets (DESIGN 3)."""
+        digest = hashlib.blake2b(digest_size=16)
+        for version, activation in sorted(self.active.items()):
+            end = self.ended.get(version, "")
+            line = f"{version}\n{activation.digest}\n{activation.offset}\n{end}\n"
+            digest.update(line.encode())
+        return digest.hexdigest()
+
+    @property
+    def folded(self) -> tuple[str, ...]:
+        """Keys of the versions that the next flush must fold."""
+        return tuple(version for version in self.active if version not in self.ended)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every consumed event has exactly one fate (DESIGN 1)."""
+        return self.counters["consumed"] == sum(self.counters[fate] for fate in FATES)
+
+
+def id_counts_text(counts: Mapping[int, int]) -> str:
+    """Return the fence's text of the id counts: `generation=count`, sorted."""
+    return ",".join(f"{generation}={count}" for generation, count in sorted(counts.items()))
+
+
+def encode_state(state: PartitionState) -> dict[str, str]:
+    """Return the fields of a partition's hash."""
+    fields = {
+        "store_id": state.store_id,
+        "topic_id": state.topic_id,
+        "format": str(state.format_version),
+        "rules": str(state.rules),
+        "start": str(state.start),
+        "next": str(state.next),
+        "clock": str(state.clock_ms),
+        "last": f"{state.last[0]}:{state.last[1]}",
+        "acts": state.acts,
+        "ids": id_counts_text(state.id_counts),
+    }
+    fields |= {name: str(state.counters[name]) for name in COUNTERS}
+    fields |= {f"rejected:{reason}": str(count) for reason, count in state.rejected.items()}
+    for version, activation in state.active.items():
+        fields[f"act:{version}"] = f"{activation.offset}:{activation.clock_ms}:{activation.digest}"
+    fields |= {f"end:{version}": str(offset) for version, offset in state.ended.items()}
+    return fields
+
+
+def decode_state(fields: Mapping[str, str]) -> PartitionState:
+    """Read a partition's hash.
+
+    Raises:
+        KeyError, ValueError: a field is missing or foreign: the hash is not ours.
+    """
+    active: dict[str, Activation] = {}
+    for name, version in _prefixed(fields, "act:"):
+        offset, clock, digest = fields[name].split(":")
+        active[version] = Activation(int(offset), int(clock), digest)
+    last_offset, last_ms = fields["last"].split(":")
+    pairs = (pair.split("=") for pair in fields["ids"].split(",") if pair)
+    return PartitionState(
+        store_id=fields["store_id"],
+        topic_id=fields["topic_id"],
+        format_version=int(fields["format"]),
+        rules=int(fields["rules"]),
+        start=int(fields["start"]),
+        next=int(fields["next"]),
+        clock_ms=int(fields["clock"]),
+        last=(int(last_offset), int(last_ms)),
+        id_counts={int(generation): int(count) for generation, count in pairs},
+        counters={name: int(fields[name]) for name in COUNTERS},
+        rejected={reason: int(fields[name]) for name, reason in _prefixed(fields, "rejected:")},
+        active=active,
+        ended={version: int(fields[name]) for name, version in _prefixed(fields, "end:")},
+    )
+
+
+def _prefixed(fields: Mapping[str, str], prefix: str) -> Iterable[tuple[str, str]]:
+    return ((name, name[len(prefix) :]) for name in sorted(fields) if name.startswith(prefix))

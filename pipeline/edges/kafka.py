@@ -1,0 +1,371 @@
+"""Kafka: topics, records, dead letters. Settings are librdkafka's names, for both clients."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import errors as kerr
+from aiokafka.helpers import create_ssl_context
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
+
+from ..core.event import EVENT_BYTES_MAX
+from ..core.fold import DeadLetter, LogRecord
+from ..errors import Halt, LogUnavailable
+from ..ports import Span
+
+T = TypeVar("T")
+# A value of the largest event, its key and headers, and the batch around them.
+RECORD_BYTES_MAX: Final = EVENT_BYTES_MAX + 16_384
+DEAD_LETTER_BYTES_MAX: Final = RECORD_BYTES_MAX + 65_536
+_ADMIN_TIMEOUT_S: Final = 15.0
+_REQUEST_TIMEOUT_MS: Final = 15_000
+_FETCH_BYTES: Final = 4 * 1_048_576
+_POLL_MS: Final = 500
+_SETTLE_S: Final = 0.1
+_SETTLE_TRIES_MAX: Final = 150
+_STALL_S_MAX: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where Kafka is, and how to log in: librdkafka's names without the prefix `kafka.`."""
+
+    bootstrap: str
+    security: Mapping[str, str]
+
+    def rdkafka(self) -> dict[str, Any]:
+        """Settings of confluent-kafka."""
+        return {"bootstrap.servers": self.bootstrap, "log_level": 0, **self.security}
+
+    def aiokafka(self) -> dict[str, Any]:
+        """Settings of aiokafka's clients."""
+        security = self.security
+        settings: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap,
+            "request_timeout_ms": _REQUEST_TIMEOUT_MS,
+            "security_protocol": security.get("security.protocol", "PLAINTEXT").upper(),
+        }
+        if "sasl.mechanism" in security:
+            settings["sasl_mechanism"] = security["sasl.mechanism"]
+            settings["sasl_plain_username"] = security.get("sasl.username")
+            settings["sasl_plain_password"] = security.get("sasl.password")
+        if settings["security_protocol"].endswith("SSL"):
+            settings["ssl_context"] = create_ssl_context(
+                cafile=security.get("ssl.ca.location"),
+                certfile=security.get("ssl.certificate.location"),
+                keyfile=security.get("ssl.key.location"),
+                password=security.get("ssl.key.password"),
+            )
+        return settings
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A topic as the broker describes it now."""
+
+    id: str
+    partitions: int
+
+
+@asynccontextmanager
+async def _guard() -> AsyncIterator[None]:
+    """Translate both clients' errors into ours."""
+    try:
+        yield
+    except kerr.CorruptRecordException as error:
+        raise Halt(f"a record batch is corrupt: {error}; restore the partition") from error
+    except kerr.OffsetOutOfRangeError as error:
+        raise Halt(f"the log no longer holds an offset: {error}; run `recount rebuild`") from error
+    except (kerr.KafkaError, KafkaException, OSError) as error:
+        raise LogUnavailable(f"Kafka does not answer as it should: {error!r}") from error
+
+
+class KafkaAdmin:
+    """Topics: made, described, grown. Calls block, so they run in a thread."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._client: AdminClient | None = None
+
+    async def _call(self, work: Callable[[AdminClient], T]) -> T:
+        if self._client is None:
+            self._client = AdminClient(self._address.rdkafka())
+        async with _guard():
+            return await asyncio.to_thread(work, self._client)
+
+    async def describe(self, names: Sequence[str]) -> dict[str, TopicInfo]:
+        """Return the topics among names that exist."""
+
+        def work(client: AdminClient) -> dict[str, TopicInfo]:
+            known = client.list_topics(timeout=_ADMIN_TIMEOUT_S).topics
+            present = [name for name in names if name in known]
+            if not present:
+                return {}
+            found = client.describe_topics(
+                TopicCollection(present), request_timeout=_ADMIN_TIMEOUT_S
+            )
+            described = {name: future.result() for name, future in found.items()}
+            return {
+                name: TopicInfo(str(topic.topic_id), len(topic.partitions))
+                for name, topic in described.items()
+            }
+
+        return await self._call(work)
+
+    async def create(
+        self, name: str, *, partitions: int, replication: int, config: Mapping[str, str]
+    ) -> None:
+        """Make a topic. One that exists already stays as it is."""
+
+        def work(client: AdminClient) -> None:
+            topic = NewTopic(name, partitions, replication, config=dict(config))
+            future = client.create_topics([topic], request_timeout=_ADMIN_TIMEOUT_S)[name]
+            try:
+                future.result()
+            except KafkaException as error:
+                if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
+                    raise
+
+        await self._call(work)
+        await self._settled(name, 1)
+
+    async def _settled(self, name: str, partitions: int) -> None:
+        """Wait until the broker's metadata shows what it has promised."""
+        for _ in range(_SETTLE_TRIES_MAX):
+            found = (await self.describe([name])).get(name)
+            if found is not None and found.partitions >= partitions:
+                return
+            await asyncio.sleep(_SETTLE_S)
+        raise LogUnavailable(f"the broker does not show topic {name!r} yet; try again")
+
+    async def grow(self, name: str, partitions: int) -> None:
+        """Add partitions to a topic."""
+
+        def work(client: AdminClient) -> None:
+            new = [NewPartitions(name, partitions)]
+            client.create_partitions(new, request_timeout=_ADMIN_TIMEOUT_S)[name].result()
+
+        await self._call(work)
+        await self._settled(name, partitions)
+
+    async def config(self, name: str, setting: str) -> str:
+        """Return one setting of a topic."""
+
+        def work(client: AdminClient) -> str:
+            resource = ConfigResource(ConfigResource.Type.TOPIC, name)
+            future = client.describe_configs([resource], request_timeout=_ADMIN_TIMEOUT_S)
+            return str(future[resource].result()[setting].value)
+
+        return await self._call(work)
+
+
+@asynccontextmanager
+async def consumer(address: Address) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without a group, of committed records only, that never resets an offset."""
+    client = AIOKafkaConsumer(
+        **address.aiokafka(),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=_FETCH_BYTES,
+        fetch_max_wait_ms=_POLL_MS,
+    )
+    async with _guard():
+        await client.start()
+    try:
+        yield client
+    finally:
+        await client.stop()
+
+
+@asynccontextmanager
+async def producer(address: Address, **extra: Any) -> AsyncIterator[AIOKafkaProducer]:
+    """An idempotent producer; every send is durable on all in-sync replicas."""
+    client = AIOKafkaProducer(
+        **address.aiokafka(),
+        enable_idempotence=True,
+        acks="all",
+        max_request_size=DEAD_LETTER_BYTES_MAX,
+        **extra,
+    )
+    async with _guard():
+        await client.start()
+    try:
+        yield client
+    finally:
+        async with _guard():
+            await client.stop()
+
+
+async def spans_of(client: AIOKafkaConsumer, topic: str, partitions: int) -> dict[int, Span]:
+    """Return the offsets that each partition of a topic holds."""
+    points = [TopicPartition(topic, number) for number in range(partitions)]
+    async with _guard():
+        starts = await client.beginning_offsets(points)
+        ends = await client.end_offsets(points)
+    return {point.partition: Span(starts[point], ends[point]) for point in points}
+
+
+async def read_span(
+    client: AIOKafkaConsumer, topic: str, partition: int, lo: int, hi: int
+) -> AsyncIterator[Sequence[ConsumerRecord[Any, Any]]]:
+    """Yield the committed records of [lo, hi) in batches; ends where nothing more can come.
+
+    Raises:
+        Halt: the log does not hold lo. LogUnavailable: nothing moved for half a minute.
+    """
+    point = TopicPartition(topic, partition)
+    loop = asyncio.get_running_loop()
+    async with _guard():
+        client.assign([point])
+        client.seek(point, lo)
+        moved, at = loop.time(), lo
+        while at < hi:
+            batches = await client.getmany(point, timeout_ms=_POLL_MS)
+            records = [record for record in batches.get(point, ()) if record.offset < hi]
+            if records:
+                yield records
+            # The position passes control markers, which getmany never shows.
+            stands = await client.position(point)
+            if stands > at:
+                moved, at = loop.time(), stands
+            elif loop.time() - moved > _STALL_S_MAX:
+                raise LogUnavailable(f"no record of {topic}/{partition} after offset {at} in 30 s")
+
+
+async def sending(
+    client: AIOKafkaProducer, topic: str, value: bytes, *, key: bytes | None, partition: int | None
+) -> "asyncio.Future[Any]":
+    """Hand a record to the producer; the future is done once it is durable.
+
+    Raises:
+        ValueError: the record is larger than the topic takes.
+    """
+    if len(value) > RECORD_BYTES_MAX:
+        raise ValueError(f"{len(value)} bytes, at most {RECORD_BYTES_MAX} fit into the topic")
+    async with _guard():
+        future: asyncio.Future[Any] = await client.send(topic, value, key=key, partition=partition)
+        return future
+
+
+def letter_key(topic: str, partition: int, offset: int) -> str:
+    """Return the key of a dead letter: where the original lies."""
+    return f"{topic}/{partition}@{offset}"
+
+
+class KafkaLog:
+    """The events topic and its dead letters."""
+
+    def __init__(self, address: Address, *, events: str, rejected: str) -> None:
+        self._address = address
+        self._events = events
+        self._rejected = rejected
+        self._producer: AIOKafkaProducer | None = None
+        self._admin = KafkaAdmin(address)
+
+    async def close(self) -> None:
+        """Close the producer, if one was made."""
+        if self._producer is not None:
+            async with _guard():
+                await self._producer.stop()
+
+    async def spans(self) -> dict[int, Span]:
+        """Return what the log holds, for every partition that exists now."""
+        topic = (await self._admin.describe([self._events])).get(self._events)
+        if topic is None:
+            raise Halt(f"topic {self._events!r} is gone; restore it, or start a new deployment")
+        async with consumer(self._address) as client:
+            return await spans_of(client, self._events, topic.partitions)
+
+    async def read(self, partition: int, lo: int, hi: int) -> AsyncIterator[Sequence[LogRecord]]:
+        """Yield the committed records of [lo, hi) in order, in batches."""
+        async with consumer(self._address) as client:
+            async for records in read_span(client, self._events, partition, lo, hi):
+                yield records
+
+    async def probe(self, partition: int, offset: int) -> LogRecord | None:
+        """Return the first committed record at or after an offset, asked of the log itself."""
+        async with consumer(self._address) as client:
+            point = TopicPartition(self._events, partition)
+            async with _guard():
+                end = (await client.end_offsets([point]))[point]
+            spans = read_span(client, self._events, partition, offset, end)
+            async for records in spans:
+                first: LogRecord = records[0]
+                return first
+            return None
+
+    async def reject(self, partition: int, letters: Sequence[DeadLetter]) -> None:
+        """Write dead letters; return once all are durable."""
+        if not letters:
+            return
+        async with _guard():
+            if self._producer is None:
+                client = AIOKafkaProducer(
+                    **self._address.aiokafka(),
+                    enable_idempotence=True,
+                    acks="all",
+                    max_request_size=DEAD_LETTER_BYTES_MAX,
+                )
+                await client.start()
+                self._producer = client
+            sent = [await self._send(partition, letter) for letter in letters]
+            await asyncio.gather(*sent)
+
+    async def _send(self, partition: int, letter: DeadLetter) -> "asyncio.Future[Any]":
+        assert self._producer is not None
+        record, rejected = letter.record, letter.rejected
+        value = record.value
+        headers = [
+            ("reason", rejected.reason.encode()),
+            ("detail", rejected.detail.encode()),
+            ("append_time", str(record.timestamp).encode()),
+        ]
+        if record.key is not None and len(record.key) <= 1024:
+            headers.append(("key", record.key))
+        if value is not None and len(value) > RECORD_BYTES_MAX:
+            digest = hashlib.sha256(value).hexdigest()
+            headers.append(("omitted", f"{len(value)} bytes, sha256 {digest}".encode()))
+            value = None
+        key = letter_key(self._events, partition, record.offset).encode()
+        future: asyncio.Future[Any] = await self._producer.send(
+            self._rejected, value, key=key, headers=headers
+        )
+        return future
+
+
+def headers_of(record: ConsumerRecord[Any, Any]) -> dict[str, str]:
+    """Return a record's headers as text."""
+    return {name: value.decode(errors="replace") for name, value in record.headers}
+
+
+def topic_names(deployment: str) -> dict[str, str]:
+    """Return the names of a deployment's three topics."""
+    prefix = "" if deployment == "default" else f"{deployment}."
+    return {
+        "events": f"{prefix}usage.events",
+        "control": f"{prefix}metrics.control",
+        "rejected": f"{prefix}usage.rejected",
+    }
+
+
+async def all_records(
+    address: Address, topic: str, partitions: Iterable[int] | None = None
+) -> AsyncIterator[ConsumerRecord[Any, Any]]:
+    """Yield every record that a topic holds now, partition by partition."""
+    described = (await KafkaAdmin(address).describe([topic])).get(topic)
+    if described is None:
+        return
+    async with consumer(address) as client:
+        spans = await spans_of(client, topic, described.partitions)
+        for number in spans if partitions is None else partitions:
+            span = spans[number]
+            async for records in read_span(client, topic, number, span.start, span.end):
+                for record in records:
+                    yield record

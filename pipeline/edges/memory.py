@@ -1,0 +1,165 @@
+"""Twins of Redis and Kafka in memory, for laws and models.
+
+Honest about what they lack: no network, no time-outs, no out-of-memory. What the script refuses
+this store refuses, in the same order and with the same words.
+"""
+
+import copy
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..core.commit import Answer, Commit
+from ..core.fold import CellKey, DeadLetter, LogRecord
+from ..core.state import PartitionState, decode_state, encode_state, id_counts_text
+from ..ports import Book, Span
+
+
+@dataclass
+class _Partition:
+    fields: dict[str, str] = field(default_factory=dict)
+    cells: dict[CellKey, str] = field(default_factory=dict)
+    elements: dict[CellKey, set[str]] = field(default_factory=dict)
+    ids: dict[int, bytes] = field(default_factory=dict)
+    customers: dict[str, set[str]] = field(default_factory=dict)
+
+
+class MemoryStore:
+    """A RollupStore in a dict. snapshot() and restore() take Redis back to an earlier point."""
+
+    def __init__(self, base_bucket_s: int = 3600) -> None:
+        self._per_day = 86_400 // base_bucket_s
+        self._partitions: dict[int, _Partition] = {}
+
+    def snapshot(self) -> dict[int, _Partition]:
+        """Return everything held now."""
+        return copy.deepcopy(self._partitions)
+
+    def restore(self, snapshot: dict[int, _Partition]) -> None:
+        """Go back to a snapshot, as a Redis does that lost its last writes."""
+        self._partitions = copy.deepcopy(snapshot)
+
+    async def state(self, partition: int) -> PartitionState | None:
+        """Return a partition's state; None where it was never registered, or was emptied."""
+        held = self._partitions.get(partition)
+        return None if held is None else decode_state(held.fields)
+
+    async def register(self, partition: int, state: PartitionState) -> None:
+        """Write a partition's first state, if it has none."""
+        self._partitions.setdefault(partition, _Partition(fields=encode_state(state)))
+
+    async def load(
+        self, partition: int, cells: Sequence[CellKey]
+    ) -> tuple[PartitionState | None, dict[CellKey, str | None]]:
+        """Return the state and the present texts of cells."""
+        held = self._partitions.get(partition, _Partition())
+        return await self.state(partition), {cell: held.cells.get(cell) for cell in cells}
+
+    async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, bytes]:
+        """Return the packed ids of every generation of counts."""
+        held = self._partitions.get(partition, _Partition())
+        return {generation: held.ids.get(generation, b"") for generation in counts}
+
+    async def apply(self, commit: Commit) -> Answer:
+        """Write a commit whole, or refuse it whole."""
+        held = self._partitions.get(commit.partition)
+        if held is None:
+            return Answer.REFUSED
+        fields, before, after = held.fields, commit.before, commit.after
+        if fields["store_id"] != before.store_id or fields["rules"] != str(before.rules):
+            return Answer.REFUSED
+        if fields["next"] == str(after.next) and fields["acts"] == after.acts:
+            return Answer.ALREADY
+        wanted = (str(before.next), before.acts, id_counts_text(before.id_counts))
+        if (fields["next"], fields["acts"], fields["ids"]) != wanted:
+            return Answer.REFUSED
+        held.cells.update(commit.cells)
+        for cell, elements in commit.elements.items():
+            held.elements.setdefault(cell, set()).update(elements)
+        for cell in commit.new_cells:
+            held.customers.setdefault(cell.measure, set()).add(cell.customer)
+        for generation in commit.dropped:
+            held.ids.pop(generation, None)
+        if commit.new_ids and commit.generation is not None:
+            held.ids[commit.generation] = held.ids.get(commit.generation, b"") + commit.new_ids
+        fields.update(commit.writes)
+        return Answer.APPLIED
+
+    async def customers(self, partition: int, measures: Iterable[str]) -> set[str]:
+        """Return the customers that have cells of any of these measures."""
+        held = self._partitions.get(partition, _Partition())
+        return set().union(*(held.customers.get(measure, set()) for measure in measures))
+
+    async def read(
+        self,
+        partition: int,
+        measures: Sequence[str],
+        customers: Sequence[str],
+        days: Sequence[int],
+    ) -> Book | None:
+        """Return every cell of these measures, customers and days."""
+        book = await self.read_all(partition)
+        if book is None:
+            return None
+
+        def wanted(cell: CellKey) -> bool:
+            day = cell.bucket // self._per_day
+            return cell.measure in measures and cell.customer in customers and day in days
+
+        return Book(
+            book.state,
+            {cell: text for cell, text in book.cells.items() if wanted(cell)},
+            {cell: members for cell, members in book.elements.items() if wanted(cell)},
+        )
+
+    async def read_all(self, partition: int) -> Book | None:
+        """Return every cell of a partition."""
+        held = self._partitions.get(partition)
+        if held is None:
+            return None
+        elements = {cell: frozenset(members) for cell, members in held.elements.items()}
+        return Book(decode_state(held.fields), dict(held.cells), elements)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRecord:
+    """A record of MemoryLog. timestamp: append time, milliseconds."""
+
+    offset: int
+    timestamp: int
+    value: bytes | None
+    key: bytes | None = None
+    timestamp_type: int = 1
+
+
+class MemoryLog:
+    """An EventLog in lists. Offsets may be sparse, as a real log's are."""
+
+    def __init__(self, partitions: int) -> None:
+        self.records: dict[int, list[MemoryRecord]] = {number: [] for number in range(partitions)}
+        self.dead_letters: dict[tuple[int, int], DeadLetter] = {}
+
+    def append(self, partition: int, value: bytes | None, timestamp: int) -> None:
+        """Append a record at the end of a partition."""
+        records = self.records[partition]
+        offset = records[-1].offset + 1 if records else 0
+        records.append(MemoryRecord(offset, timestamp, value))
+
+    async def spans(self) -> dict[int, Span]:
+        """Return what the log holds."""
+        return {
+            number: Span(0, records[-1].offset + 1 if records else 0)
+            for number, records in self.records.items()
+        }
+
+    async def read(self, partition: int, lo: int, hi: int) -> AsyncIterator[Sequence[LogRecord]]:
+        """Yield the records of [lo, hi)."""
+        yield [record for record in self.records[partition] if lo <= record.offset < hi]
+
+    async def probe(self, partition: int, offset: int) -> LogRecord | None:
+        """Return the first record at or after an offset."""
+        return next((item for item in self.records[partition] if item.offset >= offset), None)
+
+    async def reject(self, partition: int, letters: Sequence[DeadLetter]) -> None:
+        """Keep dead letters, one for each offset."""
+        for letter in letters:
+            self.dead_letters[partition, letter.record.offset] = letter

@@ -1,0 +1,331 @@
+"""Redis: apply a commit in one script, load and read cells in one MULTI."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import redis.asyncio as aredis
+from redis import exceptions as rex
+
+from ..core.commit import Answer, Commit
+from ..core.fold import CellKey
+from ..core.state import PartitionState, decode_state, encode_state
+from ..errors import Halt, StoreUnavailable, UsageError
+from ..ports import Book
+from .keys import Keys, identity_key
+
+_SCRIPT: Final = (Path(__file__).parent / "apply.lua").read_text()
+_ID_SLICE: Final = 200  # list elements a slice: heartbeats go on while ids load
+_SCAN_COUNT: Final = 2_000
+_SNAPSHOT_TRIES_MAX: Final = 50
+_TIMEOUT_S: Final = 10.0
+_PACK: Final = msgspec.msgpack.Encoder()
+# What Redis says when it will do better later; any other refusal is for people.
+_LATER: Final = (
+    "OOM",
+    "LOADING",
+    "BUSY",
+    "READONLY",
+    "MISCONF",
+    "MASTERDOWN",
+    "TRYAGAIN",
+    "NOREPLICAS",
+)
+
+
+@asynccontextmanager
+async def _guard() -> AsyncIterator[None]:
+    """Translate the client's errors into ours."""
+    try:
+        yield
+    except rex.AuthenticationError as error:
+        raise Halt(f"Redis refused the login: {error}; correct RECOUNT_REDIS") from error
+    except (rex.ConnectionError, rex.TimeoutError, OSError) as error:
+        raise StoreUnavailable(f"Redis does not answer: {error}") from error
+    except rex.ResponseError as error:
+        text = str(error)
+        if isinstance(error, rex.OutOfMemoryError) or text.startswith(_LATER):
+            raise StoreUnavailable(f"Redis refuses for now: {text}") from error
+        raise Halt(f"Redis refused a command: {text}") from error
+
+
+class RedisStore:
+    """The rollups of one deployment."""
+
+    def __init__(self, url: str, deployment: str, base_bucket_s: int = 3600) -> None:
+        if url.startswith("redis+cluster"):
+            raise UsageError("redis+cluster:// is not there yet: give one Redis (redis://…)")
+        try:
+            # redis-py types answers by a setting of the client that no type shows.
+            self._client: Any = aredis.Redis.from_url(
+                url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S
+            )
+        except ValueError as error:
+            raise UsageError(f"RECOUNT_REDIS: {error}") from error
+        self._apply = self._client.register_script(_SCRIPT)
+        self._deployment = deployment
+        self._base_bucket_s = base_bucket_s
+
+    def keys(self, partition: int) -> Keys:
+        """The keys of a partition."""
+        return Keys(self._deployment, partition, self._base_bucket_s)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._client.aclose()
+
+    # -- the deployment ------------------------------------------------------------------------
+
+    async def identity(self) -> bytes | None:
+        """Return the copy of the deployment's identity; None where there is none."""
+        async with _guard():
+            held: bytes | None = await self._client.get(identity_key(self._deployment))
+            return held
+
+    async def write_identity(self, text: bytes) -> None:
+        """Write the copy of the identity, unless there is one."""
+        async with _guard():
+            await self._client.set(identity_key(self._deployment), text, nx=True)
+
+    async def eviction_policy(self) -> str:
+        """Return maxmemory-policy: anything but noeviction may evict a bill."""
+        async with _guard():
+            config = await self._client.config_get("maxmemory-policy")
+            return str(config["maxmemory-policy"])
+
+    # -- one partition -------------------------------------------------------------------------
+
+    async def state(self, partition: int) -> PartitionState | None:
+        """Return a partition's state; None where it was never registered, or was emptied."""
+        async with _guard():
+            return _state(await self._client.hgetall(self.keys(partition).state))
+
+    async def register(self, partition: int, state: PartitionState) -> None:
+        """Write a partition's first state, if it has none."""
+        key = self.keys(partition).state
+        async with _guard():
+            pipe = self._client.pipeline(transaction=True)
+            for name, text in encode_state(state).items():
+                pipe.hsetnx(key, name, text)
+            await pipe.execute()
+
+    async def load(
+        self, partition: int, cells: Sequence[CellKey]
+    ) -> tuple[PartitionState | None, dict[CellKey, str | None]]:
+        """Return the state and the present texts of cells, from one MULTI."""
+        keys = self.keys(partition)
+        by_key: dict[str, list[CellKey]] = {}
+        for cell in cells:
+            by_key.setdefault(_cells_key(keys, cell), []).append(cell)
+        async with _guard():
+            pipe = self._client.pipeline(transaction=True)
+            pipe.hgetall(keys.state)
+            for key, wanted in by_key.items():
+                pipe.hmget(key, [keys.field(cell) for cell in wanted])
+            fields, *found = await pipe.execute()
+        texts: dict[CellKey, str | None] = {}
+        for wanted, values in zip(by_key.values(), found, strict=True):
+            for cell, value in zip(wanted, values, strict=True):
+                texts[cell] = None if value is None else value.decode()
+        return _state(fields), texts
+
+    async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, bytes]:
+        """Return the packed ids of every generation of counts, read in slices."""
+        keys, packed = self.keys(partition), {}
+        for generation in counts:
+            parts: list[bytes] = []
+            async with _guard():
+                while True:
+                    at = len(parts)
+                    part = await self._client.lrange(keys.ids(generation), at, at + _ID_SLICE - 1)
+                    parts += part
+                    if len(part) < _ID_SLICE:
+                        break
+            packed[generation] = b"".join(parts)
+        return packed
+
+    async def apply(self, commit: Commit) -> Answer:
+        """Write a commit whole, or refuse it whole, by the script."""
+        keys = self.keys(commit.partition)
+        cells: dict[str, list[str]] = {}
+        for cell, text in commit.cells.items():
+            cells.setdefault(_cells_key(keys, cell), []).extend((keys.field(cell), text))
+        sets: dict[str, list[str]] = {}
+        for cell, elements in commit.elements.items():
+            key = keys.elements(cell.measure, keys.day_of(cell.bucket), cell.customer)
+            members = (keys.member(cell, element) for element in sorted(elements))
+            sets.setdefault(key, []).extend(members)
+        for key, names in _index(keys, commit.new_cells).items():
+            sets[key] = sorted(names)
+        dropped = [keys.ids(generation) for generation in commit.dropped]
+        log = (
+            [keys.ids(commit.generation)]
+            if commit.new_ids and commit.generation is not None
+            else []
+        )
+        state = [item for pair in commit.writes.items() for item in pair]
+        body = _PACK.encode(
+            {
+                "state": state,
+                "cells": list(cells.values()),
+                "sets": list(sets.values()),
+                "dropped": len(dropped),
+            }
+        )
+        after = commit.after
+        async with _guard():
+            word, detail = await self._apply(
+                keys=[keys.state, *cells, *sets, *dropped, *log],
+                args=[*commit.fence, str(after.next), after.acts, body, commit.new_ids],
+            )
+        if word == b"wrong_type":
+            raise Halt(
+                f"Redis key {detail.decode()!r} is of a foreign type; nothing was written. "
+                "Remove it, or run `recount rebuild`"
+            )
+        return Answer(word.decode())
+
+    # -- reads ---------------------------------------------------------------------------------
+
+    async def customers(self, partition: int, measures: Iterable[str]) -> set[str]:
+        """Return the customers that have cells of any of these measures."""
+        keys = self.keys(partition)
+        async with _guard():
+            raw: set[bytes] = await self._client.sunion(
+                [keys.customers(measure) for measure in measures]
+            )
+        return {name.decode() for name in raw}
+
+    async def read(
+        self,
+        partition: int,
+        measures: Sequence[str],
+        customers: Sequence[str],
+        days: Sequence[int],
+    ) -> Book | None:
+        """Return every cell of these measures, customers and days, from one MULTI.
+
+        Only days that have cells are asked for: the days known before the MULTI must be those
+        known in it, otherwise a flush made a new one and the question is asked again.
+        """
+        keys = self.keys(partition)
+        known: set[int] = set()
+        for _ in range(_SNAPSHOT_TRIES_MAX):
+            wanted = [
+                name(measure, day, customer)
+                for measure in measures
+                for customer in customers
+                for day in days
+                if day in known
+                for name in (keys.cells, keys.elements)
+            ]
+            async with _guard():
+                pipe = self._client.pipeline(transaction=True)
+                for measure in measures:
+                    pipe.smembers(keys.days(measure))
+                book = await _book(pipe, keys, wanted, skipped=len(measures))
+            if book is None or book[0] <= known or not customers:
+                return None if book is None else book[1]
+            known |= book[0]
+        raise StoreUnavailable("the stream adds days faster than they can be read; try again")
+
+    async def read_all(self, partition: int) -> Book | None:
+        """Return every cell of a partition, whether an index names it or not.
+
+        Keys are listed, read in one MULTI, and listed again: a book is whole when no key came in
+        between. Keys of cells are never deleted, so the second list holds all that was there.
+        """
+        keys = self.keys(partition)
+        known = await self._cell_keys(keys)
+        for _ in range(_SNAPSHOT_TRIES_MAX):
+            async with _guard():
+                pipe = self._client.pipeline(transaction=True)
+                book = await _book(pipe, keys, sorted(known))
+            listed = await self._cell_keys(keys)
+            if listed <= known:
+                return None if book is None else book[1]
+            known |= listed
+        raise StoreUnavailable("the stream adds keys faster than they can be read; try again")
+
+    async def _cell_keys(self, keys: Keys) -> set[str]:
+        pattern = f"{_escape(keys.prefix)}[cu]:*"
+        async with _guard():
+            return {
+                key.decode() async for key in self._client.scan_iter(pattern, count=_SCAN_COUNT)
+            }
+
+
+def _state(fields: Mapping[bytes, bytes]) -> PartitionState | None:
+    if not fields:
+        return None
+    try:
+        return decode_state({name.decode(): text.decode() for name, text in fields.items()})
+    except (KeyError, ValueError) as error:
+        raise Halt(
+            f"a partition's hash in Redis is damaged or foreign ({error}); run `recount rebuild`"
+        ) from error
+
+
+def _cells_key(keys: Keys, cell: CellKey) -> str:
+    return keys.cells(cell.measure, keys.day_of(cell.bucket), cell.customer)
+
+
+def _index(keys: Keys, cells: Iterable[CellKey]) -> dict[str, set[str]]:
+    index: dict[str, set[str]] = {}
+    for cell in cells:
+        index.setdefault(keys.customers(cell.measure), set()).add(cell.customer)
+        index.setdefault(keys.days(cell.measure), set()).add(str(keys.day_of(cell.bucket)))
+    return index
+
+
+async def _book(
+    pipe: Any, keys: Keys, names: Sequence[str], *, skipped: int = 0
+) -> tuple[set[int], Book] | None:
+    """Read the state and these keys of cells, behind `skipped` questions for days.
+
+    Returns:
+        The days, and the book; None where the partition has no state.
+    """
+    pipe.hgetall(keys.state)
+    addresses = [keys.address_of(name) for name in names]
+    for name, address in zip(names, addresses, strict=True):
+        if address is not None and address[0] == "c":
+            pipe.hgetall(name)
+        else:
+            pipe.smembers(name)
+    answers = await pipe.execute()
+    days = {int(day) for answer in answers[:skipped] for day in answer}
+    fields, *found = answers[skipped:]
+    state = _state(fields)
+    if state is None:
+        return None
+    cells: dict[CellKey, str] = {}
+    elements: dict[CellKey, set[str]] = {}
+    for address, content in zip(addresses, found, strict=True):
+        if address is not None:
+            _collect(keys, address, content, cells, elements)
+    sets = {cell: frozenset(members) for cell, members in elements.items()}
+    return days, Book(state, cells, sets)
+
+
+def _collect(
+    keys: Keys,
+    address: tuple[str, str, int, str],
+    content: Any,
+    cells: dict[CellKey, str],
+    elements: dict[CellKey, set[str]],
+) -> None:
+    kind, measure, day, customer = address
+    if kind == "c":
+        for field, text in content.items():
+            cells[keys.cell_of(measure, day, customer, field.decode())] = text.decode()
+        return
+    for member in content:
+        cell, element = keys.element_of(measure, day, customer, member.decode())
+        elements.setdefault(cell, set()).add(element)
+
+
+def _escape(pattern: str) -> str:
+    return "".join(f"\\{char}" if char in "*?[]\\" else char for char in pattern)

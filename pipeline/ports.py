@@ -1,0 +1,112 @@
+"""What the pipeline needs of the outside world. Two real implementations each: edges/ has them.
+
+Every method may raise StoreUnavailable or LogUnavailable (retry later), and Halt.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from .core.commit import Answer, Commit
+from .core.fold import CellKey, DeadLetter, LogRecord
+from .core.state import PartitionState
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The offsets a partition's log holds: [start, end)."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """Cells of one partition with the state they stand at, from one atomic read.
+
+    elements: the UNIQUE sets, by cell.
+    """
+
+    state: PartitionState
+    cells: Mapping[CellKey, str]
+    elements: Mapping[CellKey, frozenset[str]]
+
+
+class RollupStore(Protocol):
+    """Redis, or its twin: the only place where a number is kept."""
+
+    async def state(self, partition: int) -> PartitionState | None:
+        """Return a partition's state; None where it was never registered, or was emptied."""
+        ...
+
+    async def load(
+        self, partition: int, cells: Sequence[CellKey]
+    ) -> tuple[PartitionState | None, dict[CellKey, str | None]]:
+        """Return the state and the present texts of cells, from one atomic read."""
+        ...
+
+    async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, bytes]:
+        """Return the packed ids of every generation of counts. Not atomic: the caller checks."""
+        ...
+
+    async def apply(self, commit: Commit) -> Answer:
+        """Write a commit whole, or refuse it whole."""
+        ...
+
+    async def register(self, partition: int, state: PartitionState) -> None:
+        """Write a partition's first state, if it has none."""
+        ...
+
+    async def customers(self, partition: int, measures: Iterable[str]) -> set[str]:
+        """Return the customers that have cells of any of these measures."""
+        ...
+
+    async def read(
+        self,
+        partition: int,
+        measures: Sequence[str],
+        customers: Sequence[str],
+        days: Sequence[int],
+    ) -> Book | None:
+        """Return every cell of these measures, customers and days, from one atomic read."""
+        ...
+
+    async def read_all(self, partition: int) -> Book | None:
+        """Return every cell of a partition, indexed or not, from one atomic read."""
+        ...
+
+
+class EventLog(Protocol):
+    """The events topic with its dead letters: Kafka, or its twin."""
+
+    async def spans(self) -> dict[int, Span]:
+        """Return what the log holds, for every partition that exists now."""
+        ...
+
+    def read(self, partition: int, lo: int, hi: int) -> AsyncIterator[Sequence[LogRecord]]:
+        """Yield the committed records of [lo, hi) in order, in batches."""
+        ...
+
+    async def probe(self, partition: int, offset: int) -> LogRecord | None:
+        """Return the first committed record at or after an offset; None where there is none yet.
+
+        Asks the log itself, over a connection of its own and without a group (FAULTS 37).
+        """
+        ...
+
+    async def reject(self, partition: int, letters: Sequence[DeadLetter]) -> None:
+        """Write dead letters; return once they are durable."""
+        ...
+
+
+class Clock(Protocol):
+    """Processing time: when to flush, never what a flush contains."""
+
+    def now(self) -> datetime:
+        """Return the present moment, UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that never step back."""
+        ...

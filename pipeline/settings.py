@@ -1,0 +1,121 @@
+"""The settings of a process: one frozen object, from the environment or a `.env` file.
+
+Settings that decide numbers are not here: they belong to the deployment (core/deployment.py).
+"""
+
+import os
+import re
+from datetime import timedelta
+from typing import Any, Final
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .edges.kafka import Address
+from .errors import UsageError
+
+_DURATION: Final = re.compile(r"([0-9]+)(ms|s|m|h|d)")
+_UNIT_S: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SECURITY: Final = "RECOUNT_KAFKA_SECURITY_"
+_DEPLOYMENT: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+class Settings(BaseSettings):
+    """What `recount settings` prints. unit: of the value, where it has one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RECOUNT_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    kafka: str = Field("127.0.0.1:9092", description="bootstrap servers")
+    redis: str = Field("redis://127.0.0.1:6379/0", description="URL of Redis")
+    deployment: str = Field(
+        "default", max_length=64, description="prefix of topics, group and keys in Redis"
+    )
+    flush_ms: int = Field(
+        250,
+        ge=1,
+        le=60_000,
+        description="longest time between a read and its commit",
+        json_schema_extra={"unit": "ms"},
+    )
+    lateness: timedelta = Field(
+        timedelta(hours=1),
+        description="added to a window's end before it may be complete",
+        json_schema_extra={"unit": "s"},
+    )
+    telemetry_port: int | None = Field(
+        None, ge=1, le=65_535, description="port of /healthz, /readyz and /metrics; off when unset"
+    )
+    session_timeout_s: float = Field(
+        6.0,
+        ge=1,
+        le=300,
+        description="how long the group waits for a silent worker before it is replaced",
+        json_schema_extra={"unit": "s"},
+    )
+
+    @field_validator("deployment")
+    @classmethod
+    def _deployment(cls, value: str) -> str:
+        if not _DEPLOYMENT.fullmatch(value):
+            raise ValueError("letters, digits, _ and -, parts joined by single dots")
+        return value
+
+    @field_validator("lateness", mode="before")
+    @classmethod
+    def _lateness(cls, value: Any) -> Any:
+        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            return value
+        return timedelta(seconds=int(match[1]) * _UNIT_S[match[2]])
+
+    @property
+    def group(self) -> str:
+        """The consumer group."""
+        return f"{self.deployment}.recount"
+
+    @property
+    def address(self) -> Address:
+        """Where Kafka is, with RECOUNT_KAFKA_SECURITY_* named as librdkafka names them."""
+        security = {}
+        for name, value in os.environ.items():
+            if name.startswith(_SECURITY):
+                key = name[len(_SECURITY) :].lower().replace("_", ".")
+                security["security.protocol" if key == "protocol" else key] = value
+        return Address(self.kafka, security)
+
+
+def load_settings() -> Settings:
+    """Read the settings.
+
+    Raises:
+        UsageError: every setting that is wrong, with its variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"RECOUNT_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()
+        )
+        raise UsageError(wrong) from error
+
+
+def describe(settings: Settings) -> list[dict[str, Any]]:
+    """Return every setting with its value, default and unit."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        extra = field.json_schema_extra
+        value, default = getattr(settings, name), field.default
+        if isinstance(value, timedelta):
+            value, default = value.total_seconds(), default.total_seconds()
+        rows.append(
+            {
+                "variable": f"RECOUNT_{name.upper()}",
+                "value": value,
+                "default": default,
+                "unit": extra.get("unit") if isinstance(extra, dict) else None,
+                "meaning": field.description,
+            }
+        )
+    return rows

@@ -1,0 +1,201 @@
+"""up, down, status: services that answer already, Docker, or native processes, in this order."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from ..edges.clock import SystemClock
+from ..errors import UsageError
+from .keeper import DETACH, STATE
+from .native import MissingPart, free_port, kafka_jars, redis_binary
+from .probe import kafka_answers, redis_answers
+
+KAFKA_PORT: Final = 9092
+REDIS_PORT: Final = 6379
+_COMPOSE: Final = Path(__file__).parents[2] / "compose.yaml"
+_UP_S_MAX: Final = 120.0
+_DOWN_S_MAX: Final = 40.0
+_POLL_S: Final = 0.1
+
+
+def status(folder: Path) -> dict[str, Any] | None:
+    """Return what runs for a folder, or None."""
+    try:
+        state: dict[str, Any] = json.loads((folder / STATE).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    if state["kind"] == "native" and not _is_keeper(state["pid"]):
+        return None
+    answers = redis_answers(state["redis"]) and kafka_answers(state["kafka"])
+    return {name: state[name] for name in ("kafka", "redis", "kind")} | {"answers": answers}
+
+
+def up(
+    folder: Path,
+    *,
+    configured: tuple[str, str],
+    kafka_port: int | None = None,
+    redis_port: int | None = None,
+    native: bool = False,
+) -> dict[str, str]:
+    """Bring Kafka and Redis up and return their addresses; they stay until down().
+
+    Args:
+        configured: RECOUNT_KAFKA and RECOUNT_REDIS; used as they are where both answer.
+    """
+    with _locked(folder):
+        running = status(folder)
+        if running is not None:
+            return _addresses(running)
+        if not native and kafka_answers(configured[0]) and redis_answers(configured[1]):
+            return {"kafka": configured[0], "redis": configured[1], "kind": "external"}
+        if not native and docker_answers():
+            return _docker_up(folder, kafka_port, redis_port)
+        keeper = start_keeper(folder, kafka_port=kafka_port, redis_port=redis_port)
+        assert keeper.stdin is not None
+        keeper.stdin.write(DETACH)
+        keeper.stdin.close()
+        return _addresses(json.loads((folder / STATE).read_text()))
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[dict[str, str]]:
+    """A native stack for as long as this process lives, and not longer."""
+    with _locked(folder):
+        keeper = start_keeper(folder)
+    try:
+        yield _addresses(json.loads((folder / STATE).read_text()))
+    finally:
+        keeper.terminate()
+        keeper.wait(_DOWN_S_MAX)
+
+
+def start_keeper(
+    folder: Path, *, kafka_port: int | None = None, redis_port: int | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start the keeper and wait until both services answer."""
+    redis_binary(), kafka_jars()  # a missing part is told here, before anything runs
+    ports = [str(free_port(kafka_port or KAFKA_PORT)), str(free_port(redis_port or REDIS_PORT))]
+    for asked, got in zip((kafka_port, redis_port), ports, strict=True):
+        if asked is not None and str(asked) != got:
+            raise UsageError(f"port {asked} is in use; choose another")
+    keeper = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.stack.keeper", str(folder.resolve()), *ports],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=(folder / "keeper.log").open("wb"),
+        start_new_session=True,
+    )
+    clock = SystemClock()
+    deadline = clock.monotonic() + _UP_S_MAX
+    while not (folder / STATE).exists():
+        if keeper.poll() is not None or clock.monotonic() > deadline:
+            keeper.kill()
+            raise MissingPart(
+                (folder / "keeper.log").read_text().strip() or "the stack did not start"
+            )
+        clock.pause(_POLL_S)
+    return keeper
+
+
+def down(folder: Path) -> bool:
+    """End what up() started; return whether anything ran."""
+    with _locked(folder):
+        try:
+            state = json.loads((folder / STATE).read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return False
+        if state["kind"] == "docker":
+            _compose(state["project"], "down", env={})
+            (folder / STATE).unlink(missing_ok=True)
+            return True
+        if not _is_keeper(state["pid"]):
+            (folder / STATE).unlink(missing_ok=True)
+            return False
+        os.kill(state["pid"], signal.SIGTERM)
+        clock = SystemClock()
+        deadline = clock.monotonic() + _DOWN_S_MAX
+        while _is_keeper(state["pid"]):
+            if clock.monotonic() > deadline:
+                os.kill(state["pid"], signal.SIGKILL)
+            clock.pause(_POLL_S)
+        return True
+
+
+def _is_keeper(pid: int) -> bool:
+    """Whether a process id is still a keeper's, not another process that got its number."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return False
+        done = subprocess.run(
+            ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False
+        )
+        command = done.stdout
+    return b"pipeline.stack.keeper" in command
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One `stack` command for a folder at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _addresses(state: dict[str, Any]) -> dict[str, str]:
+    return {name: state[name] for name in ("kafka", "redis", "kind")}
+
+
+# -- Docker: unverified, no engine was at hand where this was written -----------------------------
+
+
+def docker_answers() -> bool:
+    """Whether a Docker engine answers; the client alone is not enough."""
+    docker = shutil.which("docker")
+    if docker is None:
+        return False
+    asked = subprocess.run([docker, "info"], capture_output=True, check=False)
+    return asked.returncode == 0
+
+
+def _docker_up(folder: Path, kafka_port: int | None, redis_port: int | None) -> dict[str, str]:
+    kafka = kafka_port or free_port(KAFKA_PORT)
+    redis = redis_port or free_port(REDIS_PORT)
+    project = f"recount-{zlib.crc32(str(folder.resolve()).encode())}"
+    ports = {"RECOUNT_KAFKA_PORT": str(kafka), "RECOUNT_REDIS_PORT": str(redis)}
+    _compose(project, "up", "--detach", env=ports)
+    state = {
+        "kafka": f"127.0.0.1:{kafka}",
+        "redis": f"redis://127.0.0.1:{redis}/0",
+        "kind": "docker",
+        "project": project,
+    }
+    clock = SystemClock()
+    deadline = clock.monotonic() + _UP_S_MAX
+    while not (redis_answers(state["redis"]) and kafka_answers(state["kafka"])):
+        if clock.monotonic() > deadline:
+            raise MissingPart("the containers do not answer; see `docker compose logs`")
+        clock.pause(_POLL_S)
+    (folder / STATE).write_text(json.dumps(state))
+    return _addresses(state)
+
+
+def _compose(project: str, *command: str, env: dict[str, str]) -> None:
+    arguments = ["docker", "compose", "-f", str(_COMPOSE), "-p", project, *command]
+    done = subprocess.run(
+        arguments, env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise MissingPart(f"docker compose failed: {done.stderr.strip()[-400:]}")

@@ -20,7 +20,7 @@ test: env ## Every test of the default suite, and the checks
 
 check: env ## Format, lint, types, contracts, spelling
 	@$(UV) run --frozen ruff format --check -q . && $(UV) run --frozen ruff check -q .
-	@$(UV) run --frozen mypy && $(UV) run --frozen lint-imports --no-cache -q && $(UV) run --frozen codespell
+	@$(UV) run --frozen mypy && $(UV) run --frozen lint-imports --no-cache --no-logo > /dev/null && $(UV) run --frozen codespell
 
 fmt: env ## Format and repair what can be repaired
 	@$(UV) run --frozen ruff format -q . && $(UV) run --frozen ruff check -q --fix .

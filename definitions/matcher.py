@@ -25,8 +25,9 @@ class Rule:
 
     key: `metric_id#version.measure`: whose cells these are.
     from_ns: effective_from in nanoseconds since 1970; earlier events reach only dead cells.
-    read: the value an event contributes; None is unreadable (C10). None as a reader: no value
-    is needed (COUNT).
+    value_key: the property a value is read from; an event without it contributes nothing and is
+    not counted as unreadable.
+    read: the value an event contributes; None is unreadable (C10). No reader: COUNT needs none.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Rule:
     measure: Measure
     from_ns: int | None
     predicates: tuple[Predicate, ...]
+    value_key: str | None
     read: Callable[[Properties], Value] | None
     group_keys: tuple[tuple[str, ...], ...]
 
@@ -103,6 +105,7 @@ def compile_version(version: MetricVersion) -> tuple[Rule, ...]:
             measure=measure,
             from_ns=_nanoseconds(version.effective_from),
             predicates=tuple(compile_condition(condition) for condition in measure.where),
+            value_key=None if measure.field is None else property_key(measure.field),
             read=_reader(measure),
             group_keys=definition.dimensions,
         )

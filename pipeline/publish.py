@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from .core.dedup import home_of
-from .edges.kafka import Address, producer, sending
+from .edges.kafka import Address, durable, producer, sending
 from .errors import UsageError
 
 _IN_FLIGHT_MAX: Final = 5_000
@@ -66,6 +66,6 @@ async def publish(
 
 async def _durable(waiting: "list[Future[Any]]", progress: Callable[[int], None]) -> None:
     for future in waiting:
-        await future
+        await durable(future)
     progress(len(waiting))
     waiting.clear()

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from ..edges.kafka import Address, consumer, producer, spans_of
+from ..edges.kafka import Address, consumer, durable, producer, sending, spans_of
 from ..errors import ConflictError, Halt, LogUnavailable
 from .records import SCHEMA_VERSION, ControlState, claim_of
 
@@ -29,6 +29,7 @@ class ControlLog:
         self._point = TopicPartition(topic, 0)
         self._stack = AsyncExitStack()
         self._consumer: AIOKafkaConsumer | None = None
+        self._producer: AIOKafkaProducer | None = None
         self.state = ControlState()
 
     async def __aenter__(self) -> Self:
@@ -89,11 +90,12 @@ class ControlLog:
         body = {"schema_version": SCHEMA_VERSION, "nonce": uuid.uuid4().hex, **record}
         claim = claim_of(body)
         text = json.dumps(body, sort_keys=True).encode()
-        async with producer(self._address) as client:
-            written = await client.send_and_wait(
-                self._point.topic, text, key=claim.encode(), partition=0
-            )
-        offset = int(written.offset)
+        if self._producer is None:
+            self._producer = await self._stack.enter_async_context(producer(self._address))
+        sent = await sending(
+            self._producer, self._point.topic, text, key=claim.encode(), partition=0
+        )
+        offset = await durable(sent)
         await self.catch_up()
         if self.state.won.get(claim) != offset:
             why = next((item.why for item in self.state.ignored if item.offset == offset), "")

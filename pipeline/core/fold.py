@@ -210,6 +210,8 @@ def _count(
         # Cells before effective_from are dead: nobody reads them, so nobody writes them.
         if rule.from_ns is not None and event.event_ns < rule.from_ns:
             continue
+        if rule.value_key is not None and rule.value_key not in properties:
+            continue
         value = None if rule.read is None else rule.read(properties)
         for number, groups in enumerate(((), *rule.groups(properties))):
             key = CellKey(rule.key, event.customer_id, bucket, number, groups)

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -254,6 +254,12 @@ async def sending(
         return future
 
 
+async def durable(sent: "asyncio.Future[Any]") -> int:
+    """Wait until a record is on all in-sync replicas; return its offset."""
+    async with _guard():
+        return int((await sent).offset)
+
+
 def letter_key(topic: str, partition: int, offset: int) -> str:
     """Return the key of a dead letter: where the original lies."""
     return f"{topic}/{partition}@{offset}"
@@ -266,22 +272,29 @@ class KafkaLog:
         self._address = address
         self._events = events
         self._rejected = rejected
-        self._producer: AIOKafkaProducer | None = None
         self._admin = KafkaAdmin(address)
+        self._stack = AsyncExitStack()
+        self._asker: AIOKafkaConsumer | None = None
+        self._producer: AIOKafkaProducer | None = None
+        self._asking = asyncio.Lock()
 
     async def close(self) -> None:
-        """Close the producer, if one was made."""
-        if self._producer is not None:
-            async with _guard():
-                await self._producer.stop()
+        """Close what was opened."""
+        await self._stack.aclose()
+
+    async def _ask(self) -> AIOKafkaConsumer:
+        """The connection for questions about offsets; opened once."""
+        if self._asker is None:
+            self._asker = await self._stack.enter_async_context(consumer(self._address))
+        return self._asker
 
     async def spans(self) -> dict[int, Span]:
         """Return what the log holds, for every partition that exists now."""
         topic = (await self._admin.describe([self._events])).get(self._events)
         if topic is None:
             raise Halt(f"topic {self._events!r} is gone; restore it, or start a new deployment")
-        async with consumer(self._address) as client:
-            return await spans_of(client, self._events, topic.partitions)
+        async with self._asking:
+            return await spans_of(await self._ask(), self._events, topic.partitions)
 
     async def read(self, partition: int, lo: int, hi: int) -> AsyncIterator[Sequence[LogRecord]]:
         """Yield the committed records of [lo, hi) in order, in batches."""
@@ -291,12 +304,12 @@ class KafkaLog:
 
     async def probe(self, partition: int, offset: int) -> LogRecord | None:
         """Return the first committed record at or after an offset, asked of the log itself."""
-        async with consumer(self._address) as client:
-            point = TopicPartition(self._events, partition)
+        point = TopicPartition(self._events, partition)
+        async with self._asking:
+            client = await self._ask()
             async with _guard():
                 end = (await client.end_offsets([point]))[point]
-            spans = read_span(client, self._events, partition, offset, end)
-            async for records in spans:
+            async for records in read_span(client, self._events, partition, offset, end):
                 first: LogRecord = records[0]
                 return first
             return None
@@ -305,17 +318,10 @@ class KafkaLog:
         """Write dead letters; return once all are durable."""
         if not letters:
             return
+        if self._producer is None:
+            self._producer = await self._stack.enter_async_context(producer(self._address))
+        sent = [await self._send(partition, letter) for letter in letters]
         async with _guard():
-            if self._producer is None:
-                client = AIOKafkaProducer(
-                    **self._address.aiokafka(),
-                    enable_idempotence=True,
-                    acks="all",
-                    max_request_size=DEAD_LETTER_BYTES_MAX,
-                )
-                await client.start()
-                self._producer = client
-            sent = [await self._send(partition, letter) for letter in letters]
             await asyncio.gather(*sent)
 
     async def _send(self, partition: int, letter: DeadLetter) -> "asyncio.Future[Any]":
@@ -334,10 +340,11 @@ class KafkaLog:
             headers.append(("omitted", f"{len(value)} bytes, sha256 {digest}".encode()))
             value = None
         key = letter_key(self._events, partition, record.offset).encode()
-        future: asyncio.Future[Any] = await self._producer.send(
-            self._rejected, value, key=key, headers=headers
-        )
-        return future
+        async with _guard():
+            future: asyncio.Future[Any] = await self._producer.send(
+                self._rejected, value, key=key, headers=headers
+            )
+            return future
 
 
 def headers_of(record: ConsumerRecord[Any, Any]) -> dict[str, str]:

@@ -200,15 +200,23 @@ class Reader:
         aggregation = aggregation_of(version)
         history = self.history(query.metric, standings)
         lines = []
+        known: dict[Window, dict[str, Any]] = {}
         for window, group, partial in rows:
-            value = RULES[aggregation].finish(partial.value) if computable else None
+            shared = known.get(window)
+            if shared is None:
+                complete = computable and self._complete(query.metric, window, standings)
+                shared = known[window] = {
+                    "starting_on": rfc3339(window.starting_on),
+                    "ending_before": rfc3339(window.ending_before),
+                    "complete": complete,
+                }
             line = {
-                "starting_on": rfc3339(window.starting_on),
-                "ending_before": rfc3339(window.ending_before),
+                "starting_on": shared["starting_on"],
+                "ending_before": shared["ending_before"],
                 "group": group,
-                "value": value,
+                "value": RULES[aggregation].finish(partial.value) if computable else None,
                 "unreadable": partial.unreadable,
-                "complete": computable and self._complete(query.metric, window, standings),
+                "complete": shared["complete"],
                 "history": history,
             }
             lines.append(line if query.customer is not None else {"customer_id": customer, **line})

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from definitions.metric import Aggregation, MetricVersion
 
 from .events import NotCounted, Plain, read_event
-from .matching import matches, plain, text_of, value_of
+from .matching import ABSENT, matches, plain, text_of, value_of
 
 _WIDE = Context(prec=1_000, rounding=ROUND_HALF_EVEN)
 _MS = 1_000_000
@@ -129,6 +129,8 @@ class Ledger:
             found = True
             bucket = event.at // (self.terms.bucket_s * 10**9)
             value = value_of(measure, event.properties)
+            if value is ABSENT:
+                continue
             sets: list[tuple[str | None, ...]] = [()]
             sets += [
                 tuple(text_of(event.properties.get(name)) for name in names)

@@ -67,13 +67,22 @@ def matches(measure: Measure, event_type: str, properties: dict[str, Any]) -> bo
     return all(holds(condition, properties) for condition in measure.where)
 
 
+class _Absent:
+    """No such property: nothing to add, and nothing unreadable either."""
+
+
+ABSENT = _Absent()
+
+
 def value_of(measure: Measure, properties: dict[str, Any]) -> Any:
     """What an event contributes: 1, a text for UNIQUE, or a decimal; None is unreadable."""
     if measure.aggregation is Aggregation.COUNT:
         return 1
     assert measure.field is not None
     assert measure.field.source == "property"
-    value = properties.get(str(measure.field.key))
+    if measure.field.key not in properties:
+        return ABSENT
+    value = properties[measure.field.key]
     if measure.aggregation is Aggregation.UNIQUE:
         return text_of(value)
     return number_of(value, from_text=measure.numeric_text)

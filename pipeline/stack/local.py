@@ -79,6 +79,21 @@ def running(folder: Path) -> Iterator[dict[str, str]]:
         keeper.wait(_DOWN_S_MAX)
 
 
+@contextmanager
+def borrowed(folder: Path, configured: tuple[str, str]) -> Iterator[dict[str, str]]:
+    """A stack of any kind for the length of a block; what was started is taken down."""
+    if kafka_answers(configured[0]) and redis_answers(configured[1]):
+        yield {"kafka": configured[0], "redis": configured[1], "kind": "external"}
+    elif docker_answers():
+        try:
+            yield up(folder, configured=configured)
+        finally:
+            down(folder)
+    else:
+        with running(folder) as addresses:
+            yield addresses
+
+
 def start_keeper(
     folder: Path, *, kafka_port: int | None = None, redis_port: int | None = None
 ) -> "subprocess.Popen[bytes]":

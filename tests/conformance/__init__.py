@@ -1,0 +1,1 @@
+"""Conformance: the rules as cases, and the house's own promises about itself."""

@@ -181,6 +181,8 @@ async def consumer(address: Address) -> AsyncIterator[AIOKafkaConsumer]:
     try:
         yield client
     finally:
+        # aiokafka's stop() raises CancelledError if a task of assign() has not begun yet.
+        await asyncio.sleep(0)
         await client.stop()
 
 
@@ -220,6 +222,8 @@ async def read_span(
     Raises:
         Halt: the log does not hold lo. LogUnavailable: nothing moved for half a minute.
     """
+    if lo >= hi:
+        return
     point = TopicPartition(topic, partition)
     loop = asyncio.get_running_loop()
     async with _guard():

@@ -75,7 +75,8 @@ def running(folder: Path) -> Iterator[dict[str, str]]:
     try:
         yield _addresses(json.loads((folder / STATE).read_text()))
     finally:
-        keeper.terminate()
+        assert keeper.stdin is not None
+        keeper.stdin.close()  # the keeper's owner is gone: it ends what it started
         keeper.wait(_DOWN_S_MAX)
 
 
@@ -103,13 +104,14 @@ def start_keeper(
     for asked, got in zip((kafka_port, redis_port), ports, strict=True):
         if asked is not None and str(asked) != got:
             raise UsageError(f"port {asked} is in use; choose another")
-    keeper = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.stack.keeper", str(folder.resolve()), *ports],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=(folder / "keeper.log").open("wb"),
-        start_new_session=True,
-    )
+    with (folder / "keeper.log").open("wb") as log:
+        keeper = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.stack.keeper", str(folder.resolve()), *ports],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+        )
     clock = SystemClock()
     deadline = clock.monotonic() + _UP_S_MAX
     while not (folder / STATE).exists():

@@ -1,0 +1,262 @@
+"""The store contract: the whole fence, on the memory twin and on real Redis alike."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis as redis_client
+
+from definitions.metric import Aggregation
+from pipeline.core.aggregations import Partial
+from pipeline.core.commit import Answer, Commit, settle
+from pipeline.core.fold import CellKey, Plan
+from pipeline.core.state import Activation, PartitionState
+from pipeline.edges.memory import MemoryStore
+from pipeline.edges.redis import RedisStore
+from pipeline.errors import Halt, StoreUnavailable
+from pipeline.ports import RollupStore
+from tests.services import Services, fresh
+from tests.world import STORE_ID
+
+CELL = CellKey("m#1.0", "cü:1", 490_000, 0, ())
+GROUPED = CellKey("m#1.0", "cü:1", 490_001, 1, ("a:b", None, ""))
+SET = CellKey("u#1.0", "cü:1", 490_000, 0, ())
+FIRST = PartitionState(store_id=STORE_ID, topic_id="topic", start=0, next=0)
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def store(request: pytest.FixtureRequest, stack: Services) -> AsyncIterator[RollupStore]:
+    """A store with partition 0 registered."""
+    if request.param == "memory":
+        twin = MemoryStore()
+        await twin.register(0, FIRST)
+        yield twin
+        return
+    real = RedisStore(stack.redis, fresh("store"))
+    await real.register(0, FIRST)
+    yield real
+    await real.close()
+
+
+def plan(lo: int, hi: int, **changes: Any) -> Plan:
+    """A flush that counts one event in two cells and a set."""
+    made = Plan(lo, hi, clock_ms=hi, last=(hi - 1, hi), generation=7)
+    made.cells = {
+        CELL: (Aggregation.COUNT, Partial(1, 0)),
+        GROUPED: (Aggregation.COUNT, Partial(1, 2)),
+    }
+    made.elements = {SET: {"x", "1:=", ""}}
+    made.new_ids = bytes([hi]) * 12
+    made.counters = {"consumed": hi - lo, "counted": hi - lo}
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+async def commit(store: RollupStore, before: PartitionState, flush: Plan) -> Commit:
+    """The commit of a flush on a state."""
+    _, stored = await store.load(0, list(flush.cells))
+    active = replace(before, active={**before.active, "m#1": Activation(0, -1, "d")})
+    return settle(0, before, active, flush, stored)
+
+
+async def test_a_commit_is_written_whole(store: RollupStore) -> None:
+    """Cells, elements, ids, counters, activations and next move together and are read back."""
+    flush = await commit(store, FIRST, plan(0, 3))
+
+    assert await store.apply(flush) is Answer.APPLIED
+    book = await store.read_all(0)
+    assert book is not None
+    assert book.state == flush.after == await store.state(0)
+    assert book.cells == {CELL: "1", GROUPED: "1|2"}
+    assert book.elements == {SET: frozenset({"x", "1:=", ""})}
+    assert await store.load_ids(0, book.state.id_counts) == {7: bytes([3]) * 12}
+    assert await store.customers(0, ["m#1.0"]) == {"cü:1"}
+
+
+async def test_a_second_commit_adds_to_the_first(store: RollupStore) -> None:
+    """Final values are merged with what is stored; a set grows; ids append."""
+    first = await commit(store, FIRST, plan(0, 3))
+    await store.apply(first)
+    second = await commit(store, first.after, plan(3, 5, elements={SET: {"y"}}))
+
+    assert await store.apply(second) is Answer.APPLIED
+    book = await store.read_all(0)
+    assert book is not None
+    assert book.cells == {CELL: "2", GROUPED: "2|4"}
+    assert book.elements[SET] == {"x", "y", "1:=", ""}
+    assert book.state.counters["counted"] == 5
+    assert await store.load_ids(0, {7: 2}) == {7: bytes([3]) * 12 + bytes([5]) * 12}
+
+
+async def test_the_same_commit_again_is_recognised(store: RollupStore) -> None:
+    """A flush whose reply was lost is answered `already`, and nothing is added."""
+    flush = await commit(store, FIRST, plan(0, 3))
+    await store.apply(flush)
+    before = await store.read_all(0)
+
+    assert await store.apply(flush) is Answer.ALREADY
+    assert await store.read_all(0) == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"store_id": "f" * 32},
+        {"rules": 99},
+        {"next": 4},
+        {"next": 2},
+        {"active": {"m#1": Activation(0, -1, "other")}},
+        {"ended": {"m#1": 3}},
+        {"id_counts": {7: 2}},
+        {"id_counts": {}},
+    ],
+    ids=["store", "rules", "moved on", "moved back", "acts", "end", "id counts", "no ids"],
+)
+async def test_every_fence_refuses_whole(store: RollupStore, wrong: dict[str, Any]) -> None:
+    """A commit computed on anything but what is stored is refused, and nothing changes."""
+    first = await commit(store, FIRST, plan(0, 3))
+    await store.apply(first)
+    before = await store.read_all(0)
+    believed = replace(first.after, **wrong)
+    flush = settle(0, believed, believed, plan(believed.next, 9), {CELL: "1", GROUPED: "1|2"})
+
+    assert await store.apply(flush) is Answer.REFUSED
+    assert await store.read_all(0) == before
+
+
+async def test_ended_generations_are_dropped(store: RollupStore) -> None:
+    """The first flush of a generation deletes the lists that can no longer be asked for."""
+    first = await commit(store, FIRST, plan(0, 3))
+    await store.apply(first)
+    later = await commit(store, first.after, plan(3, 5, generation=12))
+
+    assert later.dropped == [7]
+    assert await store.apply(later) is Answer.APPLIED
+    assert await store.load_ids(0, {7: 1, 12: 1}) == {7: b"", 12: bytes([5]) * 12}
+
+
+async def test_reads_are_of_the_cells_asked_for(store: RollupStore) -> None:
+    """A read gives the cells of its measures, customers and days, and the state they stand at."""
+    await store.apply(await commit(store, FIRST, plan(0, 3)))
+    day = CELL.bucket // 24
+
+    book = await store.read(0, ["m#1.0"], ["cü:1"], [day])
+    other = await store.read(0, ["m#1.0"], ["cü:1"], [day + 1])
+    nobody = await store.read(0, ["m#1.0"], [], [day])
+
+    assert book is not None
+    assert other is not None
+    assert nobody is not None
+    assert dict(book.cells) == {CELL: "1", GROUPED: "1|2"}
+    assert book.state.next == 3
+    assert not book.elements
+    assert not other.cells
+    assert not nobody.cells
+
+
+async def test_an_unregistered_partition_is_none(store: RollupStore) -> None:
+    """A partition without a state is told apart from an empty one."""
+    assert await store.state(5) is None
+    assert (await store.load(5, []))[0] is None
+    assert await store.read_all(5) is None
+
+
+async def test_registering_again_changes_nothing(store: RollupStore) -> None:
+    """register() never overwrites a state."""
+    flush = await commit(store, FIRST, plan(0, 3))
+    await store.apply(flush)
+
+    await store.register(0, FIRST)
+
+    assert await store.state(0) == flush.after
+
+
+# -- what only the real one can do ---------------------------------------------------------------
+
+
+@pytest.fixture
+async def real(stack: Services) -> AsyncIterator[RedisStore]:
+    """A Redis store of its own."""
+    made = RedisStore(stack.redis, fresh("store"))
+    await made.register(0, FIRST)
+    yield made
+    await made.close()
+
+
+@pytest.mark.parametrize("which", ["cells", "elements", "customers", "ids"])
+async def test_f41_a_foreign_type_changes_nothing(
+    real: RedisStore, stack: Services, which: str
+) -> None:
+    """A key of a foreign type under any name of ours: HALT naming it, and nothing is written."""
+    keys, day = real.keys(0), CELL.bucket // 24
+    key = {
+        "cells": keys.cells("m#1.0", day, "cü:1"),
+        "elements": keys.elements("u#1.0", day, "cü:1"),
+        "customers": keys.customers("m#1.0"),
+        "ids": keys.ids(7),
+    }[which]
+    flush = await commit(real, FIRST, plan(0, 3))
+    with redis_client.Redis.from_url(stack.redis) as client:
+        client.set(key, "foreign")
+        before = {name: client.dump(name) for name in client.keys(f"{keys.prefix[:-1]}*")}
+
+        with pytest.raises(Halt, match="foreign type"):
+            await real.apply(flush)
+
+        assert {name: client.dump(name) for name in client.keys(f"{keys.prefix[:-1]}*")} == before
+
+
+async def test_f24_a_lost_script_cache_is_invisible(real: RedisStore, stack: Services) -> None:
+    """SCRIPT FLUSH between two commits: the second is applied all the same."""
+    first = await commit(real, FIRST, plan(0, 3))
+    await real.apply(first)
+    with redis_client.Redis.from_url(stack.redis) as client:
+        client.script_flush()
+
+    second = await commit(real, first.after, plan(3, 4))
+
+    assert await real.apply(second) is Answer.APPLIED
+
+
+async def test_large_commits_pass_the_unpack_limit(real: RedisStore) -> None:
+    """More fields and members than Lua's unpack takes at once are written all."""
+    customers = [CellKey("m#1.0", "c", 490_000, 1, (f"g{number}",)) for number in range(9_000)]
+    flush = plan(0, 3)
+    flush.cells = {cell: (Aggregation.COUNT, Partial(1, 0)) for cell in customers}
+    flush.elements = {SET: {f"e{number}" for number in range(9_000)}}
+
+    assert await real.apply(await commit(real, FIRST, flush)) is Answer.APPLIED
+    book = await real.read_all(0)
+    assert book is not None
+    assert len(book.cells) == 9_000
+    assert len(book.elements[SET]) == 9_000
+
+
+async def test_reads_while_commits_go_on_are_whole(real: RedisStore) -> None:
+    """Every snapshot taken while cells are added holds just the cells up to its own next."""
+    state = FIRST
+
+    async def write() -> None:
+        nonlocal state
+        for number in range(60):
+            flush = plan(number, number + 1)
+            cell = CellKey("m#1.0", f"c{number}", 490_000 + 24 * number, 0, ())
+            flush.cells = {cell: (Aggregation.COUNT, Partial(1, 0))}
+            flush.elements, flush.new_ids = {}, b""
+            made = await commit(real, state, flush)
+            assert await real.apply(made) is Answer.APPLIED
+            state = made.after
+
+    async def read() -> None:
+        while state.next < 60:
+            try:
+                book = await real.read_all(0)
+            except StoreUnavailable:
+                continue
+            assert book is not None
+            assert len(book.cells) == book.state.next
+
+    await asyncio.gather(write(), read())

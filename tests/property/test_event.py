@@ -1,0 +1,143 @@
+"""Bytes → Event: the fast decoder, the slow one, the recount's own and the oracle agree."""
+
+import json
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from definitions.values import Unreadable, canonical, decimal_of_text, text_form
+from pipeline.core.event import Event, Rejected, decode, decode_slowly
+from pipeline.recount.events import NotCounted, Plain, read_event, read_number
+from pipeline.recount.matching import plain as recount_plain
+from pipeline.recount.matching import text_of
+
+from .. import recount as oracle
+
+JSON = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**70), 2**70),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(max_size=8),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+STAMPS = st.one_of(
+    st.from_regex(
+        r"\A[0-9]{4}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{1,12})?"
+        r"(Z|z|[+-][0-2][0-9]:[0-6][0-9])\Z"
+    ),
+    st.text(max_size=25),
+)
+MEMBERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "transaction_id": st.one_of(st.text(min_size=1, max_size=130), JSON),
+        "customer_id": st.one_of(st.text(min_size=1, max_size=5), JSON),
+        "event_type": st.one_of(st.just("use"), JSON),
+        "timestamp": STAMPS,
+        "properties": st.one_of(st.dictionaries(st.text(max_size=4), JSON, max_size=4), JSON),
+        "context": JSON,
+        "kind": st.one_of(st.just("usage"), JSON),
+        "more": JSON,
+    },
+)
+GOOD = (
+    b'{"transaction_id":"t","customer_id":"c","event_type":"e","timestamp":"2024-01-01T00:00:00Z"'
+)
+
+
+def spoiled(members: dict[str, object], at: int, bytes_: bytes) -> bytes:
+    """An event with foreign bytes in it."""
+    raw = json.dumps(members).encode()
+    return raw[:at] + bytes_ + raw[at:]
+
+
+BYTES = st.one_of(
+    MEMBERS.map(lambda made: json.dumps(made).encode()),
+    MEMBERS.map(
+        lambda made: json.dumps(made, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    ),
+    st.binary(max_size=40),
+    st.tuples(MEMBERS, st.integers(0, 200), st.binary(max_size=2)).map(
+        lambda made: spoiled(*made)
+    ),
+)
+
+
+def plain(event: Event) -> dict[str, str | None]:
+    """The text forms of an event's properties, numbers included."""
+    return {name: text_form(value) for name, value in event.properties.items()}
+
+
+@given(BYTES)
+@example(GOOD + b',"properties":{"x":1e400,"y":' + b"9" * 5000 + b"}}")
+@example(GOOD + b',"properties":{"x":' + b"[" * 40 + b"]" * 40 + b"}}")
+@example(GOOD + b',"properties":{"x":' + b"[" * 30 + b"]" * 30 + b"}}")
+@example(GOOD + b',"properties":{"x":' + b"[" * 31 + b"]" * 31 + b"}}")
+@example(GOOD + b',"properties":{"x":' + b"[" * 100_000 + b"}}")
+@example(GOOD + b',"more":"\\ud800"}')
+@example(GOOD + b',"properties":{"x":"\\udc00"}}')
+@example(GOOD + b',"properties":{"\\ud800":1}}')
+@example(GOOD + b',"more":"\xff"}')
+@example(GOOD + b',"properties":{"x":NaN}}')
+@example(GOOD + b',"transaction_id":7}')
+@example(GOOD + b',"customer_id":7,"customer_id":"d"}')
+@example(GOOD + b',"properties":null,"context":null,"kind":null}')
+@example(b"\xef\xbb\xbf" + GOOD + b"}")
+@example(GOOD.decode().encode("utf-16"))
+def test_every_decoder_agrees(value: bytes) -> None:
+    """Fast, slow, recount and oracle accept the same bytes and read the same event from them."""
+    fast, slow = decode(value), decode_slowly(value) if value else decode(value)
+    try:
+        recounted: Plain | None = read_event(value)
+        reason = ""
+    except NotCounted as why:
+        recounted, reason = None, str(why)
+    seen = oracle.usable(value)
+
+    if isinstance(fast, Rejected):
+        assert isinstance(slow, Rejected)
+        assert fast.reason == slow.reason == reason
+        assert seen is None
+        return
+    assert isinstance(slow, Event)
+    assert plain(fast) == plain(slow)
+    assert (fast.transaction_id, fast.event_ns) == (slow.transaction_id, slow.event_ns)
+    assert recounted is not None
+    assert recounted.at == fast.event_ns
+    assert {name: text_of(item) for name, item in recounted.properties.items()} == plain(fast)
+    assert seen is not None
+    assert oracle.event_ns(seen["timestamp"]) == fast.event_ns
+
+
+@given(
+    st.one_of(
+        st.from_regex(r"\A[+-]?[0-9]{0,70}\.?[0-9]{0,70}([eE][+-]?[0-9]{1,3})?\Z"), st.text()
+    )
+)
+@example("1\n")
+@example("\uff11\uff12")  # full-width digits
+@example("1e" + "9" * 5000)
+def test_numbers_are_read_alike(text: str) -> None:
+    """Decimal text is read by pipeline, recount and oracle alike, exactly or not at all."""
+    value, exact = decimal_of_text(text), oracle.number(text)
+
+    assert (value is None) == (exact is None) == (read_number(text) is None)
+    if value is not None and exact is not None:
+        assert canonical(value) == oracle.plain(exact) == recount_plain(value)
+        assert "E" not in canonical(value).upper()
+
+
+def test_unreadable_numbers_keep_the_event() -> None:
+    """A number outside C04 is an unreadable value, not a rejection."""
+    event = decode(GOOD + b',"properties":{"a":1e65,"b":1e400,"c":' + b"1" * 65 + b',"d":1e64}}')
+
+    assert isinstance(event, Event)
+    assert [text_form(value) for value in event.properties.values()][:3] == [None, None, None]
+    assert isinstance(event.properties["a"], Unreadable)
+    assert text_form(event.properties["d"]) == "1" + "0" * 64

@@ -1,0 +1,236 @@
+"""A small world for laws: Metronome metrics, events, and owners over the memory twins."""
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from definitions.formats import metronome
+from definitions.metric import Definition, MetricVersion
+from pipeline.app.definitions import Definitions
+from pipeline.app.owner import Owner, SeekBack
+from pipeline.control.records import ControlState, Identity, digest_of
+from pipeline.core.aggregations import RULES, Partial, decode_partial, merge_partials
+from pipeline.core.dedup import ID_HASH
+from pipeline.core.deployment import FORMAT_VERSION, Deployment
+from pipeline.core.deployment import RULES as RULES_NUMBER
+from pipeline.core.state import PartitionState
+from pipeline.deploy import first_state
+from pipeline.edges.clock import SetClock
+from pipeline.edges.memory import MemoryLog, MemoryStore
+from pipeline.ports import Book
+
+from .recount import Record, Terms
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOW_MS = int(NOW.timestamp()) * 1000
+DAY_MS = 86_400_000
+STORE_ID = "0123456789abcdef0123456789abcdef"
+
+
+def deployment(**changes: Any) -> Deployment:
+    """The default settings, one partition."""
+    settings: dict[str, Any] = {
+        "store_id": STORE_ID,
+        "homes": 1,
+        "dedup_window_ms": 35 * DAY_MS,
+        "max_age_ms": 34 * DAY_MS,
+        "max_ahead_ms": DAY_MS,
+        "base_bucket_s": 3600,
+    }
+    return Deployment(**{**settings, **changes})
+
+
+def terms(of: Deployment) -> Terms:
+    """The same for the oracle."""
+    return Terms(of.dedup_window_ms, of.max_age_ms, of.max_ahead_ms, of.base_bucket_s)
+
+
+def body(kind: str, name: str, **members: Any) -> dict[str, Any]:
+    """A Metronome body of the usual shape: event type `use`, value `v`, group `g`."""
+    made: dict[str, Any] = {"name": name, "aggregation_type": kind}
+    if kind.upper() != "COUNT":
+        made["aggregation_key"] = "v"
+        made["property_filters"] = [{"name": "v"}]
+    return {**made, **members}
+
+
+def parse(native: Mapping[str, Any]) -> Definition:
+    """The neutral definition of a Metronome body."""
+    return metronome.parse(json.dumps(native))[1]
+
+
+FIVE: dict[str, Definition] = {
+    kind: parse(
+        body(
+            kind,
+            kind,
+            event_type_filter={"in_values": ["use"]},
+            property_filters=[{"name": "v"}, {"name": "g", "exists": True}],
+            group_keys=[["g"]],
+        )
+    )
+    for kind in ("COUNT", "SUM", "MAX", "LATEST", "UNIQUE")
+}
+
+
+def event(number: int, **members: Any) -> bytes:
+    """An event of customer c that every one of FIVE counts."""
+    made: dict[str, Any] = {
+        "transaction_id": f"t{number}",
+        "customer_id": "c",
+        "event_type": "use",
+        "timestamp": "2026-03-01T11:30:00Z",
+        "properties": {"v": number, "g": "x"},
+    }
+    return json.dumps({**made, **members}).encode()
+
+
+def definition_record(metric_id: str, name: str, definition: Definition) -> dict[str, Any]:
+    """A record of the control log."""
+    record = {
+        "type": "definition",
+        "schema_version": 1,
+        "metric_id": metric_id,
+        "version": 1,
+        "name": name,
+        "effective_from": None,
+        "definition": definition.model_dump(mode="json"),
+        "created_at": "2026-01-01T00:00:00Z",
+    }
+    return {**record, "digest": digest_of(record)}
+
+
+def identity_record(of: Deployment, partitions: int = 1) -> dict[str, Any]:
+    """The deployment's identity on the control log."""
+    return {
+        "type": "identity",
+        "schema_version": 1,
+        "store_id": of.store_id,
+        "settings": {
+            "homes": of.homes,
+            "dedup_window_ms": of.dedup_window_ms,
+            "max_age_ms": of.max_age_ms,
+            "max_ahead_ms": of.max_ahead_ms,
+            "base_bucket_s": of.base_bucket_s,
+            "keying": of.keying.value,
+        },
+        "rules": RULES_NUMBER,
+        "format_version": FORMAT_VERSION,
+        "id_hash": ID_HASH,
+        "topics": {role: {"name": role, "id": f"{role}-id"} for role in ("events", "control")},
+        "starts": {str(number): 0 for number in range(partitions)},
+        "retention_days": None,
+        "replication_factor": 1,
+    }
+
+
+def control(metrics: Mapping[str, Definition], of: Deployment) -> ControlState:
+    """The state of a control log with these metrics; ids are their names."""
+    state = ControlState()
+    records = [identity_record(of)]
+    records += [definition_record(name, name, made) for name, made in metrics.items()]
+    for offset, record in enumerate(records):
+        state.apply(offset, json.dumps(record).encode())
+    assert not state.ignored, state.ignored
+    return state
+
+
+@dataclass
+class World:
+    """One partition: a log, a store, what is defined, and owners that come and go."""
+
+    metrics: Mapping[str, Definition] = field(default_factory=lambda: FIVE)
+    settings: Deployment = field(default_factory=deployment)
+    log: MemoryLog = field(default_factory=lambda: MemoryLog(1))
+    store: MemoryStore = field(default_factory=MemoryStore)
+
+    def __post_init__(self) -> None:
+        self.control = control(self.metrics, self.settings)
+        self.definitions = Definitions(self.control)
+        asyncio.run(self.store.register(0, first_state(self.identity, 0)))
+
+    @property
+    def identity(self) -> Identity:
+        """The deployment's identity."""
+        assert self.control.identity is not None
+        return self.control.identity
+
+    def append(self, values: Iterable[bytes | None], at_ms: int = NOW_MS) -> None:
+        """Append records with one append time."""
+        for value in values:
+            self.log.append(0, value, at_ms)
+
+    def owner(self) -> Owner:
+        """A worker that has not opened the partition yet."""
+        return Owner(
+            0,
+            identity=self.identity,
+            store=self.store,
+            log=self.log,
+            definitions=self.definitions,
+            clock=SetClock(NOW + timedelta(days=400)),
+            flush_s=0.25,
+        )
+
+    async def apply(self, cuts: Sequence[int] = ()) -> None:
+        """Run one worker to the end of the log, its batches cut at these offsets."""
+        owner = self.owner()
+        await owner.open()
+        records = self.log.records[0]
+        bounds = [0, *sorted(set(cuts)), len(records)]
+        for lo, hi in pairwise(bounds):
+            await deliver(owner, records[lo:hi])
+
+    async def book(self) -> Book:
+        """Everything the store holds."""
+        book = await self.store.read_all(0)
+        assert book is not None
+        return book
+
+    @property
+    def state(self) -> PartitionState:
+        """What the partition stands on."""
+        found = asyncio.run(self.store.state(0))
+        assert found is not None
+        return found
+
+    def records(self) -> list[Record]:
+        """The log, for the oracle."""
+        return [Record(item.offset, item.timestamp, item.value) for item in self.log.records[0]]
+
+
+async def deliver(owner: Owner, records: Sequence[Any]) -> None:
+    """Hand a batch over as the lane does."""
+    try:
+        await owner.take(records)
+    except SeekBack as back:
+        raise AssertionError(f"a batch in line was sent back to {back.offset}") from back
+
+
+def answers_of(book: Book, metrics: Mapping[str, Definition]) -> dict[tuple[Any, ...], Any]:
+    """Cell → (answer, unreadable), as a reader of that cell alone is told."""
+    partials: dict[Any, Partial] = {}
+    for cell, text in book.cells.items():
+        kind = metrics[cell.measure.split("#")[0]].measures[0].aggregation
+        partials[cell] = decode_partial(kind, text)
+    for cell, members in book.elements.items():
+        kind = metrics[cell.measure.split("#")[0]].measures[0].aggregation
+        held = partials.get(cell, Partial(frozenset(), 0))
+        partials[cell] = merge_partials(kind, held, Partial(members, 0))
+    found = {}
+    for cell, partial in partials.items():
+        name = cell.measure.split("#")[0]
+        answer = RULES[metrics[name].measures[0].aggregation].finish(partial.value)
+        key = (name, cell.customer, cell.bucket, cell.grouping_set, cell.groups)
+        found[key] = (answer, partial.unreadable)
+    return found
+
+
+def versions(metrics: Mapping[str, Definition]) -> list[MetricVersion]:
+    """The versions that a control log with these metrics holds."""
+    found = [version.body for version in control(metrics, deployment()).versions.values()]
+    return [version for version in found if version is not None]

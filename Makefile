@@ -10,7 +10,7 @@ help: ## This help
 
 env: ## uv, where the machine has none, and the locked environment
 	@command -v $(UV) >/dev/null || { python3 -m venv $(TOOLS) && $(TOOLS)/bin/pip install -q uv; }
-	@$(UV) sync -q --frozen
+	@$(UV) sync -q --frozen --compile-bytecode && $(UV) run --frozen python -m compileall -q definitions pipeline tests
 
 demo: env ## Real events through real Kafka and Redis, compared with a recount
 	@$(UV) run --frozen recount demo

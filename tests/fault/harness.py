@@ -1,0 +1,225 @@
+"""What the fault suite needs: workers to kill, a Redis to damage, and the oracle."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from definitions.formats import metronome
+from definitions.metric import Definition
+from pipeline.core.aggregations import RULES, Partial, decode_partial, merge_partials
+from pipeline.edges.kafka import Address, KafkaLog, topic_names
+from pipeline.edges.redis import RedisStore
+from pipeline.ports import Book
+from pipeline.stack.native import Ports, free_port, redis_command
+from pipeline.stack.probe import redis_answers
+
+from ..recount import Record, Terms, answers, recount
+from ..services import Recount, Services
+from ..waiting import eventually
+
+DAY_MS = 86_400_000
+TERMS = Terms(35 * DAY_MS, 34 * DAY_MS, DAY_MS, 3600)
+SESSION_S = 2.0
+
+
+class Workers:
+    """`recount worker` processes of one deployment, each with a log file."""
+
+    def __init__(self, command: Recount, folder: Path) -> None:
+        self.command = command
+        self.folder = folder
+        self.all: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
+        """Start a supervisor with its worker process, in a process group of its own."""
+        own = {"RECOUNT_SESSION_TIMEOUT_S": str(SESSION_S), **environment}
+        with (self.folder / f"worker-{len(self.all)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*_PYTHON, "worker", *options],
+                env={**self.command.environment, **own},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.all.append(process)
+        return process
+
+    @staticmethod
+    def children(process: "subprocess.Popen[bytes]") -> list[int]:
+        """The worker processes of a supervisor."""
+        found = subprocess.run(
+            ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False
+        )
+        return [int(pid) for pid in found.stdout.split()]
+
+    def kill(self, process: "subprocess.Popen[bytes]") -> None:
+        """Kill -9 the supervisor and its worker process."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+    def signal_children(self, process: "subprocess.Popen[bytes]", number: int) -> None:
+        """Send a signal to the worker processes, not to the supervisor."""
+        for pid in eventually(
+            lambda: self.children(process), within_s=10, because="a worker process starts"
+        ):
+            os.kill(pid, number)
+
+    def end(self) -> None:
+        """End whatever still runs."""
+        for process in self.all:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(10)
+
+    def logs(self) -> str:
+        """What the workers said."""
+        texts = (path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log")))
+        return "\n".join(texts)[-6000:]
+
+
+_PYTHON = [sys.executable, "-m", "pipeline"]
+
+
+@dataclass
+class OwnRedis:
+    """A Redis of one test: to empty, to kill, to restart."""
+
+    folder: Path
+    port: int
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def client(self) -> "redis.Redis":
+        """A plain client."""
+        return redis.Redis.from_url(self.url)
+
+    def start(self) -> None:
+        """Start on the same files."""
+        command = redis_command(self.folder, Ports(kafka=0, controller=0, redis=self.port))
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        eventually(lambda: redis_answers(self.url), within_s=10, because="Redis answers")
+
+    def kill(self) -> None:
+        """Kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+
+@contextmanager
+def own_redis(folder: Path) -> Iterator[OwnRedis]:
+    """A Redis that ends with the block."""
+    made = OwnRedis(folder, free_port())
+    made.start()
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+def with_redis(command: Recount, url: str) -> Recount:
+    """The same deployment name on another Redis."""
+    return replace(command, services=Services(command.services.kafka, url))
+
+
+def lag(command: Recount) -> int:
+    """How many offsets are not applied yet."""
+    return int(command.run("status")[-1]["lag"])
+
+
+def nexts(command: Recount) -> int:
+    """The sum of every partition's next."""
+
+    async def read() -> int:
+        store = RedisStore(command.services.redis, command.deployment)
+        try:
+            states = [await store.state(number) for number in range(4)]
+        finally:
+            await store.close()
+        return sum(state.next for state in states if state is not None)
+
+    return asyncio.run(read())
+
+
+async def _read(command: Recount) -> list[tuple[Book, list[Record]]]:
+    store = RedisStore(command.services.redis, command.deployment)
+    names = topic_names(command.deployment)
+    address = Address(command.services.kafka, {})
+    log = KafkaLog(address, events=names["events"], rejected=names["rejected"])
+    found = []
+    try:
+        for number in await log.spans():
+            book = await store.read_all(number)
+            assert book is not None
+            records: list[Record] = []
+            async for batch in log.read(number, book.state.start, book.state.next):
+                records += [Record(item.offset, item.timestamp, item.value) for item in batch]
+            found.append((book, records))
+    finally:
+        await store.close()
+        await log.close()
+    return found
+
+
+def assert_exact(
+    command: Recount, metrics: dict[str, dict[str, Any]], terms: Terms = TERMS
+) -> int:
+    """Compare every partition with the oracle and with `recount audit`; return the events seen.
+
+    Args:
+        metrics: id → native body, all active from the first offset.
+    """
+    bodies: dict[str, Definition] = {
+        metric_id: metronome.parse(json.dumps(body))[1] for metric_id, body in metrics.items()
+    }
+    events = 0
+    for book, records in asyncio.run(_read(command)):
+        books = recount(records, bodies, terms)
+        fates = {name: book.state.counters[name] for name in books.fates}
+        assert fates == books.fates
+        assert _answers(book, bodies) == answers(books, bodies)
+        events += books.fates["consumed"]
+    audit = command.run("audit")[-1]
+    assert audit["mismatches"] == 0
+    assert audit["events"] == events
+    assert command.run("status")[-1]["balanced"] is True
+    return events
+
+
+def _answers(book: Book, bodies: dict[str, Definition]) -> dict[tuple[Any, ...], Any]:
+    partials: dict[tuple[Any, ...], tuple[Any, Partial]] = {}
+
+    def add(cell: Any, partial: Partial | str) -> None:
+        metric_id = cell.measure.split("#")[0]
+        kind = bodies[metric_id].measures[0].aggregation
+        made = decode_partial(kind, partial) if isinstance(partial, str) else partial
+        key = (metric_id, cell.customer, cell.bucket, cell.grouping_set, cell.groups)
+        if key in partials:
+            made = merge_partials(kind, partials[key][1], made)
+        partials[key] = (kind, made)
+
+    for cell, text in book.cells.items():
+        add(cell, text)
+    for cell, members in book.elements.items():
+        add(cell, Partial(members, 0))
+    return {
+        key: (RULES[kind].finish(partial.value), partial.unreadable)
+        for key, (kind, partial) in partials.items()
+    }

@@ -15,7 +15,7 @@ from .control.records import ControlState, Identity
 from .core.deployment import Keying
 from .core.state import PartitionState
 from .core.windows import ns_of
-from .deploy import check_state
+from .deploy.checks import check_state
 from .ports import Book, EventLog, RollupStore, Span
 from .recount.ledger import Active, Cell, Ledger, Terms
 

@@ -18,7 +18,7 @@ from pipeline.core.dedup import ID_HASH
 from pipeline.core.deployment import FORMAT_VERSION, Deployment
 from pipeline.core.deployment import RULES as RULES_NUMBER
 from pipeline.core.state import PartitionState
-from pipeline.deploy import first_state
+from pipeline.deploy.checks import first_state
 from pipeline.edges.clock import SetClock
 from pipeline.edges.memory import MemoryLog, MemoryStore
 from pipeline.ports import Book

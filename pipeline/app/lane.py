@@ -7,7 +7,7 @@ from typing import Final
 
 from ..control.records import Identity
 from ..core.fold import LogRecord
-from ..deploy import check_topics
+from ..deploy.checks import check_topics
 from ..edges.kafka import KafkaAdmin
 from ..errors import LogUnavailable
 from ..ports import Clock, EventLog, RollupStore

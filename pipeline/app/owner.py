@@ -20,7 +20,7 @@ from ..core.dedup import ID_BYTES, IdIndex
 from ..core.fold import CellKey, LogRecord, Plan, fold, nothing
 from ..core.state import PartitionState
 from ..core.windows import moment_of
-from ..deploy import REBUILD, check_span, check_state
+from ..deploy.checks import REBUILD, check_span, check_state
 from ..errors import Halt, Unavailable
 from ..ports import Clock, EventLog, RollupStore
 from .definitions import Definitions

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..control.log import ControlLog
 from ..core.commit import transitions
-from ..deploy import check_state, identity_of
+from ..deploy.checks import check_state, identity_of
 from ..edges.clock import SystemClock
 from ..edges.kafka import KafkaLog, topic_names
 from ..edges.redis import RedisStore

@@ -11,7 +11,7 @@ from typing import Any, Final
 import faust
 
 from ..control.log import ControlLog
-from ..deploy import check_policy, check_store, check_topics, identity_of
+from ..deploy.checks import check_policy, check_store, check_topics, identity_of
 from ..edges.clock import SystemClock
 from ..edges.kafka import KafkaAdmin, KafkaLog, topic_names
 from ..edges.redis import RedisStore

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..control.log import ControlLog
 from ..control.records import Identity, Metric
-from ..deploy import NO_IDENTITY, identity_of
+from ..deploy.checks import NO_IDENTITY, identity_of
 from ..edges.clock import SystemClock
 from ..edges.kafka import KafkaAdmin, KafkaLog, topic_names
 from ..edges.redis import RedisStore

@@ -8,7 +8,7 @@ from typing import Annotated, Any, BinaryIO
 import typer
 
 from ..core.deployment import BASE_BUCKETS_S, Keying
-from ..deploy import Wish, init
+from ..deploy.init import Wish, init
 from ..errors import UsageError
 from ..publish import publish
 from ..settings import describe, load_settings

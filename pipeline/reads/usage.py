@@ -16,7 +16,7 @@ from ..core.fold import CellKey
 from ..core.periods import RefusedPeriod, Window, windows
 from ..core.state import COUNTERS, PartitionState
 from ..core.windows import NS_PER_MS, ns_of, rfc3339
-from ..deploy import check_state
+from ..deploy.checks import check_state
 from ..errors import UsageError
 from ..ports import Book, Clock, EventLog, RollupStore, Span
 from .query import (

@@ -1,4 +1,4 @@
-"""`recount init` and the checks of a deployment: topics, identity, registered partitions.
+"""`recount init`: topics, identity, registered partitions.
 
 Durable order: topics, then the identity on the control log, where it outlives Redis, then its
 copies in Redis. A worker never writes any of them (DESIGN 3, Identity).
@@ -9,26 +9,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from .control.log import ControlLog
-from .control.records import ControlState, Identity
-from .core.dedup import ID_HASH
-from .core.deployment import FORMAT_VERSION, RULES, Deployment, Keying
-from .core.state import PartitionState
-from .edges.kafka import (
+from ..control.log import ControlLog
+from ..control.records import Identity
+from ..core.dedup import ID_HASH
+from ..core.deployment import FORMAT_VERSION, RULES, Deployment, Keying
+from ..edges.kafka import (
     DEAD_LETTER_BYTES_MAX,
     RECORD_BYTES_MAX,
     Address,
     KafkaAdmin,
     TopicInfo,
+    consumer,
+    spans_of,
     topic_names,
 )
-from .edges.redis import RedisStore
-from .errors import ConflictError, Halt, UsageError
+from ..edges.redis import RedisStore
+from ..errors import ConflictError, Halt, UsageError
+from .checks import check_policy, check_store, check_topics, first_state, identity_of
 
 _DAY_MS: Final = 86_400_000
 _FOREVER: Final = "-1"
-NO_IDENTITY: Final = "this deployment does not exist yet; run `recount init`"
-REBUILD: Final = "run `recount rebuild`, which applies the log again from its start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ async def init(address: Address, redis_url: str, name: str, wish: Wish) -> Ident
     if names["control"] in known:
         async with ControlLog(address, names["control"]) as log:
             if log.state.identity is not None:
-                return await _existing(admin, log, redis_url, name, wish)
+                return await _existing(address, log, redis_url, name, wish)
     asked = Wish(**{item.name: _asked(wish, item.name) for item in fields(Wish)})
     deployment = _deployment(asked)
     store = RedisStore(redis_url, name)
@@ -186,8 +186,9 @@ async def _claim(
 
 
 async def _existing(
-    admin: KafkaAdmin, log: ControlLog, redis_url: str, name: str, wish: Wish
+    address: Address, log: ControlLog, redis_url: str, name: str, wish: Wish
 ) -> Identity:
+    admin = KafkaAdmin(address)
     identity = identity_of(log.state)
     deployment = identity.deployment
     has = {
@@ -211,22 +212,45 @@ async def _existing(
     store = RedisStore(redis_url, name, deployment.base_bucket_s)
     try:
         await check_policy(store)
-        await check_store(store, identity)
         topics = await admin.describe([topic for topic, _ in identity.topics.values()])
         check_topics(identity, topics, growing=True)
+        await _resume(admin, store, address, identity, topics)
+        await check_store(store, identity)
         if wish.partitions is not None and wish.partitions > len(identity.starts):
-            identity = await _grow(admin, log, store, wish.partitions, topics)
+            identity = await _grow(admin, log, store, wish.partitions)
         return identity
     finally:
         await store.close()
 
 
-async def _grow(
+async def _resume(
     admin: KafkaAdmin,
-    log: ControlLog,
     store: RedisStore,
-    partitions: int,
+    address: Address,
+    identity: Identity,
     topics: Mapping[str, TopicInfo],
+) -> None:
+    """Finish an `init` that was cut short after its record: topic partitions and registrations.
+
+    Only a partition whose log never held a record may be registered late: there is nothing that
+    a lost state could have known. Any other one without its state was emptied.
+    """
+    name = identity.topics["events"][0]
+    if topics[name].partitions < len(identity.starts):
+        await admin.grow(name, len(identity.starts))
+    async with consumer(address) as client:
+        spans = await spans_of(client, name, len(identity.starts))
+    unused = {
+        number: start for number, start in identity.starts.items() if spans[number].end <= start
+    }
+    for number, start in unused.items():
+        await store.register(number, first_state(identity, start))
+    if len(unused) == len(identity.starts):
+        await store.write_identity(identity.text)
+
+
+async def _grow(
+    admin: KafkaAdmin, log: ControlLog, store: RedisStore, partitions: int
 ) -> Identity:
     """Register new partitions first, then grow the topic; `homes` stays."""
     identity = identity_of(log.state)
@@ -241,7 +265,7 @@ async def _grow(
     identity = identity_of(log.state)
     await _register(store, identity, new)
     events, _ = identity.topics["events"]
-    if topics[events].partitions < partitions:
+    if (await admin.describe([events]))[events].partitions < partitions:
         await admin.grow(events, partitions)
     return identity
 
@@ -250,91 +274,3 @@ async def _register(store: RedisStore, identity: Identity, starts: Mapping[int, 
     for number, start in starts.items():
         await store.register(number, first_state(identity, start))
     await store.write_identity(identity.text)
-
-
-def first_state(identity: Identity, start: int) -> PartitionState:
-    """Return the state of a partition that nothing was applied to."""
-    return PartitionState(
-        store_id=identity.deployment.store_id,
-        topic_id=identity.topics["events"][1],
-        start=start,
-        next=start,
-    )
-
-
-def identity_of(state: ControlState) -> Identity:
-    """Return the identity, or raise UsageError where there is none."""
-    if state.identity is None:
-        raise UsageError(NO_IDENTITY)
-    return state.identity
-
-
-# -- what workers and readers check (DESIGN 3) ---------------------------------------------------
-
-
-async def check_policy(store: RedisStore) -> None:
-    """Halt on an eviction policy that may drop a bill."""
-    policy = await store.eviction_policy()
-    if policy != "noeviction":
-        raise Halt(
-            f"Redis has maxmemory-policy {policy}: it may evict a bill; "
-            "run `CONFIG SET maxmemory-policy noeviction` and put it into its configuration"
-        )
-
-
-async def check_store(store: RedisStore, identity: Identity) -> None:
-    """Halt where Redis is emptied, foreign, or lacks a registered partition."""
-    if await store.identity() is None:
-        raise Halt(f"Redis lacks this deployment's identity: emptied, or the wrong one; {REBUILD}")
-    for number in identity.starts:
-        check_state(await store.state(number), identity, number)
-
-
-def check_state(
-    state: PartitionState | None, identity: Identity, partition: int
-) -> PartitionState:
-    """Return a partition's state, or halt: emptied shard, foreign store, other rules or topic."""
-    if state is None:
-        raise Halt(f"partition {partition} is registered but Redis has lost its state; {REBUILD}")
-    wrong = [
-        f"{what} is {found!r}, not {wanted!r}"
-        for what, found, wanted in (
-            ("store id", state.store_id, identity.deployment.store_id),
-            ("topic id", state.topic_id, identity.topics["events"][1]),
-            ("rules number", state.rules, RULES),
-            ("format version", state.format_version, FORMAT_VERSION),
-        )
-        if found != wanted
-    ]
-    if wrong:
-        raise Halt(f"partition {partition} in Redis is not ours: {'; '.join(wrong)}; {REBUILD}")
-    return state
-
-
-def check_topics(
-    identity: Identity, topics: Mapping[str, TopicInfo], *, growing: bool = False
-) -> None:
-    """Halt where a topic is gone, was made anew, or has partitions nobody registered."""
-    for role, (topic, topic_id) in identity.topics.items():
-        found = topics.get(topic)
-        if found is None:
-            raise Halt(f"topic {topic!r} is gone; restore it, or start a new deployment")
-        if role != "rejected" and found.id != topic_id:
-            raise Halt(
-                f"topic {topic!r} has id {found.id}, the deployment was made on {topic_id}: it "
-                f"was deleted and made anew; {REBUILD}"
-            )
-        if role == "events" and found.partitions > len(identity.starts) and not growing:
-            raise Halt(
-                f"topic {topic!r} has {found.partitions} partitions, {len(identity.starts)} are "
-                f"registered; run `recount init --partitions {found.partitions}`"
-            )
-
-
-def check_span(state: PartitionState, partition: int, start: int, end: int) -> None:
-    """Halt where the log does not hold what comes next."""
-    if not start <= state.next <= end:
-        raise Halt(
-            f"partition {partition} stands at {state.next}, but the log holds [{start}, {end}): "
-            f"retention overtook it, or the log was cut; {REBUILD}"
-        )

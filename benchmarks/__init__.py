@@ -1,0 +1,1 @@
+"""Performance claims, as ratios against a floor measured in the same run. Never tests."""

@@ -1,0 +1,1 @@
+"""The deployment: made by `recount init`, checked by everybody."""

@@ -1,0 +1,99 @@
+"""What makes a process refuse to start or go on: exit 5, with what to do (DESIGN 3)."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from ..control.records import ControlState, Identity
+from ..core.deployment import FORMAT_VERSION, RULES
+from ..core.state import PartitionState
+from ..edges.kafka import TopicInfo
+from ..edges.redis import RedisStore
+from ..errors import Halt, UsageError
+
+NO_IDENTITY: Final = "this deployment does not exist yet; run `recount init`"
+REBUILD: Final = "run `recount rebuild`, which applies the log again from its start"
+
+
+def first_state(identity: Identity, start: int) -> PartitionState:
+    """Return the state of a partition that nothing was applied to."""
+    return PartitionState(
+        store_id=identity.deployment.store_id,
+        topic_id=identity.topics["events"][1],
+        start=start,
+        next=start,
+    )
+
+
+def identity_of(state: ControlState) -> Identity:
+    """Return the identity, or raise UsageError where there is none."""
+    if state.identity is None:
+        raise UsageError(NO_IDENTITY)
+    return state.identity
+
+
+async def check_policy(store: RedisStore) -> None:
+    """Halt on an eviction policy that may drop a bill."""
+    policy = await store.eviction_policy()
+    if policy != "noeviction":
+        raise Halt(
+            f"Redis has maxmemory-policy {policy}: it may evict a bill; "
+            "run `CONFIG SET maxmemory-policy noeviction` and put it into its configuration"
+        )
+
+
+async def check_store(store: RedisStore, identity: Identity) -> None:
+    """Halt where Redis is emptied, foreign, or lacks a registered partition."""
+    if await store.identity() is None:
+        raise Halt(f"Redis lacks this deployment's identity: emptied, or the wrong one; {REBUILD}")
+    for number in identity.starts:
+        check_state(await store.state(number), identity, number)
+
+
+def check_state(
+    state: PartitionState | None, identity: Identity, partition: int
+) -> PartitionState:
+    """Return a partition's state, or halt: emptied shard, foreign store, other rules or topic."""
+    if state is None:
+        raise Halt(f"partition {partition} is registered but Redis has lost its state; {REBUILD}")
+    wrong = [
+        f"{what} is {found!r}, not {wanted!r}"
+        for what, found, wanted in (
+            ("store id", state.store_id, identity.deployment.store_id),
+            ("topic id", state.topic_id, identity.topics["events"][1]),
+            ("rules number", state.rules, RULES),
+            ("format version", state.format_version, FORMAT_VERSION),
+        )
+        if found != wanted
+    ]
+    if wrong:
+        raise Halt(f"partition {partition} in Redis is not ours: {'; '.join(wrong)}; {REBUILD}")
+    return state
+
+
+def check_topics(
+    identity: Identity, topics: Mapping[str, TopicInfo], *, growing: bool = False
+) -> None:
+    """Halt where a topic is gone, was made anew, or has partitions nobody registered."""
+    for role, (topic, topic_id) in identity.topics.items():
+        found = topics.get(topic)
+        if found is None:
+            raise Halt(f"topic {topic!r} is gone; restore it, or start a new deployment")
+        if role != "rejected" and found.id != topic_id:
+            raise Halt(
+                f"topic {topic!r} has id {found.id}, the deployment was made on {topic_id}: it "
+                f"was deleted and made anew; {REBUILD}"
+            )
+        if role == "events" and found.partitions > len(identity.starts) and not growing:
+            raise Halt(
+                f"topic {topic!r} has {found.partitions} partitions, {len(identity.starts)} are "
+                f"registered; run `recount init --partitions {found.partitions}`"
+            )
+
+
+def check_span(state: PartitionState, partition: int, start: int, end: int) -> None:
+    """Halt where the log does not hold what comes next."""
+    if not start <= state.next <= end:
+        raise Halt(
+            f"partition {partition} stands at {state.next}, but the log holds [{start}, {end}): "
+            f"retention overtook it, or the log was cut; {REBUILD}"
+        )

@@ -91,7 +91,9 @@ def fill(kafka: str, topic: str, events: int, seed: int) -> None:
             "transaction_id": f"{own:012d}-4bf92f3577b34da6",
             "customer_id": customer,
             "event_type": "api_request",
-            "timestamp": (now - timedelta(seconds=own % 7200)).isoformat(timespec="milliseconds"),
+            "timestamp": (now - timedelta(seconds=7200 - own * 7200 / events)).isoformat(
+                timespec="milliseconds"
+            ),
             "properties": {
                 "tokens": str(own % 5000),
                 "latency": own % 900 + 0.25,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from .conditions import Predicate, Properties, compile_condition, numeric_reader, property_key
 from .metric import Aggregation, EventSelector, Measure, MetricVersion, Scope
@@ -25,23 +25,20 @@ class Rule:
 
     key: `metric_id#version.measure`: whose cells these are.
     from_ns: effective_from in nanoseconds since 1970; earlier events reach only dead cells.
+    matches: whether every condition holds; None where there is none.
     value_key: the property a value is read from; an event without it contributes nothing and is
     not counted as unreadable.
-    read: the value an event contributes; None is unreadable (C10). No reader: COUNT needs none.
+    read: what the value of value_key contributes; None is unreadable (C10). No reader: COUNT.
     """
 
     key: str
     version: MetricVersion
     measure: Measure
     from_ns: int | None
-    predicates: tuple[Predicate, ...]
+    matches: Predicate | None
     value_key: str | None
-    read: Callable[[Properties], Value] | None
+    read: Callable[[object], Value] | None
     group_keys: tuple[tuple[str, ...], ...]
-
-    def matches(self, properties: Properties) -> bool:
-        """Whether every condition holds."""
-        return all(predicate(properties) for predicate in self.predicates)
 
     def groups(self, properties: Properties) -> Groups:
         """The group values of every grouping set besides the total, in definition order."""
@@ -104,7 +101,7 @@ def compile_version(version: MetricVersion) -> tuple[Rule, ...]:
             version=version,
             measure=measure,
             from_ns=_nanoseconds(version.effective_from),
-            predicates=tuple(compile_condition(condition) for condition in measure.where),
+            matches=_all([compile_condition(condition) for condition in measure.where]),
             value_key=None if measure.field is None else property_key(measure.field),
             read=_reader(measure),
             group_keys=definition.dimensions,
@@ -128,13 +125,23 @@ def _nanoseconds(moment: datetime | None) -> int | None:
     return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
-def _reader(measure: Measure) -> Callable[[Properties], Value] | None:
+def _all(predicates: list[Predicate]) -> Predicate | None:
+    """AND of predicates as one call; spelled out where there are few, for speed."""
+    if not predicates:
+        return None
+    if len(predicates) == 1:
+        return predicates[0]
+    if len(predicates) == 2:
+        first, second = predicates
+        return lambda properties: first(properties) and second(properties)
+    return lambda properties: all(predicate(properties) for predicate in predicates)
+
+
+def _reader(measure: Measure) -> Callable[[object], Value] | None:
     if measure.aggregation is Aggregation.COUNT:
         return None
     if measure.field is None:
         raise ValueError(f"{measure.aggregation} needs a field")
-    key = property_key(measure.field)
     if measure.aggregation is Aggregation.UNIQUE:
-        return lambda properties: text_form(properties.get(key))
-    read: Callable[[Any], Decimal | None] = numeric_reader(numeric_text=measure.numeric_text)
-    return lambda properties: read(properties.get(key))
+        return text_form
+    return numeric_reader(numeric_text=measure.numeric_text)

@@ -45,6 +45,8 @@ def decimal_of_text(text: str) -> Decimal | None:
     """Return the decimal a text stands for, or None where C04 does not read it."""
     if len(text) > NUMBER_CHARS_MAX:
         return None
+    if text.isdigit() and text.isascii():  # most numbers; saves the pattern
+        return Decimal(text)
     match = _DECIMAL_TEXT.fullmatch(text)
     if match is None:
         return None
@@ -59,6 +61,8 @@ def decimal_of_text(text: str) -> Decimal | None:
 
 def number_of_token(token: str) -> Decimal | Unreadable:
     """Return the value of a JSON number token; UNREADABLE outside C04."""
+    if len(token) <= NUMBER_CHARS_MAX and "e" not in token and "E" not in token:
+        return Decimal(token)
     value = decimal_of_text(token)
     return UNREADABLE if value is None else value
 
@@ -78,7 +82,7 @@ def number_or_text(value: object) -> Decimal | None:
     """Read a JSON number or decimal text (CM8)."""
     if type(value) is str:
         return decimal_of_text(value)
-    return number(value)
+    return value if type(value) is Decimal else number(value)
 
 
 def text_form(value: object) -> str | None:

@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Protocol
 
 from .core.commit import Answer, Commit
-from .core.fold import CellKey, DeadLetter, LogRecord
+from .core.fold import DeadLetter, LogRecord
 from .core.state import PartitionState
+from .core.tally import CellKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,13 @@ from functools import partial
 from typing import Final, TypeVar
 
 from ..control.records import Identity
+from ..core.aggregations import Partial, decode_partial
 from ..core.commit import Answer, Commit, settle, transitions
 from ..core.cursor import Step, from_next, step_of
 from ..core.dedup import ID_BYTES, IdIndex
-from ..core.fold import CellKey, LogRecord, Plan, fold, nothing
+from ..core.fold import LogRecord, Plan, fold, nothing
 from ..core.state import PartitionState
+from ..core.tally import CellKey
 from ..core.windows import moment_of
 from ..deploy.checks import REBUILD, check_span, check_state
 from ..errors import Halt, Unavailable
@@ -72,7 +74,7 @@ class Owner:
         self._flush_s = flush_s
         self._state: PartitionState | None = None
         self._index = IdIndex()
-        self._cells: dict[CellKey, str] = {}
+        self._cells: dict[CellKey, Partial] = {}
         self._changes_seen = -1
         self._expected: int | None = None  # after a seek: the first offset that must come
         self._slice = 1_000
@@ -291,13 +293,13 @@ class Owner:
 
     async def _commit(self, plan: Plan, active: PartitionState) -> None:
         stored = await self._stored(plan)
-        commit = settle(self.partition, self.state, active, plan, stored)
+        commit, finals = settle(self.partition, self.state, active, plan, stored)
         if commit.after != commit.before:
-            await self._apply(commit, plan)
+            await self._apply(commit, plan, finals)
 
-    async def _stored(self, plan: Plan) -> dict[CellKey, str | None]:
-        """The present texts of the plan's cells: cached, or loaded at this very state."""
-        stored: dict[CellKey, str | None] = {}
+    async def _stored(self, plan: Plan) -> dict[CellKey, Partial | None]:
+        """What the plan's cells hold at present: cached, or loaded at this very state."""
+        stored: dict[CellKey, Partial | None] = {}
         missing = []
         for cell in plan.cells:
             cached = self._cells.get(cell)
@@ -309,18 +311,20 @@ class Owner:
             state, loaded = await self._retry(lambda: self._store.load(self.partition, missing))
             if state != self.state:
                 await self._reopen()
-            stored |= loaded
+            for cell, text in loaded.items():
+                kind = plan.cells[cell].aggregation
+                stored[cell] = None if text is None else decode_partial(kind, text)
         return stored
 
-    async def _apply(self, commit: Commit, plan: Plan) -> None:
+    async def _apply(self, commit: Commit, plan: Plan, finals: dict[CellKey, Partial]) -> None:
         answer = await self._retry(lambda: self._store.apply(commit))
         if answer is Answer.REFUSED:
             await self._reopen()
         if plan.new_ids and plan.generation is not None:
             self._index.record(plan.new_ids, plan.generation)
-        if len(self._cells) + len(commit.cells) > CACHED_CELLS_MAX:
+        if len(self._cells) + len(finals) > CACHED_CELLS_MAX:
             self._cells.clear()
-        self._cells.update(commit.cells)
+        self._cells.update(finals)
         self._state = commit.after
 
     async def _reopen(self) -> None:

@@ -6,10 +6,11 @@ from enum import StrEnum
 
 from definitions.metric import MetricVersion
 
-from .aggregations import decode_partial, encode_partial, merge_partials
+from .aggregations import Partial, encode_partial, merge_partials
 from .dedup import GENERATIONS_PER_WINDOW
-from .fold import CellKey, Plan, id_count
+from .fold import Plan, id_count
 from .state import Activation, PartitionState, encode_state, id_counts_text
+from .tally import CellKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,29 +119,28 @@ def settle(
     before: PartitionState,
     active: PartitionState,
     plan: Plan,
-    stored: Mapping[CellKey, str | None],
-) -> Commit:
-    """Return the commit of a plan.
+    stored: Mapping[CellKey, Partial | None],
+) -> tuple[Commit, dict[CellKey, Partial]]:
+    """Return the commit of a plan, and the cells as they are after it.
 
     Args:
         before: What Redis holds. active: the same with this flush's activations and ends.
-        stored: The present text of every cell of plan.cells; None is absent.
+        stored: What every cell of plan.cells holds at present; None is absent.
     """
-    cells = {}
+    texts, finals = {}, {}
     for key, (aggregation, change) in plan.cells.items():
         present = stored[key]
-        if present is None:
-            final = change
-        else:
-            final = merge_partials(aggregation, decode_partial(aggregation, present), change)
-        cells[key] = encode_partial(aggregation, final)
-    return Commit(
+        final = change if present is None else merge_partials(aggregation, present, change)
+        finals[key] = final
+        texts[key] = encode_partial(aggregation, final)
+    commit = Commit(
         partition=partition,
         before=before,
         after=advance(active, plan),
-        cells=cells,
+        cells=texts,
         elements=plan.elements,
         new_cells=[key for key in (*plan.cells, *plan.elements) if stored.get(key) is None],
         new_ids=plan.new_ids,
         generation=plan.generation,
     )
+    return commit, finals

@@ -20,6 +20,7 @@ GENERATIONS_PER_WINDOW: Final = 4
 _LOAD_MAX: Final = 0.6
 _CAPACITY_MIN: Final = 1 << 12
 _EMPTY: Final = 0
+_REMEMBERED_CHARS_MAX: Final = 256
 _TAGS: Final = 250  # a generation's tag is 1 + g mod 250; at most five live side by side
 
 _U64 = NDArray[np.uint64]
@@ -58,9 +59,15 @@ def murmur2(data: bytes) -> int:
     return h ^ (h >> 15)
 
 
-@lru_cache(maxsize=1 << 17)
 def home_of(customer_id: str, homes: int) -> int:
     """Return the home partition of a customer (DESIGN 2, Keying)."""
+    if len(customer_id) > _REMEMBERED_CHARS_MAX:
+        return _home_of.__wrapped__(customer_id, homes)
+    return _home_of(customer_id, homes)
+
+
+@lru_cache(maxsize=1 << 17)
+def _home_of(customer_id: str, homes: int) -> int:
     return (murmur2(customer_id.encode()) & 0x7FFFFFFF) % homes
 
 

@@ -54,6 +54,7 @@ class _Wire(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 _FAST: Final = msgspec.json.Decoder(_Wire, float_hook=number_of_token)
 _NESTED: Final = (dict, list)
+_CONTAINERS: Final = frozenset(_NESTED)
 _REQUIRED: Final = ("transaction_id", "customer_id", "event_type", "timestamp")
 
 
@@ -67,19 +68,18 @@ def decode(value: bytes | None) -> Event | Rejected:
         wire = _FAST.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return decode_slowly(value)
-    for item in wire.properties.values():
-        if type(item) in _NESTED:
-            return decode_slowly(value)
-    if wire.context:
+    if wire.context or not _CONTAINERS.isdisjoint(map(type, wire.properties.values())):
         return decode_slowly(value)
-    return _judge(
-        wire.transaction_id,
-        wire.customer_id,
-        wire.event_type,
-        wire.timestamp,
-        wire.properties,
-        wire.kind,
-    )
+    transaction_id, event_ns = wire.transaction_id, parse_timestamp(wire.timestamp)
+    if (
+        event_ns is not None
+        and 0 < len(transaction_id) <= TRANSACTION_ID_CHARS_MAX
+        and wire.customer_id
+        and wire.event_type
+        and wire.kind == USAGE
+    ):
+        return Event(transaction_id, wire.customer_id, wire.event_type, event_ns, wire.properties)
+    return decode_slowly(value)
 
 
 def decode_slowly(value: bytes) -> Event | Rejected:

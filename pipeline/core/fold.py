@@ -5,17 +5,15 @@ deployment's settings, and from nothing else: who folds, when, and in which batc
 Rule 2: judgement is in the order decode, age, keying, duplicate, match; a rejected record leaves
 no id, so that a repaired copy can count (DESIGN 2).
 Rule 3: a plan never spans two generations, and never touches more than CELLS_MAX cells by more
-than one event's worth: it is cut by offset, and the caller folds the rest next.
+than what 64 events touch: it is cut by offset, and the caller folds the rest next.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
-from definitions.matcher import Matcher, Rule
-from definitions.metric import Aggregation
+from definitions.matcher import Matcher
 
-from .aggregations import RULES, Partial, Place, element_of
 from .dedup import (
     GENERATIONS_PER_WINDOW,
     ID_BYTES,
@@ -29,9 +27,11 @@ from .deployment import Deployment, Keying
 from .event import Event, Rejected, decode
 from .reasons import Reason
 from .state import PartitionState
-from .windows import NS_PER_MS, bucket_of
+from .tally import CellKey, Change, Tally
+from .windows import NS_PER_MS
 
-CELLS_MAX: Final = 5_000
+_LOOK_EVERY: Final = 64  # records between two looks at the number of cells
+CELLS_MAX: Final = 10_000  # fields; of one measure, day and customer they share a key
 
 
 class LogRecord(Protocol):
@@ -63,19 +63,6 @@ class LogRecord(Protocol):
         ...
 
 
-class CellKey(NamedTuple):
-    """Which cell: measure (`metric_id#version.n`), customer, base bucket, grouping set, groups.
-
-    grouping_set 0 is the total, n the n-th of the definition's dimensions.
-    """
-
-    measure: str
-    customer: str
-    bucket: int
-    grouping_set: int
-    groups: tuple[str | None, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A rejected record and why."""
@@ -93,7 +80,7 @@ class Plan:
     clock_ms: int
     last: tuple[int, int]
     generation: int | None
-    cells: dict[CellKey, tuple[Aggregation, Partial]] = field(default_factory=dict)
+    cells: dict[CellKey, Change] = field(default_factory=dict)
     elements: dict[CellKey, set[str]] = field(default_factory=dict)
     new_ids: bytes = b""
     counters: dict[str, int] = field(default_factory=dict)
@@ -101,14 +88,9 @@ class Plan:
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
 
-class _Judged(NamedTuple):
-    """A record with its verdict and the log clock at it; id: empty where rejected."""
-
-    record: LogRecord
-    verdict: Event | Rejected
-    clock_ms: int
-    id: bytes
-    away: bool
+# A record with its verdict, the log clock at it, its id (empty where rejected), and whether it
+# lies away from home. A plain tuple: one is made for every record.
+_Judged = tuple[LogRecord, Event | Rejected, int, bytes, bool]
 
 
 def fold(
@@ -131,31 +113,38 @@ def fold(
     oldest = generation - GENERATIONS_PER_WINDOW
     if any(living < oldest for living in state.id_counts):
         index.forget_before(oldest, generation)
-    seen = index.seen(b"".join(item.id for item in judged)).tolist()
+    seen = index.seen(b"".join(id_ for _, _, _, id_, _ in judged)).tolist()
     plan = Plan(state.next, state.next, state.clock_ms, state.last, generation)
-    counts = dict.fromkeys(("consumed", "counted", "unmatched", "duplicate", "rejected"), 0)
-    misplaced, known = 0, iter(seen)
+    tally, known = Tally(matcher, deployment.base_bucket_s), iter(seen)
+    taken = counted = duplicate = misplaced = 0
     fresh: dict[bytes, None] = {}
     for record, verdict, clock_ms, identity_, away in judged:
-        if len(plan.cells) + len(plan.elements) >= CELLS_MAX:
+        if not taken % _LOOK_EVERY and tally.size >= CELLS_MAX:
             break
+        taken += 1
         misplaced += away
         if isinstance(verdict, Rejected):
-            fate = "rejected"
             plan.rejected[verdict.reason] = plan.rejected.get(verdict.reason, 0) + 1
             plan.dead_letters.append(DeadLetter(record, verdict))
         elif next(known) or identity_ in fresh:
-            fate = "duplicate"
+            duplicate += 1
         else:
             fresh[identity_] = None
-            place = Place(verdict.event_ns, clock_ms, partition, record.offset)
-            fate = "counted" if _count(plan, verdict, place, matcher, deployment) else "unmatched"
-        counts["consumed"] += 1
-        counts[fate] += 1
-        plan.hi, plan.clock_ms = record.offset + 1, clock_ms
-        plan.last = (record.offset, record.timestamp)
+            place = (verdict.event_ns, clock_ms, partition, record.offset)
+            counted += tally.add(verdict, place)
+    if taken:
+        last, _, plan.clock_ms, _, _ = judged[taken - 1]
+        plan.hi, plan.last = last.offset + 1, (last.offset, last.timestamp)
+    plan.cells, plan.elements = tally.cells(), tally.elements()
     plan.new_ids = b"".join(fresh)
-    plan.counters = counts | {"misplaced": misplaced}
+    plan.counters = {
+        "consumed": taken,
+        "counted": counted,
+        "unmatched": len(fresh) - counted,
+        "duplicate": duplicate,
+        "rejected": len(plan.dead_letters),
+        "misplaced": misplaced,
+    }
     return plan
 
 
@@ -193,46 +182,8 @@ def _judge(
                     )
                 else:
                     id_ = identity(verdict.customer_id.encode(), verdict.transaction_id, seed)
-        judged.append(_Judged(record, verdict, clock, id_, away))
+        judged.append((record, verdict, clock, id_, away))
     return generation, judged
-
-
-def _count(
-    plan: Plan, event: Event, place: Place, matcher: Matcher, deployment: Deployment
-) -> bool:
-    """Add an event to every cell it counts towards; return whether any metric matched."""
-    properties, matched = event.properties, False
-    bucket = bucket_of(event.event_ns, deployment.base_bucket_s)
-    for rule in matcher.candidates(event.event_type):
-        if not rule.matches(properties):
-            continue
-        matched = True
-        # Cells before effective_from are dead: nobody reads them, so nobody writes them.
-        if rule.from_ns is not None and event.event_ns < rule.from_ns:
-            continue
-        if rule.value_key is not None and rule.value_key not in properties:
-            continue
-        value = None if rule.read is None else rule.read(properties)
-        for number, groups in enumerate(((), *rule.groups(properties))):
-            key = CellKey(rule.key, event.customer_id, bucket, number, groups)
-            _add(plan, key, rule, value, place)
-    return matched
-
-
-def _add(plan: Plan, key: CellKey, rule: Rule, value: object, place: Place) -> None:
-    aggregation = rule.measure.aggregation
-    table = RULES[aggregation]
-    unreadable = value is None and rule.read is not None
-    if aggregation is Aggregation.UNIQUE and not unreadable:
-        plan.elements.setdefault(key, set()).add(element_of(value))  # type: ignore[arg-type]
-        return
-    partial = Partial(table.zero, 1) if unreadable else Partial(table.one(value, place), 0)
-    held = plan.cells.get(key)
-    if held is not None:
-        partial = Partial(
-            table.merge(held[1].value, partial.value), held[1].unreadable + partial.unreadable
-        )
-    plan.cells[key] = (aggregation, partial)
 
 
 def nothing(state: PartitionState, hi: int) -> Plan:

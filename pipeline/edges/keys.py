@@ -7,7 +7,7 @@ stands last; a metric id holds neither `:` nor `#` (control.py checks).
 from collections.abc import Iterable
 from typing import Final
 
-from ..core.fold import CellKey
+from ..core.tally import CellKey
 
 SECONDS_PER_DAY: Final = 86_400
 _NULL: Final = "-"

@@ -10,8 +10,8 @@ import redis.asyncio as aredis
 from redis import exceptions as rex
 
 from ..core.commit import Answer, Commit
-from ..core.fold import CellKey
 from ..core.state import PartitionState, decode_state, encode_state
+from ..core.tally import CellKey
 from ..errors import Halt, StoreUnavailable, UsageError
 from ..ports import Book
 from .keys import Keys, identity_key

@@ -12,9 +12,9 @@ from definitions.metric import Aggregation
 
 from ..control.records import Identity, Metric, Version
 from ..core.aggregations import RULES, Partial, decode_partial, empty_partial, merge_partials
-from ..core.fold import CellKey
 from ..core.periods import RefusedPeriod, Window, windows
 from ..core.state import COUNTERS, PartitionState
+from ..core.tally import CellKey
 from ..core.windows import NS_PER_MS, ns_of, rfc3339
 from ..deploy.checks import check_state
 from ..errors import UsageError

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.fold import CellKey
+from pipeline.core.tally import CellKey
 from pipeline.edges.keys import Keys
 
 TEXTS = st.one_of(

@@ -9,10 +9,11 @@ import pytest
 import redis as redis_client
 
 from definitions.metric import Aggregation
-from pipeline.core.aggregations import Partial
+from pipeline.core.aggregations import Partial, decode_partial
 from pipeline.core.commit import Answer, Commit, settle
-from pipeline.core.fold import CellKey, Plan
+from pipeline.core.fold import Plan
 from pipeline.core.state import Activation, PartitionState
+from pipeline.core.tally import CellKey, Change
 from pipeline.edges.memory import MemoryStore
 from pipeline.edges.redis import RedisStore
 from pipeline.errors import Halt, StoreUnavailable
@@ -23,6 +24,7 @@ from tests.world import STORE_ID
 CELL = CellKey("m#1.0", "cü:1", 490_000, 0, ())
 GROUPED = CellKey("m#1.0", "cü:1", 490_001, 1, ("a:b", None, ""))
 SET = CellKey("u#1.0", "cü:1", 490_000, 0, ())
+HELD = {CELL: Partial(1, 0), GROUPED: Partial(1, 2)}
 FIRST = PartitionState(store_id=STORE_ID, topic_id="topic", start=0, next=0)
 
 
@@ -44,8 +46,8 @@ def plan(lo: int, hi: int, **changes: Any) -> Plan:
     """A flush that counts one event in two cells and a set."""
     made = Plan(lo, hi, clock_ms=hi, last=(hi - 1, hi), generation=7)
     made.cells = {
-        CELL: (Aggregation.COUNT, Partial(1, 0)),
-        GROUPED: (Aggregation.COUNT, Partial(1, 2)),
+        CELL: Change(Aggregation.COUNT, Partial(1, 0)),
+        GROUPED: Change(Aggregation.COUNT, Partial(1, 2)),
     }
     made.elements = {SET: {"x", "1:=", ""}}
     made.new_ids = bytes([hi]) * 12
@@ -57,9 +59,13 @@ def plan(lo: int, hi: int, **changes: Any) -> Plan:
 
 async def commit(store: RollupStore, before: PartitionState, flush: Plan) -> Commit:
     """The commit of a flush on a state."""
-    _, stored = await store.load(0, list(flush.cells))
+    _, texts = await store.load(0, list(flush.cells))
+    stored = {
+        cell: None if text is None else decode_partial(Aggregation.COUNT, text)
+        for cell, text in texts.items()
+    }
     active = replace(before, active={**before.active, "m#1": Activation(0, -1, "d")})
-    return settle(0, before, active, flush, stored)
+    return settle(0, before, active, flush, stored)[0]
 
 
 async def test_a_commit_is_written_whole(store: RollupStore) -> None:
@@ -121,7 +127,7 @@ async def test_every_fence_refuses_whole(store: RollupStore, wrong: dict[str, An
     await store.apply(first)
     before = await store.read_all(0)
     believed = replace(first.after, **wrong)
-    flush = settle(0, believed, believed, plan(believed.next, 9), {CELL: "1", GROUPED: "1|2"})
+    flush = settle(0, believed, believed, plan(believed.next, 9), HELD)[0]
 
     assert await store.apply(flush) is Answer.REFUSED
     assert await store.read_all(0) == before
@@ -225,7 +231,7 @@ async def test_large_commits_pass_the_unpack_limit(real: RedisStore) -> None:
     """More fields and members than Lua's unpack takes at once are written all."""
     customers = [CellKey("m#1.0", "c", 490_000, 1, (f"g{number}",)) for number in range(9_000)]
     flush = plan(0, 3)
-    flush.cells = {cell: (Aggregation.COUNT, Partial(1, 0)) for cell in customers}
+    flush.cells = {cell: Change(Aggregation.COUNT, Partial(1, 0)) for cell in customers}
     flush.elements = {SET: {f"e{number}" for number in range(9_000)}}
 
     assert await real.apply(await commit(real, FIRST, flush)) is Answer.APPLIED
@@ -244,7 +250,7 @@ async def test_reads_while_commits_go_on_are_whole(real: RedisStore) -> None:
         for number in range(60):
             flush = plan(number, number + 1)
             cell = CellKey("m#1.0", f"c{number}", 490_000 + 24 * number, 0, ())
-            flush.cells = {cell: (Aggregation.COUNT, Partial(1, 0))}
+            flush.cells = {cell: Change(Aggregation.COUNT, Partial(1, 0))}
             flush.elements, flush.new_ids = {}, b""
             made = await commit(real, state, flush)
             assert await real.apply(made) is Answer.APPLIED

@@ -1,0 +1,163 @@
+"""The house keeps its own rules: sizes, who imports what, names, documents."""
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import definitions
+import pipeline
+from pipeline.core.reasons import Reason
+from pipeline.settings import describe, load_settings
+
+from ..services import ROOT
+
+MODULE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 70
+METHODS_MAX = 25
+# library → the files that may import it
+OWNERS = {
+    "faust": {"pipeline/app/transport.py", "pipeline/app/worker.py"},
+    "aiokafka": {
+        "pipeline/edges/kafka.py",
+        "pipeline/control/log.py",
+        "pipeline/app/transport.py",
+    },
+    "redis": {"pipeline/edges/redis.py", "pipeline/stack/probe.py"},
+    "confluent_kafka": {"pipeline/edges/kafka.py", "pipeline/stack/probe.py"},
+    "numpy": {"pipeline/core/dedup.py"},
+    "xxhash": {"pipeline/core/dedup.py"},
+    "subprocess": {
+        "pipeline/stack/native.py",
+        "pipeline/stack/keeper.py",
+        "pipeline/stack/local.py",
+        "pipeline/cli/demo.py",
+    },
+}
+# Longer than the rule, and why.
+REASONS: dict[str, str] = {}
+
+
+def sources(*folders: str) -> Iterator[tuple[str, ast.Module]]:
+    """Every module of these folders."""
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """The absolute modules that a module imports."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module or "")
+    return found
+
+
+def test_sizes() -> None:
+    """No module, function or class is longer than the house allows without a stated reason."""
+    too_long = []
+    for name, tree in sources("definitions", "pipeline", "benchmarks"):
+        lines = len((ROOT / name).read_text().splitlines())
+        if lines > MODULE_LINES_MAX:
+            too_long.append(f"{name}: {lines} lines")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                if length > FUNCTION_LINES_MAX:
+                    too_long.append(f"{name}: {node.name} {length} lines")
+            if isinstance(node, ast.ClassDef):
+                methods = sum(isinstance(item, ast.FunctionDef) for item in node.body)
+                if methods > METHODS_MAX:
+                    too_long.append(f"{name}: {node.name} {methods} methods")
+
+    assert [item for item in too_long if item.split(":")[0] not in REASONS] == []
+
+
+def test_libraries_have_owners() -> None:
+    """A library at the edge is imported by its own files only."""
+    found: dict[str, set[str]] = {library: set() for library in OWNERS}
+    for name, tree in sources("definitions", "pipeline"):
+        for module in imports(tree):
+            library = module.split(".")[0]
+            if library in OWNERS:
+                found[library].add(name)
+
+    assert found == OWNERS
+
+
+def test_the_oracle_is_independent() -> None:
+    """tests/recount.py imports nothing of the pipeline, nor the compiled matcher."""
+    (tree,) = [tree for name, tree in sources("tests") if name == "tests/recount.py"]
+
+    assert {name for name in imports(tree) if name.startswith(("pipeline", "definitions"))} == {
+        "definitions.metric"
+    }
+
+
+def test_one_broad_except() -> None:
+    """Nothing is caught to continue: no handler names Exception; CrashOnly ends the process."""
+    broad = [
+        f"{name}:{node.lineno}"
+        for name, tree in sources("definitions", "pipeline")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"})
+    ]
+
+    assert broad == []
+
+
+def test_names() -> None:
+    """`pipeline` and `definitions` are ours, not another distribution's of the same name."""
+    assert Path(str(pipeline.__file__)).parent == ROOT / "pipeline"
+    assert Path(str(definitions.__file__)).parent == ROOT / "definitions"
+    assert importlib.util.find_spec("pipeline.core.fold") is not None
+
+
+def test_every_test_says_what_must_hold() -> None:
+    """Every test has a docstring of one sentence, and none sleeps or skips."""
+    for name, tree in sources("tests"):
+        for node in ast.walk(tree):
+            match node:
+                case ast.FunctionDef(name=test) | ast.AsyncFunctionDef(name=test):
+                    said = ast.get_docstring(node)
+                    assert said or not test.startswith("test_"), f"{name}: {test}"
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in {"time.sleep", "asyncio.sleep", "pytest.skip"}, name
+
+
+def test_reasons_are_documented() -> None:
+    """The enum of reasons and the headings of docs/semantics.md are the same words."""
+    text = (ROOT / "docs/semantics.md").read_text()
+
+    assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == [str(reason) for reason in Reason]
+
+
+def test_documents_name_what_exists() -> None:
+    """Every path, test and module that the documents name in backticks is there."""
+    everything = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for quoted in re.findall(r"`([^`\n]+)`", document.read_text()):
+            if re.fullmatch(r"[\w/.]+\.(py|lua|md|toml|yaml)", quoted):
+                name = Path(quoted).name
+                found = (ROOT / quoted).exists() or list((ROOT / "pipeline").rglob(name))
+                assert found or list((ROOT / "tests").rglob(name)), f"{document.name}: {quoted}"
+            if re.fullmatch(r"test_\w+", quoted):
+                assert f"def {quoted}(" in everything, f"{document.name}: {quoted}"
+
+
+def test_settings_are_the_interface() -> None:
+    """`recount settings` has every variable of the interface with its default and unit."""
+    rows = {row["variable"]: row for row in describe(load_settings())}
+
+    assert rows["RECOUNT_KAFKA"]["default"] == "127.0.0.1:9092"
+    assert rows["RECOUNT_REDIS"]["default"] == "redis://127.0.0.1:6379/0"
+    assert rows["RECOUNT_DEPLOYMENT"]["default"] == "default"
+    assert (rows["RECOUNT_FLUSH_MS"]["default"], rows["RECOUNT_FLUSH_MS"]["unit"]) == (250, "ms")
+    assert rows["RECOUNT_LATENESS"]["default"] == 3600
+    assert rows["RECOUNT_TELEMETRY_PORT"]["default"] is None

@@ -1,0 +1,58 @@
+"""What the lane depends on in aiokafka and Faust, held to it on real Kafka."""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+from pipeline.edges.kafka import Address, KafkaAdmin, producer
+
+from ..services import ROOT, Services, fresh
+
+_READ = """
+import asyncio, json, sys
+from aiokafka import AIOKafkaConsumer, TopicPartition
+import pipeline.app.transport
+from pipeline.app.transport import LaneRecords
+async def read():
+    client = AIOKafkaConsumer(bootstrap_servers=sys.argv[1], auto_offset_reset="earliest")
+    await client.start()
+    point = TopicPartition(sys.argv[2], 0)
+    client.assign([point])
+    found = []
+    while len(found) < 3:
+        for record in (await client.getmany(timeout_ms=500, max_records=2)).get(point, []):
+            found.append([type(record).__module__, record.offset, record.timestamp > 0,
+                          record.timestamp_type, record.key, record.value])
+    await client.stop()
+    print(json.dumps(found, default=lambda raw: raw.decode()))
+asyncio.run(read())
+"""
+
+
+def test_records_are_c_level_and_complete(stack: Services) -> None:
+    """The override hands out aiokafka's own records: offset, append time, its type, key, value."""
+    topic, address = fresh("records"), Address(stack.kafka, {})
+
+    async def send() -> None:
+        config = {"message.timestamp.type": "LogAppendTime"}
+        await KafkaAdmin(address).create(topic, partitions=1, replication=1, config=config)
+        async with producer(address) as client:
+            for value in (b"a", None, b""):
+                await client.send_and_wait(topic, value, key=b"k")
+
+    asyncio.run(send())
+    done = subprocess.run(
+        [sys.executable, "-c", _READ, stack.kafka, topic],
+        capture_output=True,
+        check=True,
+        cwd=ROOT,
+    )
+
+    found = json.loads(done.stdout)
+    assert [row[1:] for row in found] == [
+        [0, True, 1, "k", "a"],
+        [1, True, 1, "k", None],
+        [2, True, 1, "k", ""],
+    ]
+    assert all("_crecords" in row[0] for row in found)

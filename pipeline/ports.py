@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from .core.commit import Answer, Commit
-from .core.fold import DeadLetter, LogRecord
+from .core.judge import DeadLetter, LogRecord
 from .core.state import PartitionState
 from .core.tally import CellKey
 

@@ -6,20 +6,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..control.records import Identity
-from ..core.fold import LogRecord
+from ..core.judge import LogRecord
 from ..deploy.checks import check_topics
 from ..edges.kafka import KafkaAdmin
 from ..errors import LogUnavailable
 from ..ports import Clock, EventLog, RollupStore
+from .crash import guarded
 from .definitions import Definitions
 from .owner import Owner, Released, SeekBack
 
 RELEASE_S_MAX: Final = 2.0
 _TICK_S: Final = 0.5
+_BATCHES_MAX: Final = 2  # fetches that may wait for an owner
 _TOPICS_EVERY_S: Final = 5.0
 _OPEN_AT_ONCE: Final = 4
 
 Seek = Callable[[int, int], Awaitable[None]]
+_Batch = tuple[Sequence[LogRecord], Seek]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +38,51 @@ class Parts:
     flush_s: float
 
 
+class _Desk:
+    """One owner with the batches that wait for it, and the task that takes them.
+
+    Owners work side by side: while one waits for the store, another one folds.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.waiting = 0  # batches handed over and not yet taken
+        self._batches: asyncio.Queue[tuple[Sequence[LogRecord], Seek]] = asyncio.Queue(
+            _BATCHES_MAX
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def put(self, records: Sequence[LogRecord], seek: Seek) -> None:
+        """Hand a batch over; wait while two are waiting, which is how fetching is slowed down."""
+        if self._task is None:
+            self._task = asyncio.create_task(guarded(self._work()))
+        await self._batches.put((records, seek))
+
+    async def _work(self) -> None:
+        while not self.owner.released:
+            records, seek = await self._batches.get()
+            try:
+                await self.owner.take(records)
+            except SeekBack as back:
+                await seek(self.owner.partition, back.offset)
+            except Released:
+                return
+            finally:
+                self.waiting -= 1
+
+    async def release(self) -> None:
+        """Let the partition go, within the limit."""
+        await self.owner.release(RELEASE_S_MAX)
+        if self._task is not None:
+            self._task.cancel()
+
+
 class Lane:
     """The owners of this process. seek and positions come from the transport."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._owners: dict[int, Owner] = {}
-        self._waiting: dict[int, int] = {}
+        self._desks: dict[int, _Desk] = {}
 
     async def open(self, partitions: Sequence[int]) -> dict[int, int]:
         """Own exactly these partitions, afresh; return where to fetch each from."""
@@ -66,34 +107,24 @@ class Lane:
                 return await owner.open()
 
         starts = await asyncio.gather(*(opened(owner) for owner in owners.values()))
-        self._owners = owners
-        self._waiting = dict.fromkeys(owners, 0)
+        self._desks = {number: _Desk(owner) for number, owner in owners.items()}
         return dict(zip(owners, starts, strict=True))
 
     async def release(self) -> None:
         """Let every partition go, within its limit."""
-        owners, self._owners = self._owners, {}
-        await asyncio.gather(*(owner.release(RELEASE_S_MAX) for owner in owners.values()))
+        desks, self._desks = self._desks, {}
+        await asyncio.gather(*(desk.release() for desk in desks.values()))
 
     def queued(self, partition: int) -> None:
-        """Note that a batch of a partition was handed over and not yet taken."""
-        if partition in self._waiting:
-            self._waiting[partition] += 1
+        """Note that a batch of a partition was fetched and not yet taken."""
+        if partition in self._desks:
+            self._desks[partition].waiting += 1
 
     async def take(self, partition: int, records: Sequence[LogRecord], seek: Seek) -> None:
-        """Apply a batch; seek where it must be fetched again."""
-        owner = self._owners.get(partition)
-        if owner is None:
-            return
-        try:
-            await owner.take(records)
-        except SeekBack as back:
-            await seek(partition, back.offset)
-        except Released:
-            pass
-        finally:
-            if self._waiting.get(partition):
-                self._waiting[partition] -= 1
+        """Hand a batch to its partition's owner; seek is for what must be fetched again."""
+        desk = self._desks.get(partition)
+        if desk is not None:
+            await desk.put(records, seek)
 
     async def tend(self, positions: Callable[[], Mapping[int, int]], seek: Seek) -> None:
         """Tick idle partitions and look at the topics, for ever."""
@@ -102,13 +133,13 @@ class Lane:
         while True:
             await asyncio.sleep(_TICK_S)
             now = positions()
-            for number, owner in list(self._owners.items()):
+            for number, desk in list(self._desks.items()):
                 # Idle: nothing queued, and neither moved nor took anything since the last tick.
-                stands = (now.get(number, -1), owner.taken)
-                idle = stands == last.get(number) and not self._waiting.get(number)
+                stands = (now.get(number, -1), desk.owner.taken)
+                idle = stands == last.get(number) and not desk.waiting
                 last[number] = stands
                 try:
-                    await owner.tick(now.get(number) if idle else None)
+                    await desk.owner.tick(now.get(number) if idle else None)
                 except SeekBack as back:
                     await seek(number, back.offset)
                 except Released:

@@ -18,7 +18,8 @@ from ..core.aggregations import Partial, decode_partial
 from ..core.commit import Answer, Commit, settle, transitions
 from ..core.cursor import Step, from_next, step_of
 from ..core.dedup import ID_BYTES, IdIndex
-from ..core.fold import LogRecord, Plan, fold, nothing
+from ..core.fold import Plan, fold, nothing
+from ..core.judge import LogRecord
 from ..core.state import PartitionState
 from ..core.tally import CellKey
 from ..core.windows import moment_of
@@ -30,7 +31,7 @@ from .definitions import Definitions
 T = TypeVar("T")
 CACHED_CELLS_MAX: Final = 400_000
 _SLICE_MIN: Final = 100  # records of a flush
-_SLICE_MAX: Final = 5_000
+_SLICE_MAX: Final = 20_000
 _OPEN_TRIES_MAX: Final = 20
 _VERSIONS_WAIT_S_MAX: Final = 30.0
 _RETRY_S: Final = (0.05, 2.0)

@@ -18,8 +18,8 @@ from faust.types.tuples import ConsumerMessage
 from .crash import guarded
 from .lane import Lane
 
-FETCH_BYTES = 2 * 1_048_576
-POLL_RECORDS_MAX = 5_000
+FETCH_BYTES = 4 * 1_048_576
+POLL_RECORDS_MAX = 20_000
 
 
 class LaneRecords(fetcher.PartitionRecords):

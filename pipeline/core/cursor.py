@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from .fold import LogRecord
+from .judge import LogRecord
 
 
 class Step(Enum):

@@ -7,7 +7,7 @@ Rule 3: generations come from the log clock, so a replay forgets at the same rec
 """
 
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import xxhash
@@ -27,10 +27,29 @@ _U64 = NDArray[np.uint64]
 _U32 = NDArray[np.uint32]
 
 
-def identity(customer: bytes, transaction_id: str, seed: int) -> bytes:
+class Customer(NamedTuple):
+    """What is asked of a customer at every event: home partition, head of an identity."""
+
+    home: int
+    head: bytes
+
+
+def customer_of(customer_id: str, homes: int) -> Customer:
+    """Return a customer's home (DESIGN 2, Keying) and its length-prefixed bytes."""
+    if len(customer_id) > _REMEMBERED_CHARS_MAX:
+        return _customer_of.__wrapped__(customer_id, homes)
+    return _customer_of(customer_id, homes)
+
+
+@lru_cache(maxsize=1 << 17)
+def _customer_of(customer_id: str, homes: int) -> Customer:
+    raw = customer_id.encode()
+    return Customer((murmur2(raw) & 0x7FFFFFFF) % homes, len(raw).to_bytes(4, "big") + raw)
+
+
+def identity(head: bytes, transaction_id: str, seed: int) -> bytes:
     """Return the 12-byte id of the pair (customer_id, transaction_id)."""
-    data = len(customer).to_bytes(4, "big") + customer + transaction_id.encode()
-    return xxhash.xxh3_128_digest(data, seed)[:ID_BYTES]
+    return xxhash.xxh3_128_digest(head + transaction_id.encode(), seed)[:ID_BYTES]
 
 
 def seed_of(store_id: str) -> int:
@@ -60,15 +79,8 @@ def murmur2(data: bytes) -> int:
 
 
 def home_of(customer_id: str, homes: int) -> int:
-    """Return the home partition of a customer (DESIGN 2, Keying)."""
-    if len(customer_id) > _REMEMBERED_CHARS_MAX:
-        return _home_of.__wrapped__(customer_id, homes)
-    return _home_of(customer_id, homes)
-
-
-@lru_cache(maxsize=1 << 17)
-def _home_of(customer_id: str, homes: int) -> int:
-    return (murmur2(customer_id.encode()) & 0x7FFFFFFF) % homes
+    """Return the home partition of a customer."""
+    return customer_of(customer_id, homes).home
 
 
 class IdIndex:
@@ -134,16 +146,12 @@ class IdIndex:
         slots = high & self._mask
         while len(pending):
             free = self._tag[slots] == _EMPTY
-            # Several ids may want one free slot: the last writer gets it, which reading the
-            # owner back tells; the others go on to the next slot.
-            owner = np.full(len(pending), -1)
-            wanted, at = slots[free], np.flatnonzero(free)
-            _, last = np.unique(wanted[::-1], return_index=True)
-            winners = at[len(at) - 1 - last]
-            owner[winners] = winners
-            placed = owner >= 0
-            where, who = slots[placed], pending[placed]
+            # Several ids may want one free slot: the last writer has it, which reading back
+            # tells, since ids are distinct; the others go on to the next slot.
+            where, who = slots[free], pending[free]
             self._high[where], self._low[where], self._tag[where] = high[who], low[who], tag[who]
+            placed = free
+            placed[free] = (self._high[where] == high[who]) & (self._low[where] == low[who])
             pending, slots = pending[~placed], (slots[~placed] + np.uint64(1)) & self._mask
 
 

@@ -5,70 +5,23 @@ deployment's settings, and from nothing else: who folds, when, and in which batc
 Rule 2: judgement is in the order decode, age, keying, duplicate, match; a rejected record leaves
 no id, so that a repaired copy can count (DESIGN 2).
 Rule 3: a plan never spans two generations, and never touches more than CELLS_MAX cells by more
-than what 64 events touch: it is cut by offset, and the caller folds the rest next.
+than what one slice touches: it is cut by offset, and the caller folds the rest next.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from definitions.matcher import Matcher
 
-from .dedup import (
-    GENERATIONS_PER_WINDOW,
-    ID_BYTES,
-    IdIndex,
-    generation_of,
-    home_of,
-    identity,
-    seed_of,
-)
-from .deployment import Deployment, Keying
-from .event import Event, Rejected, decode
-from .reasons import Reason
+from .dedup import GENERATIONS_PER_WINDOW, ID_BYTES, IdIndex
+from .deployment import Deployment
+from .judge import DeadLetter, Judge, LogRecord
 from .state import PartitionState
 from .tally import CellKey, Change, Tally
-from .windows import NS_PER_MS
 
-_LOOK_EVERY: Final = 64  # records between two looks at the number of cells
+SLICE: Final = 512  # records
 CELLS_MAX: Final = 10_000  # fields; of one measure, day and customer they share a key
-
-
-class LogRecord(Protocol):
-    """A record of the events topic, whoever made the object. timestamp: append time, ms."""
-
-    @property
-    def offset(self) -> int:
-        """Its offset."""
-        ...
-
-    @property
-    def timestamp(self) -> int:
-        """Its append time, milliseconds."""
-        ...
-
-    @property
-    def timestamp_type(self) -> int | None:
-        """1 for append time."""
-        ...
-
-    @property
-    def key(self) -> bytes | None:
-        """Its key."""
-        ...
-
-    @property
-    def value(self) -> bytes | None:
-        """Its bytes."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A rejected record and why."""
-
-    record: LogRecord
-    rejected: Rejected
 
 
 @dataclass(slots=True)
@@ -88,11 +41,6 @@ class Plan:
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
 
-# A record with its verdict, the log clock at it, its id (empty where rejected), and whether it
-# lies away from home. A plain tuple: one is made for every record.
-_Judged = tuple[LogRecord, Event | Rejected, int, bytes, bool]
-
-
 def fold(
     records: Sequence[LogRecord],
     *,
@@ -109,81 +57,48 @@ def fold(
         index: Exactly the ids of the partition's living generations; what has aged out at the
             first record's generation is dropped from it.
     """
-    generation, judged = _judge(records, partition, state, deployment)
-    oldest = generation - GENERATIONS_PER_WINDOW
+    plan = Plan(state.next, state.next, state.clock_ms, state.last, None)
+    judge = Judge(partition, state.clock_ms, deployment, records[0].timestamp)
+    plan.generation = judge.generation
+    oldest = judge.generation - GENERATIONS_PER_WINDOW
     if any(living < oldest for living in state.id_counts):
-        index.forget_before(oldest, generation)
-    seen = index.seen(b"".join(id_ for _, _, _, id_, _ in judged)).tolist()
-    plan = Plan(state.next, state.next, state.clock_ms, state.last, generation)
-    tally, known = Tally(matcher, deployment.base_bucket_s), iter(seen)
-    taken = counted = duplicate = misplaced = 0
+        index.forget_before(oldest, judge.generation)
+    tally = Tally(matcher, deployment.base_bucket_s)
+    taken = counted = duplicate = 0
     fresh: dict[bytes, None] = {}
-    for record, verdict, clock_ms, identity_, away in judged:
-        if not taken % _LOOK_EVERY and tally.size >= CELLS_MAX:
+    # In slices that stay in the processor's cache: judged, looked up, tallied, forgotten.
+    for start in range(0, len(records), SLICE):
+        if judge.ended or tally.size >= CELLS_MAX:
             break
-        taken += 1
-        misplaced += away
-        if isinstance(verdict, Rejected):
-            plan.rejected[verdict.reason] = plan.rejected.get(verdict.reason, 0) + 1
-            plan.dead_letters.append(DeadLetter(record, verdict))
-        elif next(known) or identity_ in fresh:
-            duplicate += 1
-        else:
-            fresh[identity_] = None
-            place = (verdict.event_ns, clock_ms, partition, record.offset)
-            counted += tally.add(verdict, place)
-    if taken:
-        last, _, plan.clock_ms, _, _ = judged[taken - 1]
-        plan.hi, plan.last = last.offset + 1, (last.offset, last.timestamp)
+        part = records[start : start + SLICE]
+        accepted, rejected = judge.take(part)
+        seen = index.seen(b"".join([id_ for id_, _, _ in accepted])).tolist()
+        for (id_, event, place), known in zip(accepted, seen, strict=True):
+            if known or id_ in fresh:
+                duplicate += 1
+            else:
+                fresh[id_] = None
+                counted += tally.add(event, place)
+        plan.dead_letters += rejected
+        if done := len(accepted) + len(rejected):
+            taken += done
+            last = part[done - 1]
+            plan.hi, plan.last = last.offset + 1, (last.offset, last.timestamp)
+    plan.clock_ms = judge.clock_ms
     plan.cells, plan.elements = tally.cells(), tally.elements()
     plan.new_ids = b"".join(fresh)
+    for letter in plan.dead_letters:
+        reason = letter.rejected.reason
+        plan.rejected[reason] = plan.rejected.get(reason, 0) + 1
     plan.counters = {
         "consumed": taken,
         "counted": counted,
         "unmatched": len(fresh) - counted,
         "duplicate": duplicate,
         "rejected": len(plan.dead_letters),
-        "misplaced": misplaced,
+        "misplaced": judge.misplaced,
     }
     return plan
-
-
-def _judge(
-    records: Sequence[LogRecord], partition: int, state: PartitionState, deployment: Deployment
-) -> tuple[int, list[_Judged]]:
-    """Decode and judge by age and keying; stop where another generation begins."""
-    clock, window_ms = state.clock_ms, deployment.dedup_window_ms
-    max_age, max_ahead = deployment.max_age_ms * NS_PER_MS, deployment.max_ahead_ms * NS_PER_MS
-    seed, homes = seed_of(deployment.store_id), deployment.homes
-    strict = deployment.keying is Keying.STRICT
-    generation = generation_of(max(clock, records[0].timestamp), window_ms)
-    judged = []
-    for record in records:
-        if record.timestamp > clock:
-            if generation_of(record.timestamp, window_ms) != generation:
-                break
-            clock = record.timestamp
-        verdict = decode(record.value)
-        away, id_ = False, b""
-        if isinstance(verdict, Event):
-            age = clock * NS_PER_MS - verdict.event_ns
-            if max_age and age > max_age:
-                verdict = Rejected(Reason.TOO_OLD, f"{age / 1e9:.0f} s behind the log clock")
-            elif -age > max_ahead:
-                verdict = Rejected(
-                    Reason.TOO_FAR_AHEAD, f"{-age / 1e9:.0f} s ahead of the log clock"
-                )
-            else:
-                home = home_of(verdict.customer_id, homes)
-                away = home != partition
-                if away and strict:
-                    verdict = Rejected(
-                        Reason.MISPLACED, f"the customer's home is partition {home}"
-                    )
-                else:
-                    id_ = identity(verdict.customer_id.encode(), verdict.transaction_id, seed)
-        judged.append((record, verdict, clock, id_, away))
-    return generation, judged
 
 
 def nothing(state: PartitionState, hi: int) -> Plan:

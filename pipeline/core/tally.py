@@ -8,15 +8,15 @@ from typing import Any, Final, NamedTuple
 
 from definitions.matcher import Matcher, Rule
 from definitions.metric import Aggregation
+from definitions.values import EXACT
 
 from .aggregations import RULES, Partial, Place, element_of
 from .event import Event
 from .windows import NS_PER_S
 
 _ABSENT: Final = object()
-_TOTAL: Final = (0, ())
-# customer, base bucket, (grouping set, group values)
-_Where = tuple[str, int, tuple[int, tuple[str | None, ...]]]
+# customer, base bucket, grouping set, group values
+_Where = tuple[str, int, int, tuple[str | None, ...]]
 
 
 class CellKey(NamedTuple):
@@ -39,50 +39,56 @@ class Change(NamedTuple):
     partial: Partial
 
 
+# Aggregations whose payload is the value itself, spelled out in the loop; the rest take add().
+_COUNT, _SUM, _MAX, _OTHER = range(4)
+_SPELLED: Final = {Aggregation.COUNT: _COUNT, Aggregation.SUM: _SUM, Aggregation.MAX: _MAX}
+_PLUS: Final = EXACT.add
+
+
 class _Lane:
-    """What one rule gathers. values: bare payloads; elements: of UNIQUE."""
+    """What one rule gathers. totals: payloads of the cells without groups, by place; None is none.
 
-    __slots__ = ("elements", "kind", "merge", "read", "rule", "unreadable", "value_key", "values")
+    The rest by where: values: payloads; elements: of UNIQUE.
+    """
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, places: int) -> None:
         self.rule = rule
         self.kind = rule.measure.aggregation
-        self.read = rule.read
+        self.spelled = _SPELLED.get(self.kind, _OTHER)
         self.value_key = rule.value_key or ""
-        self.merge = RULES[self.kind].merge
+        self.totals: list[Any] = [None] * places
         self.values: dict[_Where, Any] = {}
         self.unreadable: dict[_Where, int] = {}
         self.elements: dict[_Where, set[str]] = {}
 
     def add(self, where: _Where, value: Any, place: tuple[int, int, int, int]) -> None:
-        """Add one value that is no plain number: unreadable, UNIQUE, or with its place."""
+        """Add one value to a cell that the loop does not spell out."""
         if value is None:
             self.unreadable[where] = self.unreadable.get(where, 0) + 1
             return
         if self.kind is Aggregation.UNIQUE:
             self.elements.setdefault(where, set()).add(element_of(value))
             return
-        value = RULES[self.kind].one(value, Place(*place))
+        rule = RULES[self.kind]
+        value = rule.one(value, Place(*place))
         held = self.values.get(where)
-        self.values[where] = value if held is None else self.merge(held, value)
+        self.values[where] = value if held is None else rule.merge(held, value)
 
-    def cells(self) -> dict[CellKey, Change]:
+    def cells(self, places: list[tuple[str, int]]) -> dict[CellKey, Change]:
         """The cells whose text changes; of UNIQUE ones only those with unreadable values."""
-        zero, key = RULES[self.kind].zero, self.rule.key
-        where: _Where
+        key, kind, zero = self.rule.key, self.kind, RULES[self.kind].zero
         found = {
-            CellKey(key, where[0], where[1], *where[2]): Change(self.kind, Partial(value, 0))
-            for where, value in self.values.items()
+            CellKey(key, *places[at], 0, ()): Change(kind, Partial(value, 0))
+            for at, value in enumerate(self.totals)
+            if value is not None
         }
+        for where, value in self.values.items():
+            found[CellKey(key, *where)] = Change(kind, Partial(value, 0))
         for where, count in self.unreadable.items():
-            value = self.values.get(where, zero)
-            cell = CellKey(key, where[0], where[1], *where[2])
-            found[cell] = Change(self.kind, Partial(value, count))
+            cell = CellKey(key, *where)
+            value = found[cell].partial.value if cell in found else zero
+            found[cell] = Change(kind, Partial(value, count))
         return found
-
-
-# Aggregations whose payload is the value itself: no place, no element, only a merge.
-_BARE: Final = frozenset({Aggregation.SUM, Aggregation.MAX, Aggregation.MIN, Aggregation.COUNT})
 
 
 class Tally:
@@ -93,22 +99,30 @@ class Tally:
         self._bucket_ns = bucket_s * NS_PER_S
         self._lanes: dict[str, _Lane] = {}
         self._by_type: dict[str, tuple[_Lane, ...]] = {}
+        # (customer, bucket) → the place of its totals in every lane
+        self._places: dict[tuple[str, int], int] = {}
 
     @property
     def size(self) -> int:
-        """How many cells are touched so far."""
+        """How many cells are touched so far, at most."""
         return sum(
-            len(lane.values) + len(lane.elements) + len(lane.unreadable)
+            len(self._places) + len(lane.values) + len(lane.elements) + len(lane.unreadable)
             for lane in self._lanes.values()
         )
 
     def _lanes_of(self, event_type: str) -> tuple[_Lane, ...]:
         lanes = tuple(
-            self._lanes.setdefault(rule.key, _Lane(rule))
+            self._lanes.setdefault(rule.key, _Lane(rule, len(self._places)))
             for rule in self._matcher.candidates(event_type)
         )
         self._by_type[event_type] = lanes
         return lanes
+
+    def _new_place(self, customer: str, bucket: int) -> int:
+        at = self._places[customer, bucket] = len(self._places)
+        for lane in self._lanes.values():
+            lane.totals.append(None)
+        return at
 
     def add(self, event: Event, place: tuple[int, int, int, int]) -> bool:
         """Add an event to every cell it counts towards; return whether any metric matched.
@@ -120,43 +134,54 @@ class Tally:
         if lanes is None:
             lanes = self._lanes_of(event.event_type)
         properties, matched = event.properties, False
-        total: _Where = (event.customer_id, event.event_ns // self._bucket_ns, _TOTAL)
+        customer, bucket = event.customer_id, place[0] // self._bucket_ns
+        at = self._places.get((customer, bucket))
+        if at is None:
+            at = self._new_place(customer, bucket)
         for lane in lanes:
             rule = lane.rule
             if rule.matches is not None and not rule.matches(properties):
                 continue
             matched = True
             # Cells before effective_from are dead: nobody reads them, so nobody writes them.
-            if rule.from_ns is not None and event.event_ns < rule.from_ns:
+            if rule.from_ns is not None and place[0] < rule.from_ns:
                 continue
             value: Any = 1
-            if lane.read is not None:
+            if rule.read is not None:
                 value = properties.get(lane.value_key, _ABSENT)
                 if value is _ABSENT:
                     continue
-                value = lane.read(value)
-            if value is not None and lane.kind in _BARE:
-                values = lane.values
-                held = values.get(total)
-                values[total] = value if held is None else lane.merge(held, value)
+                value = rule.read(value)
+            spelled = lane.spelled
+            if value is None or spelled == _OTHER:
+                lane.add((customer, bucket, 0, ()), value, place)
             else:
-                lane.add(total, value, place)
+                held = lane.totals[at]
+                if held is None:
+                    lane.totals[at] = value
+                elif spelled == _COUNT:
+                    lane.totals[at] = held + 1
+                elif spelled == _SUM:
+                    lane.totals[at] = _PLUS(held, value)
+                elif value > held:
+                    lane.totals[at] = value
             if rule.group_keys:
-                for where in enumerate(rule.groups(properties), start=1):
-                    lane.add((total[0], total[1], where), value, place)
+                for number, groups in enumerate(rule.groups(properties), start=1):
+                    lane.add((customer, bucket, number, groups), value, place)
         return matched
 
     def cells(self) -> dict[CellKey, Change]:
         """The cells whose text changes."""
+        places = list(self._places)
         found: dict[CellKey, Change] = {}
         for lane in self._lanes.values():
-            found |= lane.cells()
+            found |= lane.cells(places)
         return found
 
     def elements(self) -> dict[CellKey, set[str]]:
         """The elements that UNIQUE cells gain."""
         return {
-            CellKey(lane.rule.key, where[0], where[1], *where[2]): elements
+            CellKey(lane.rule.key, *where): elements
             for lane in self._lanes.values()
             for where, elements in lane.elements.items()
         }

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
 from ..core.event import EVENT_BYTES_MAX
-from ..core.fold import DeadLetter, LogRecord
+from ..core.judge import DeadLetter, LogRecord
 from ..errors import Halt, LogUnavailable
 from ..ports import Span
 

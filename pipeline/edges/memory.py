@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..core.commit import Answer, Commit
-from ..core.fold import DeadLetter, LogRecord
+from ..core.judge import DeadLetter, LogRecord
 from ..core.state import PartitionState, decode_state, encode_state, id_counts_text
 from ..core.tally import CellKey
 from ..ports import Book, Span

@@ -1,4 +1,4 @@
-"""Redis: apply a commit in one script, load and read cells in one MULTI."""
+"""Redis: apply a commit in one script, load cells in one, read them in one MULTI."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +16,8 @@ from ..errors import Halt, StoreUnavailable, UsageError
 from ..ports import Book
 from .keys import Keys, identity_key
 
-_SCRIPT: Final = (Path(__file__).parent / "apply.lua").read_text()
+_APPLY: Final = (Path(__file__).parent / "apply.lua").read_text()
+_LOAD: Final = (Path(__file__).parent / "load.lua").read_text()
 _ID_SLICE: Final = 200  # list elements a slice: heartbeats go on while ids load
 _SCAN_COUNT: Final = 2_000
 _SNAPSHOT_TRIES_MAX: Final = 50
@@ -64,7 +65,8 @@ class RedisStore:
             )
         except ValueError as error:
             raise UsageError(f"RECOUNT_REDIS: {error}") from error
-        self._apply = self._client.register_script(_SCRIPT)
+        self._apply = self._client.register_script(_APPLY)
+        self._load = self._client.register_script(_LOAD)
         self._deployment = deployment
         self._base_bucket_s = base_bucket_s
 
@@ -114,22 +116,20 @@ class RedisStore:
     async def load(
         self, partition: int, cells: Sequence[CellKey]
     ) -> tuple[PartitionState | None, dict[CellKey, str | None]]:
-        """Return the state and the present texts of cells, from one MULTI."""
+        """Return the state and the present texts of cells, from one script."""
         keys = self.keys(partition)
         by_key: dict[str, list[CellKey]] = {}
         for cell in cells:
             by_key.setdefault(_cells_key(keys, cell), []).append(cell)
+        fields = [[keys.field(cell) for cell in wanted] for wanted in by_key.values()]
         async with _guard():
-            pipe = self._client.pipeline(transaction=True)
-            pipe.hgetall(keys.state)
-            for key, wanted in by_key.items():
-                pipe.hmget(key, [keys.field(cell) for cell in wanted])
-            fields, *found = await pipe.execute()
-        texts: dict[CellKey, str | None] = {}
-        for wanted, values in zip(by_key.values(), found, strict=True):
-            for cell, value in zip(wanted, values, strict=True):
-                texts[cell] = None if value is None else value.decode()
-        return _state(fields), texts
+            flat, found = await self._load(keys=[keys.state, *by_key], args=[_PACK.encode(fields)])
+        ordered = (cell for wanted in by_key.values() for cell in wanted)
+        texts = {
+            cell: None if text is None else text.decode()
+            for cell, text in zip(ordered, found, strict=True)
+        }
+        return _state(dict(zip(flat[::2], flat[1::2], strict=True))), texts
 
     async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, bytes]:
         """Return the packed ids of every generation of counts, read in slices."""

@@ -9,7 +9,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.core.event import Rejected
-from pipeline.core.fold import DeadLetter
+from pipeline.core.judge import DeadLetter
 from pipeline.core.reasons import Reason
 from pipeline.edges.kafka import (
     Address,

@@ -1,0 +1,130 @@
+"""Records → accepted events and dead letters: decode, age, keying (DESIGN 2).
+
+Duplicates are judged by fold.py, for a slice of accepted events at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Protocol
+
+from .dedup import customer_of, generation_of, identity, seed_of
+from .deployment import Deployment, Keying
+from .event import Event, Rejected, decode, event_time
+from .reasons import Reason
+from .windows import NS_PER_MS
+
+# The parts of aggregations.Place, as a plain tuple: one is made for every event.
+PlaceParts = tuple[int, int, int, int]
+Accepted = tuple[bytes, Event, PlaceParts]
+
+
+class LogRecord(Protocol):
+    """A record of the events topic, whoever made the object. timestamp: append time, ms."""
+
+    @property
+    def offset(self) -> int:
+        """Its offset."""
+        ...
+
+    @property
+    def timestamp(self) -> int:
+        """Its append time, milliseconds."""
+        ...
+
+    @property
+    def timestamp_type(self) -> int | None:
+        """1 for append time."""
+        ...
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key."""
+        ...
+
+    @property
+    def value(self) -> bytes | None:
+        """Its bytes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A rejected record and why."""
+
+    record: LogRecord
+    rejected: Rejected
+
+
+class Judge:
+    """Judges the records of one plan, in order. It stops where another generation begins.
+
+    clock_ms: the log clock after the last record taken. misplaced: events away from home so far.
+    ended: whether a record of another generation was met; it was not taken.
+    """
+
+    def __init__(
+        self, partition: int, clock_ms: int, deployment: Deployment, first_ms: int
+    ) -> None:
+        self.clock_ms = clock_ms
+        self.misplaced = 0
+        self.ended = False
+        self.generation = generation_of(max(clock_ms, first_ms), deployment.dedup_window_ms)
+        self._partition = partition
+        self._deployment = deployment
+        self._seed = seed_of(deployment.store_id)
+        self._oldest, self._newest = _in_time(clock_ms, deployment)
+
+    def take(self, records: Sequence[LogRecord]) -> tuple[list[Accepted], list[DeadLetter]]:
+        """Return what the next records are: accepted with their ids and places, or rejected."""
+        accepted: list[Accepted] = []
+        rejected: list[DeadLetter] = []
+        partition, homes, seed = self._partition, self._deployment.homes, self._seed
+        strict = self._deployment.keying is Keying.STRICT
+        for record in records:
+            if record.timestamp > self.clock_ms and not self._tick(record.timestamp):
+                break
+            event = decode(record.value)
+            if type(event) is not Event:
+                rejected.append(DeadLetter(record, event))  # type: ignore[arg-type]
+                continue
+            at = event_time(event)
+            if type(at) is not int:
+                rejected.append(DeadLetter(record, at))  # type: ignore[arg-type]
+                continue
+            if not self._oldest <= at <= self._newest:
+                rejected.append(DeadLetter(record, self._out_of_time(at)))
+                continue
+            home, head = customer_of(event.customer_id, homes)
+            if home != partition:
+                self.misplaced += 1
+                if strict:
+                    why = Rejected(Reason.MISPLACED, f"the home is partition {home}")
+                    rejected.append(DeadLetter(record, why))
+                    continue
+            id_ = identity(head, event.transaction_id, seed)
+            accepted.append((id_, event, (at, self.clock_ms, partition, record.offset)))
+        return accepted, rejected
+
+    def _tick(self, stamp_ms: int) -> bool:
+        """Move the log clock; False where that begins another generation."""
+        if generation_of(stamp_ms, self._deployment.dedup_window_ms) != self.generation:
+            self.ended = True
+            return False
+        self.clock_ms = stamp_ms
+        self._oldest, self._newest = _in_time(stamp_ms, self._deployment)
+        return True
+
+    def _out_of_time(self, at: int) -> Rejected:
+        age_s = (self.clock_ms * NS_PER_MS - at) / 1e9
+        if age_s > 0:
+            return Rejected(Reason.TOO_OLD, f"{age_s:.0f} s behind the log clock")
+        return Rejected(Reason.TOO_FAR_AHEAD, f"{-age_s:.0f} s ahead of the log clock")
+
+
+def _in_time(clock_ms: int, deployment: Deployment) -> tuple[float, int]:
+    """The oldest and the newest event time that the log clock admits, both included."""
+    newest = (clock_ms + deployment.max_ahead_ms) * NS_PER_MS
+    if not deployment.max_age_ms:
+        return -inf, newest
+    return (clock_ms - deployment.max_age_ms) * NS_PER_MS, newest

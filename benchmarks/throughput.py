@@ -143,7 +143,7 @@ async def _watch(recount: Recount, supervisor: int, events: int) -> tuple[Measur
             redis_used = await _redis_cpu(store) - redis_cpu
             await store.close()
             return Measured(events - first, took, used), redis_used
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
 
 
 async def _redis_cpu(store: RedisStore) -> float:

@@ -45,8 +45,6 @@ def decimal_of_text(text: str) -> Decimal | None:
     """Return the decimal a text stands for, or None where C04 does not read it."""
     if len(text) > NUMBER_CHARS_MAX:
         return None
-    if text.isdigit() and text.isascii():  # most numbers; saves the pattern
-        return Decimal(text)
     match = _DECIMAL_TEXT.fullmatch(text)
     if match is None:
         return None
@@ -81,6 +79,8 @@ def number(value: object) -> Decimal | None:
 def number_or_text(value: object) -> Decimal | None:
     """Read a JSON number or decimal text (CM8)."""
     if type(value) is str:
+        if value.isdigit() and value.isascii() and len(value) <= NUMBER_CHARS_MAX:
+            return Decimal(value)  # most numbers; saves a call and the pattern
         return decimal_of_text(value)
     return value if type(value) is Decimal else number(value)
 

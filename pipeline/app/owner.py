@@ -22,7 +22,7 @@ from ..core.fold import Plan, fold, nothing
 from ..core.judge import LogRecord
 from ..core.state import PartitionState
 from ..core.tally import CellKey
-from ..core.windows import moment_of
+from ..core.windows import NS_PER_MS, moment_of
 from ..deploy.checks import REBUILD, check_span, check_state
 from ..errors import Halt, Unavailable
 from ..ports import Clock, EventLog, RollupStore
@@ -200,15 +200,12 @@ class Owner:
         raise SeekBack(self.state.next)
 
     def _check_stamps(self, records: Sequence[LogRecord]) -> None:
-        latest = 0
-        for record in records:
-            if record.timestamp_type != _APPEND_TIME:
-                raise Halt(
-                    f"the record at {self.partition}@{record.offset} has no append time; set "
-                    "message.timestamp.type=LogAppendTime on the topic"
-                )
-            latest = max(latest, record.timestamp)
-        stamp = moment_of(latest * 1_000_000)
+        if {record.timestamp_type for record in records} != {_APPEND_TIME}:
+            raise Halt(
+                f"a record of partition {self.partition} from {records[0].offset} on has no "
+                "append time; set message.timestamp.type=LogAppendTime on the topic"
+            )
+        stamp = moment_of(max(record.timestamp for record in records) * NS_PER_MS)
         if stamp > self._clock.now() + _CLOCK_SKEW_MAX:
             raise Halt(
                 f"partition {self.partition}: append times ({stamp.isoformat()}) are more than an "

@@ -5,6 +5,7 @@ overwritten by Faust. Rule 2: no acks, no take(), no pause_partitions(): FAULTS,
 """
 
 from collections.abc import AsyncIterator, Mapping
+from itertools import islice
 from typing import Any, ClassVar
 
 import aiokafka
@@ -29,9 +30,24 @@ class LaneRecords(fetcher.PartitionRecords):
         return record
 
 
-# aiokafka offers no way to choose the class. This module is imported by worker processes only,
+class LaneResult(fetcher.FetchResult):
+    """Gives the records of a partition as one list, made without a loop of ours."""
+
+    def getall(self, max_records: int | None = None) -> list[Any]:
+        """Return up to max_records, and move the position past what they came from."""
+        if not self.check_assignment(self._topic_partition) or not self.has_more():
+            return []
+        records: list[Any] = list(islice(self._partition_records, max_records))  # type: ignore[has-type]
+        self._update_position()
+        if max_records is None or len(records) < max_records:
+            self._partition_records = None
+        return records
+
+
+# aiokafka offers no way to choose the classes. This module is imported by worker processes only,
 # and tests/integration/test_transport.py holds the records to what core/fold.py reads of them.
 fetcher.PartitionRecords = LaneRecords
+fetcher.FetchResult = LaneResult
 
 
 class LaneThread(driver.AIOKafkaConsumerThread):

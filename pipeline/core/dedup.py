@@ -18,7 +18,7 @@ ID_HASH: Final = "xxh3_128/96"
 # A window is four generations; with the running one, five can still be asked for.
 GENERATIONS_PER_WINDOW: Final = 4
 _LOAD_MAX: Final = 0.6
-_CAPACITY_MIN: Final = 1 << 12
+_CAPACITY_MIN: Final = 1 << 16
 _EMPTY: Final = 0
 _REMEMBERED_CHARS_MAX: Final = 256
 _TAGS: Final = 250  # a generation's tag is 1 + g mod 250; at most five live side by side

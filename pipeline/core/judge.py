@@ -10,9 +10,9 @@ from typing import Protocol
 
 from .dedup import customer_of, generation_of, identity, seed_of
 from .deployment import Deployment, Keying
-from .event import Event, Rejected, decode, event_time
+from .event import Event, Rejected, decode, no_time
 from .reasons import Reason
-from .windows import NS_PER_MS
+from .windows import NS_PER_MS, parse_timestamp
 
 # The parts of aggregations.Place, as a plain tuple: one is made for every event.
 PlaceParts = tuple[int, int, int, int]
@@ -88,9 +88,9 @@ class Judge:
             if type(event) is not Event:
                 rejected.append(DeadLetter(record, event))  # type: ignore[arg-type]
                 continue
-            at = event_time(event)
-            if type(at) is not int:
-                rejected.append(DeadLetter(record, at))  # type: ignore[arg-type]
+            at = parse_timestamp(event.timestamp)
+            if at is None:
+                rejected.append(DeadLetter(record, no_time(event)))
                 continue
             if not self._oldest <= at <= self._newest:
                 rejected.append(DeadLetter(record, self._out_of_time(at)))

@@ -4,17 +4,16 @@ Rule: inside the loop a cell is a plain tuple within its rule, and a value a bar
 their names once for each cell, not once for each event.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from definitions.matcher import Matcher, Rule
 from definitions.metric import Aggregation
-from definitions.values import EXACT
 
+from .adders import Adder, adder_for
 from .aggregations import RULES, Partial, Place, element_of
 from .event import Event
 from .windows import NS_PER_S
 
-_ABSENT: Final = object()
 # customer, base bucket, grouping set, group values
 _Where = tuple[str, int, int, tuple[str | None, ...]]
 
@@ -39,12 +38,6 @@ class Change(NamedTuple):
     partial: Partial
 
 
-# Aggregations whose payload is the value itself, spelled out in the loop; the rest take add().
-_COUNT, _SUM, _MAX, _OTHER = range(4)
-_SPELLED: Final = {Aggregation.COUNT: _COUNT, Aggregation.SUM: _SUM, Aggregation.MAX: _MAX}
-_PLUS: Final = EXACT.add
-
-
 class _Lane:
     """What one rule gathers. totals: payloads of the cells without groups, by place; None is none.
 
@@ -54,15 +47,13 @@ class _Lane:
     def __init__(self, rule: Rule, places: int) -> None:
         self.rule = rule
         self.kind = rule.measure.aggregation
-        self.spelled = _SPELLED.get(self.kind, _OTHER)
-        self.value_key = rule.value_key or ""
         self.totals: list[Any] = [None] * places
         self.values: dict[_Where, Any] = {}
         self.unreadable: dict[_Where, int] = {}
         self.elements: dict[_Where, set[str]] = {}
 
     def add(self, where: _Where, value: Any, place: tuple[int, int, int, int]) -> None:
-        """Add one value to a cell that the loop does not spell out."""
+        """Add one value to a cell that the adder does not spell out."""
         if value is None:
             self.unreadable[where] = self.unreadable.get(where, 0) + 1
             return
@@ -98,7 +89,7 @@ class Tally:
         self._matcher = matcher
         self._bucket_ns = bucket_s * NS_PER_S
         self._lanes: dict[str, _Lane] = {}
-        self._by_type: dict[str, tuple[_Lane, ...]] = {}
+        self._by_type: dict[str, Adder] = {}
         # (customer, bucket) → the place of its totals in every lane
         self._places: dict[tuple[str, int], int] = {}
 
@@ -110,13 +101,13 @@ class Tally:
             for lane in self._lanes.values()
         )
 
-    def _lanes_of(self, event_type: str) -> tuple[_Lane, ...]:
-        lanes = tuple(
-            self._lanes.setdefault(rule.key, _Lane(rule, len(self._places)))
-            for rule in self._matcher.candidates(event_type)
-        )
-        self._by_type[event_type] = lanes
-        return lanes
+    def _adder(self, event_type: str) -> Adder:
+        rules = self._matcher.candidates(event_type)
+        lanes = [
+            self._lanes.setdefault(rule.key, _Lane(rule, len(self._places))) for rule in rules
+        ]
+        found = self._by_type[event_type] = adder_for(rules)(lanes)
+        return found
 
     def _new_place(self, customer: str, bucket: int) -> int:
         at = self._places[customer, bucket] = len(self._places)
@@ -130,45 +121,13 @@ class Tally:
         Args:
             place: The parts of aggregations.Place.
         """
-        lanes = self._by_type.get(event.event_type)
-        if lanes is None:
-            lanes = self._lanes_of(event.event_type)
-        properties, matched = event.properties, False
-        customer, bucket = event.customer_id, place[0] // self._bucket_ns
+        add = self._by_type.get(event.event_type) or self._adder(event.event_type)
+        customer, event_ns = event.customer_id, place[0]
+        bucket = event_ns // self._bucket_ns
         at = self._places.get((customer, bucket))
         if at is None:
             at = self._new_place(customer, bucket)
-        for lane in lanes:
-            rule = lane.rule
-            if rule.matches is not None and not rule.matches(properties):
-                continue
-            matched = True
-            # Cells before effective_from are dead: nobody reads them, so nobody writes them.
-            if rule.from_ns is not None and place[0] < rule.from_ns:
-                continue
-            value: Any = 1
-            if rule.read is not None:
-                value = properties.get(lane.value_key, _ABSENT)
-                if value is _ABSENT:
-                    continue
-                value = rule.read(value)
-            spelled = lane.spelled
-            if value is None or spelled == _OTHER:
-                lane.add((customer, bucket, 0, ()), value, place)
-            else:
-                held = lane.totals[at]
-                if held is None:
-                    lane.totals[at] = value
-                elif spelled == _COUNT:
-                    lane.totals[at] = held + 1
-                elif spelled == _SUM:
-                    lane.totals[at] = _PLUS(held, value)
-                elif value > held:
-                    lane.totals[at] = value
-            if rule.group_keys:
-                for number, groups in enumerate(rule.groups(properties), start=1):
-                    lane.add((customer, bucket, number, groups), value, place)
-        return matched
+        return add(event.properties, customer, bucket, at, event_ns, place)
 
     def cells(self) -> dict[CellKey, Change]:
         """The cells whose text changes."""

@@ -12,11 +12,11 @@ from typing import Any, Final
 import faust
 
 from ..control.log import ControlLog
-from ..deploy.checks import check_policy, check_store, check_topics, identity_of
+from ..deploy.checks import NO_IDENTITY, check_policy, check_store, check_topics, identity_of
 from ..edges.clock import SystemClock
 from ..edges.kafka import KafkaAdmin, KafkaLog, topic_names
 from ..edges.redis import RedisStore
-from ..errors import ExitCode
+from ..errors import ExitCode, UsageError
 from ..settings import Settings
 from .crash import die, guarded
 from .definitions import Definitions
@@ -46,15 +46,17 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        names = topic_names(settings.deployment)
+        names, admin = topic_names(settings.deployment), KafkaAdmin(settings.address)
+        topics = await admin.describe(list(names.values()))
+        if names["control"] not in topics:
+            raise UsageError(NO_IDENTITY)
         control = await stack.enter_async_context(ControlLog(settings.address, names["control"]))
         identity = identity_of(control.state)
         store = RedisStore(settings.redis, settings.deployment, identity.deployment.base_bucket_s)
         stack.push_async_callback(store.close)
         log = KafkaLog(settings.address, events=names["events"], rejected=names["rejected"])
         stack.push_async_callback(log.close)
-        admin = KafkaAdmin(settings.address)
-        check_topics(identity, await admin.describe(list(names.values())))
+        check_topics(identity, topics)
         await check_policy(store)
         await check_store(store, identity)
         definitions = Definitions(control.state)

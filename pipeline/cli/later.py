@@ -1,6 +1,5 @@
 """Commands that INTERFACES.md names and this release does not have: they say so and exit 2."""
 
-from collections.abc import Callable
 from typing import Final
 
 import typer
@@ -18,16 +17,18 @@ _COMMANDS: Final = {
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for name, when in _COMMANDS.items():
-        app.command(
-            name,
-            context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-            help="Not there yet.",
-            hidden=True,
-        )(_absent(name, when))
+        add_absent(app, name, name, when)
 
 
-def _absent(name: str, when: str) -> Callable[[], None]:
+def add_absent(app: typer.Typer, name: str, full_name: str, when: str) -> None:
+    """Add a command that takes anything, says that it is not there yet, and exits 2."""
+
     def command() -> None:
-        raise UsageError(f"`recount {name}` is not there yet: {when}")
+        raise UsageError(f"`recount {full_name}` is not there yet: {when}")
 
-    return command
+    app.command(
+        name,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+        help="Not there yet.",
+        hidden=True,
+    )(command)

@@ -16,6 +16,7 @@ from ..control.records import Metric, digest_of
 from ..core.windows import ceil_to_bucket, moment_of, ns_of, parse_timestamp, rfc3339
 from ..edges.clock import SystemClock
 from ..errors import ConflictError, UnknownNameError, UsageError
+from .later import add_absent
 from .open import Opened, opened
 from .output import TableOption, show, wait
 
@@ -35,6 +36,8 @@ def register(app: typer.Typer) -> None:
         ("archive", archive),
     ):
         group.command(name)(command)
+    for name in ("update", "check"):
+        add_absent(group, name, f"metrics {name}", "it comes with the three formats")
     app.add_typer(group, name="metrics")
 
 

@@ -8,6 +8,7 @@ import typer
 from ..core.reasons import Reason
 from ..edges.kafka import all_records, headers_of
 from ..errors import UsageError
+from .later import add_absent
 from .open import opened
 from .output import TableOption, show, wait
 
@@ -16,7 +17,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Dead letters.", no_args_is_help=True)
     group.command("list")(list_command)
-    group.command("redrive")(redrive)
+    add_absent(group, "redrive", "rejected redrive", "it comes with the fault suite")
     app.add_typer(group, name="rejected")
 
 
@@ -67,8 +68,3 @@ def _original(value: bytes | None, headers: dict[str, str]) -> dict[str, Any]:
         return {"original": value.decode()}
     except UnicodeDecodeError:
         return {"original": None, "original_base64": base64.b64encode(value).decode()}
-
-
-def redrive() -> None:
-    """Not there yet."""
-    raise UsageError("`rejected redrive` is not there yet: it comes with the exactness issue")

@@ -197,12 +197,12 @@ def test_f36_a_bug_in_the_handler(
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
         "if 'worker-process' in sys.argv:\n"
-        "    import pipeline.core.fold as fold\n"
-        "    real = fold.decode\n"
+        "    import pipeline.core.judge as judge\n"
+        "    real = judge.decode\n"
         "    def decode(value):\n"
         "        if b'boom' in value: raise RuntimeError('boom')\n"
         "        return real(value)\n"
-        "    fold.decode = decode\n"
+        "    judge.decode = decode\n"
     )
     recount.publish([b"x", json.dumps({"customer_id": "c1", "boom": 1}).encode()])
     worker = workers.start(PYTHONPATH=str(tmp_path))

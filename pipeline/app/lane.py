@@ -75,6 +75,9 @@ class _Desk:
         await self.owner.release(RELEASE_S_MAX)
         if self._task is not None:
             self._task.cancel()
+        # Whoever waits to hand over a batch must go on: the next owner reads it again.
+        while not self._batches.empty():
+            self._batches.get_nowait()
 
 
 class Lane:

@@ -1,0 +1,51 @@
+"""The lane: a partition that is taken away never holds up the others."""
+
+import asyncio
+from typing import Any
+
+from pipeline.app.lane import _Desk
+from pipeline.core.commit import Answer, Commit
+from pipeline.edges.memory import MemoryStore
+
+from ..world import World, event
+
+
+class SilentStore(MemoryStore):
+    """A store that never answers a commit."""
+
+    async def apply(self, commit: Commit) -> Answer:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+        return await super().apply(commit)
+
+
+def test_release_frees_whoever_hands_over() -> None:
+    """With a commit in flight and the queue full, release() ends the wait of the next batch."""
+    world = World(store=SilentStore())
+    world.append(event(number) for number in range(8))
+
+    async def seek(_partition: int, _offset: int) -> None:
+        raise AssertionError("nothing has to be fetched again")
+
+    async def run() -> None:
+        owner = world.owner()
+        await owner.open()
+        desk = _Desk(owner)
+        records: list[Any] = world.log.records[0]
+        for number in range(3):  # one is being taken, two wait
+            await desk.put(records[number : number + 1], seek)
+            await asyncio.sleep(0)
+        fourth = asyncio.create_task(desk.put(records[3:4], seek))
+        await asyncio.sleep(0)
+        assert not fourth.done()
+        owner.release = _at_once  # type: ignore[method-assign]  # its limit of 2 s is not the point
+        await desk.release()
+        async with asyncio.timeout(1):
+            await fourth
+
+    asyncio.run(run())
+    assert world.state.next == 0
+
+
+async def _at_once(within_s: float) -> None:
+    assert within_s > 0

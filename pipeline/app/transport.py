@@ -19,7 +19,7 @@ from faust.types.tuples import ConsumerMessage
 from .crash import guarded
 from .lane import Lane
 
-FETCH_BYTES = 4 * 1_048_576
+FETCH_BYTES = 8 * 1_048_576
 POLL_RECORDS_MAX = 20_000
 
 

@@ -112,12 +112,12 @@ class IdIndex:
         pending = np.arange(len(high))
         slots = high & self._mask
         while len(pending):
-            tags = self._tag[slots]
+            # An empty slot ends the search; most do, and the small array is asked first.
+            taken = self._tag[slots] != _EMPTY
+            pending, slots = pending[taken], slots[taken]
             equal = (self._high[slots] == high[pending]) & (self._low[slots] == low[pending])
-            equal &= tags != _EMPTY
             found[pending[equal]] = True
-            going = ~equal & (tags != _EMPTY)
-            pending, slots = pending[going], (slots[going] + np.uint64(1)) & self._mask
+            pending, slots = pending[~equal], (slots[~equal] + np.uint64(1)) & self._mask
         return found
 
     def record(self, ids: bytes, generation: int) -> None:

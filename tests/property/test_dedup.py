@@ -1,0 +1,67 @@
+"""The id index is exactly a set of ids with generations; homes are Kafka's."""
+
+import random
+
+from aiokafka.partitioner import DefaultPartitioner, murmur2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core import dedup
+from pipeline.core.dedup import IdIndex, customer_of, identity
+from pipeline.recount.ledger import home_of as recount_home
+
+STEPS = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(0, 200), st.booleans()), min_size=1, max_size=12
+)
+
+
+@given(STEPS, st.integers(0, 2**32), st.booleans())
+def test_the_index_is_an_exact_set(
+    steps: list[tuple[int, int, bool]], seed: int, crowded: bool
+) -> None:
+    """What is recorded is seen, and nothing else, through growth, collisions, forgetting."""
+    draw = random.Random(seed)
+    index, known = IdIndex(), {}  # type: IdIndex, dict[bytes, int]
+    generation = 0
+    for count, asked, forget in steps:
+        fresh = {_id(draw, crowded=crowded) for _ in range(count)} - known.keys()
+        index.record(b"".join(fresh), generation)
+        known.update(dict.fromkeys(fresh, generation))
+        if forget:
+            generation += 1
+            index.forget_before(generation - 4, generation)
+            known = {id_: age for id_, age in known.items() if age >= generation - 4}
+        questions = [*known, *(_id(draw, crowded=crowded) for _ in range(asked))]
+        draw.shuffle(questions)
+
+        assert index.seen(b"".join(questions)).tolist() == [id_ in known for id_ in questions]
+        assert len(index) == len(known)
+
+
+def _id(draw: random.Random, *, crowded: bool) -> bytes:
+    """An id; crowded ones want the same few slots and share most of their bits."""
+    if crowded:
+        return draw.randrange(4).to_bytes(8, "little") + draw.randrange(300).to_bytes(4, "little")
+    return draw.randbytes(dedup.ID_BYTES)
+
+
+@given(st.text(max_size=300), st.integers(1, 64))
+def test_homes_are_those_of_kafkas_default_partitioner(customer: str, homes: int) -> None:
+    """A customer's home is what aiokafka's partitioner, and the recount's own, say."""
+    raw = customer.encode()
+
+    home = customer_of(customer, homes).home
+
+    assert home == (murmur2(raw) & 0x7FFFFFFF) % homes == recount_home(customer, homes)
+    partitions = list(range(homes))
+    assert home == DefaultPartitioner()(raw, partitions, partitions)
+
+
+@given(st.text(max_size=8), st.text(max_size=8), st.text(max_size=8), st.text(max_size=8))
+def test_identities_keep_pairs_apart(a: str, b: str, c: str, d: str) -> None:
+    """Two pairs share an id only if they are equal: the pair is length-prefixed, not glued."""
+    left = identity(customer_of(a, 1).head, b, 7)
+    right = identity(customer_of(c, 1).head, d, 7)
+
+    assert (left == right) == ((a, b) == (c, d))
+    assert left != identity(customer_of(a, 1).head, b, 8)

@@ -45,7 +45,10 @@ class Settings(BaseSettings):
         json_schema_extra={"unit": "s"},
     )
     telemetry_port: int | None = Field(
-        None, ge=1, le=65_535, description="port of /healthz, /readyz and /metrics (not served by this release)"
+        None,
+        ge=1,
+        le=65_535,
+        description="port of /healthz, /readyz and /metrics (not served by this release)",
     )
     session_timeout_s: float = Field(
         6.0,

@@ -131,6 +131,7 @@ def measure_worker(recount: Recount, events: int) -> tuple[Measured, float]:
 async def _watch(recount: Recount, supervisor: int, events: int) -> tuple[Measured, float]:
     store = RedisStore(recount.services.redis, recount.deployment)
     began, first, cpu, redis_cpu = 0.0, 0, 0.0, 0.0
+    deadline = time.perf_counter() + 60 + events / 10_000
     while True:
         states = [await store.state(number) for number in range(PARTITIONS)]
         done = sum(state.next for state in states if state is not None)
@@ -143,6 +144,8 @@ async def _watch(recount: Recount, supervisor: int, events: int) -> tuple[Measur
             redis_used = await _redis_cpu(store) - redis_cpu
             await store.close()
             return Measured(events - first, took, used), redis_used
+        if time.perf_counter() > deadline:
+            raise TimeoutError(f"the worker stands at {done} of {events}; see its log above")
         await asyncio.sleep(0.05)
 
 

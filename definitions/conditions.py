@@ -1,20 +1,18 @@
 """The closed set of operators: true, false or unknown (FORMATS section 5).
 
-compile_condition() makes a predicate once; the predicate runs per event. Unknown is replaced by
-the condition's own if_unknown before conditions are ANDed, so their order cannot matter.
+compile_condition() makes a test once; the test runs per event. Unknown is replaced by the
+condition's own if_unknown before conditions are ANDed, so their order cannot matter.
 """
 
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
-from .metric import Comparison, Condition, Field, Operator
-from .values import number, number_or_text, text_form
+from .metric import Comparison, Condition, Operator
+from .values import ABSENT, number, number_or_text, text_form
 
-Properties = dict[str, Any]
-Predicate = Callable[[Properties], bool]
+Test = Callable[[Any], bool]
 _Reader = Callable[[object], object]
-_Test = Callable[[Any], bool]
 
 
 def _string(value: object) -> str | None:
@@ -37,15 +35,15 @@ _READERS: Final[dict[Comparison, _Reader]] = {
 }
 
 
-def _any(test: Callable[[str, str], bool], wanted: tuple[Any, ...]) -> _Test:
+def _any(test: Callable[[str, str], bool], wanted: tuple[Any, ...]) -> Test:
     return lambda seen: any(test(seen, operand) for operand in wanted)
 
 
-def _none(test: Callable[[str, str], bool], wanted: tuple[Any, ...]) -> _Test:
+def _none(test: Callable[[str, str], bool], wanted: tuple[Any, ...]) -> Test:
     return lambda seen: not any(test(seen, operand) for operand in wanted)
 
 
-_TESTS: Final[dict[Operator, Callable[[tuple[Any, ...]], _Test]]] = {
+_TESTS: Final[dict[Operator, Callable[[tuple[Any, ...]], Test]]] = {
     Operator.EQUAL: lambda wanted: lambda seen: seen == wanted[0],
     Operator.NOT_EQUAL: lambda wanted: lambda seen: seen != wanted[0],
     Operator.LESS: lambda wanted: lambda seen: seen < wanted[0],
@@ -65,7 +63,7 @@ _TESTS: Final[dict[Operator, Callable[[tuple[Any, ...]], _Test]]] = {
 }
 
 
-def _number_or_text_test(wanted: object) -> _Test:
+def _number_or_text_test(wanted: object) -> Test:
     """Statsig `=`: numbers where both sides are numeric, otherwise text (CS7)."""
     as_number, as_text = number_or_text(wanted), text_form(wanted)
 
@@ -78,49 +76,35 @@ def _number_or_text_test(wanted: object) -> _Test:
     return test
 
 
-def compile_condition(condition: Condition) -> Predicate:
-    """Return a predicate over an event's properties.
+def compile_condition(condition: Condition) -> Test:
+    """Return a test of the value of the condition's field; ABSENT where the event has none.
 
     Raises:
-        ValueError: a field or an operand that this release cannot evaluate. The caller holds the
-            version back (DESIGN 6); no event can raise it.
+        ValueError: an operand that this release cannot evaluate. The caller holds the version
+            back (DESIGN 6); no event can raise it.
     """
-    key = property_key(condition.field)
     operator, if_unknown = condition.operator, condition.if_unknown
     if operator is Operator.IS_SET:
-        return lambda properties: properties.get(key) is not None
+        return lambda seen: seen is not None and seen is not ABSENT
     if operator is Operator.IS_NOT_SET:
-        return lambda properties: properties.get(key) is None
+        return lambda seen: seen is None or seen is ABSENT
     if condition.comparison is Comparison.NUMBER_OR_TEXT:
-        return _guarded(key, text_form, _number_or_text_test(condition.operands[0]), if_unknown)
+        return _guarded(text_form, _number_or_text_test(condition.operands[0]), if_unknown)
     read = _READERS.get(condition.comparison)
     if read is None or operator not in _TESTS:
         raise ValueError(f"cannot evaluate {operator} under {condition.comparison}")
     wanted = tuple(read(operand) for operand in condition.operands)
     if None in wanted:
         raise ValueError(f"an operand of {operator} is unreadable under {condition.comparison}")
-    return _guarded(key, read, _TESTS[operator](wanted), if_unknown)
+    return _guarded(read, _TESTS[operator](wanted), if_unknown)
 
 
-def _guarded(key: str, read: _Reader, test: _Test, if_unknown: bool) -> Predicate:
-    def predicate(properties: Properties) -> bool:
-        seen = properties.get(key)
-        if seen is not None:
-            seen = read(seen)
+def _guarded(read: _Reader, test: Test, if_unknown: bool) -> Test:
+    def guarded(value: Any) -> bool:
+        seen = read(value)  # neither null nor ABSENT can be read as anything
         return if_unknown if seen is None else test(seen)
 
-    return predicate
-
-
-def property_key(field: Field) -> str:
-    """Return the property a field names.
-
-    Raises:
-        ValueError: the field lies elsewhere (user, value, …), which this release cannot read.
-    """
-    if field.source != "property" or field.key is None:
-        raise ValueError(f"cannot read a field of source {field.source!r}")
-    return field.key
+    return guarded
 
 
 def numeric_reader(*, numeric_text: bool) -> Callable[[object], Decimal | None]:

@@ -9,14 +9,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
-from .conditions import Predicate, Properties, compile_condition, numeric_reader, property_key
-from .metric import Aggregation, EventSelector, Measure, MetricVersion, Scope
+from .conditions import Test, compile_condition, numeric_reader
+from .metric import Aggregation, EventSelector, Field, Measure, MetricVersion, Scope
 from .values import text_form
 
 Value = Decimal | str | None
-Groups = tuple[tuple[str | None, ...], ...]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_NO_GROUPS: Final[Groups] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,35 +23,42 @@ class Rule:
 
     key: `metric_id#version.measure`: whose cells these are.
     from_ns: effective_from in nanoseconds since 1970; earlier events reach only dead cells.
-    matches: whether every condition holds; None where there is none.
-    value_key: the property a value is read from; an event without it contributes nothing and is
-    not counted as unreadable.
-    read: what the value of value_key contributes; None is unreadable (C10). No reader: COUNT.
+    tests: one for each condition of measure.where, of its field's value; all must hold.
+    read: what the value of measure.field contributes; None is unreadable (C10). An event without
+    the field contributes nothing, which is not counted as unreadable. No reader: COUNT.
+    group_keys: the properties of each grouping set besides the total.
     """
 
     key: str
     version: MetricVersion
     measure: Measure
     from_ns: int | None
-    matches: Predicate | None
-    value_key: str | None
+    tests: tuple[Test, ...]
     read: Callable[[object], Value] | None
     group_keys: tuple[tuple[str, ...], ...]
 
-    def groups(self, properties: Properties) -> Groups:
-        """The group values of every grouping set besides the total, in definition order."""
-        if not self.group_keys:
-            return _NO_GROUPS
-        return tuple(
-            tuple(text_form(properties.get(name)) for name in names) for names in self.group_keys
-        )
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Every field of an event that it reads."""
+        read = [condition.field for condition in self.measure.where]
+        if self.measure.field is not None:
+            read.append(self.measure.field)
+        read += [Field(source="property", key=key) for keys in self.group_keys for key in keys]
+        return tuple(read)
 
 
 class Matcher:
-    """The rules of a set of versions, by event type."""
+    """The rules of a set of versions, by event type.
+
+    properties: the properties that any rule reads.
+    """
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = tuple(rules)
+        fields = {field for rule in self._rules for field in rule.fields}
+        self.properties = frozenset(
+            field.key for field in fields if field.source == "property" and field.key is not None
+        )
         # A type that no definition names: only rules without `include` can match it.
         self._other = tuple(rule for rule in self._rules if rule.measure.events.include is None)
         including: dict[str, list[Rule]] = {}
@@ -95,19 +100,22 @@ def compile_version(version: MetricVersion) -> tuple[Rule, ...]:
         return ()
     if definition.scope is not Scope.CUSTOMER:
         raise ValueError(f"cannot fold scope {definition.scope}")
-    return tuple(
+    rules = tuple(
         Rule(
             key=measure_key(version, index),
             version=version,
             measure=measure,
             from_ns=_nanoseconds(version.effective_from),
-            matches=_all([compile_condition(condition) for condition in measure.where]),
-            value_key=None if measure.field is None else property_key(measure.field),
+            tests=tuple(compile_condition(condition) for condition in measure.where),
             read=_reader(measure),
             group_keys=definition.dimensions,
         )
         for index, measure in enumerate(definition.measures)
     )
+    for field in (field for rule in rules for field in rule.fields):
+        if field.source != "property":
+            raise ValueError(f"cannot read a field of source {field.source!r}")
+    return rules
 
 
 def compile_matcher(versions: Iterable[MetricVersion]) -> Matcher:
@@ -123,18 +131,6 @@ def measure_key(version: MetricVersion, index: int) -> str:
 
 def _nanoseconds(moment: datetime | None) -> int | None:
     return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1) * 1000
-
-
-def _all(predicates: list[Predicate]) -> Predicate | None:
-    """AND of predicates as one call; spelled out where there are few, for speed."""
-    if not predicates:
-        return None
-    if len(predicates) == 1:
-        return predicates[0]
-    if len(predicates) == 2:
-        first, second = predicates
-        return lambda properties: first(properties) and second(properties)
-    return lambda properties: all(predicate(properties) for predicate in predicates)
 
 
 def _reader(measure: Measure) -> Callable[[object], Value] | None:

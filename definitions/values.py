@@ -38,7 +38,17 @@ class Unreadable:
         return "UNREADABLE"
 
 
+class Absent:
+    """No such member. One instance stands for all of them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
 UNREADABLE: Final = Unreadable()
+ABSENT: Final = Absent()
 
 
 def decimal_of_text(text: str) -> Decimal | None:

@@ -11,6 +11,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
+from operator import attrgetter
 from typing import Final, TypeVar
 
 from ..control.records import Identity
@@ -37,6 +38,7 @@ _VERSIONS_WAIT_S_MAX: Final = 30.0
 _RETRY_S: Final = (0.05, 2.0)
 _CLOCK_SKEW_MAX: Final = timedelta(hours=1)
 _APPEND_TIME: Final = 1
+_STAMP_KIND: Final = attrgetter("timestamp_type")
 
 
 class SeekBack(Exception):
@@ -178,7 +180,7 @@ class Owner:
             if step is Step.HOLE and not await self._is_gap(records[0].offset):
                 return
             self._expected = None
-            self._check_stamps(records)
+            self._check_kind(records)
             rest = from_next(self.state.next, records)
             while rest:
                 taken = await self._flush(rest)
@@ -199,13 +201,15 @@ class Owner:
             self._expected = found.offset
         raise SeekBack(self.state.next)
 
-    def _check_stamps(self, records: Sequence[LogRecord]) -> None:
-        if {record.timestamp_type for record in records} != {_APPEND_TIME}:
+    def _check_kind(self, records: Sequence[LogRecord]) -> None:
+        if set(map(_STAMP_KIND, records)) != {_APPEND_TIME}:
             raise Halt(
                 f"a record of partition {self.partition} from {records[0].offset} on has no "
                 "append time; set message.timestamp.type=LogAppendTime on the topic"
             )
-        stamp = moment_of(max(record.timestamp for record in records) * NS_PER_MS)
+
+    def _check_clock(self, clock_ms: int) -> None:
+        stamp = moment_of(clock_ms * NS_PER_MS)
         if stamp > self._clock.now() + _CLOCK_SKEW_MAX:
             raise Halt(
                 f"partition {self.partition}: append times ({stamp.isoformat()}) are more than an "
@@ -259,6 +263,7 @@ class Owner:
             matcher=self._definitions.matcher(active.folded),
             index=self._index,
         )
+        self._check_clock(plan.clock_ms)
         await self._retry(lambda: self._log.reject(self.partition, plan.dead_letters))
         await self._commit(plan, active)
         self._changes_seen = changes
@@ -275,7 +280,7 @@ class Owner:
         """Keep a flush within its time: larger slices share a commit, smaller ones end sooner."""
         if took_s > self._flush_s:
             self._slice = max(self._slice // 2, _SLICE_MIN)
-        elif took_s < self._flush_s / 4:
+        elif took_s < self._flush_s / 2.5:
             self._slice = min(self._slice * 2, _SLICE_MAX)
 
     def _transitions(self) -> tuple[int, PartitionState]:

@@ -6,7 +6,9 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, Final
 
 import faust
@@ -117,6 +119,7 @@ def _app(settings: Settings, lane: Lane, topic: str) -> LaneApp:
         settings.group,
         broker=f"kafka://{settings.kafka.split(',')[0]}",
         store="memory://",
+        datadir=Path(tempfile.gettempdir()) / "recount-faust",  # Faust makes it; nothing is in it
         web_enabled=False,
         autodiscover=False,
         topic_disable_leader=True,

@@ -1,17 +1,20 @@
 """Bytes of the log → Event, or Rejected with a reason.
 
-The fast decoder accepts a subset: known members only, few brackets. Whatever it refuses is
-decided by the slow one, which alone gives reasons. Both must agree wherever the fast one accepts:
-tests/property/test_event.py holds them to it.
+Three decoders, each for what the one before leaves: the narrow one makes only the properties that
+somebody reads, and is asked where skipping a value cannot hide a fault in it: ASCII without
+escapes. The wide one makes everything. Whatever both refuse is decided by the slow one, which
+alone gives reasons. All agree wherever they accept: tests/property/test_event.py holds them to it.
 """
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, NoReturn
 
 import msgspec
 
-from definitions.values import NUMBER_CHARS_MAX, UNREADABLE, number_of_token
+from definitions.values import ABSENT, NUMBER_CHARS_MAX, UNREADABLE, number_of_token
 
 from .reasons import Reason
 
@@ -26,14 +29,15 @@ class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A usage event, as the log holds it: the members of DESIGN 2. Never changed once made.
 
     Its timestamp is not read yet: windows.parse_timestamp() does that.
+    properties: what the Decoder's `spell` reads. context: a dict, where somebody reads it.
     """
 
     transaction_id: Annotated[str, msgspec.Meta(min_length=1, max_length=TRANSACTION_ID_CHARS_MAX)]
     customer_id: Annotated[str, msgspec.Meta(min_length=1)]
     event_type: Annotated[str, msgspec.Meta(min_length=1)]
     timestamp: str
-    properties: dict[str, Any] = {}
-    context: dict[str, Any] = {}
+    properties: Any
+    context: dict[str, Any] | None = None
     kind: Literal["usage"] = USAGE
 
 
@@ -44,27 +48,108 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     detail: str
 
 
-_DECODE: Final = msgspec.json.Decoder(Event, float_hook=number_of_token).decode
+class _Skipped(msgspec.Struct, gc=False):
+    """An object whose members nobody reads."""
+
+
 _NESTED: Final = (dict, list)
 _REQUIRED: Final = ("transaction_id", "customer_id", "event_type", "timestamp")
+_NARROW_KEYS_MAX: Final = 24  # beyond, making a dict is cheaper than a struct of as many members
+_OPENING_BRACKET, _CLOSING_BRACE, _BACKSLASH = b"[}\\"
+
+
+class Decoder:
+    """Decodes events for readers of certain properties.
+
+    Args:
+        keys: The properties that will be read; None: any, as a dict.
+        context: Whether the context will be read.
+    """
+
+    def __init__(self, keys: frozenset[str] | None, *, context: bool = False) -> None:
+        self._spelt: dict[str, str] = {}
+        self._make: Callable[..., Any] = dict
+        self._narrow: Callable[[bytes], Event] = _DECODE_WIDE
+        if keys is None or len(keys) > _NARROW_KEYS_MAX:
+            return
+        self._spelt = {key: f"p{number}" for number, key in enumerate(sorted(keys))}
+        kind = self._make = msgspec.defstruct(
+            "Properties",
+            [(name, Any, ABSENT) for name in self._spelt.values()],
+            rename={name: _findable(key, name) for key, name in self._spelt.items()},
+            gc=False,
+        )
+        self._narrow = _decoding(kind, dict[str, Any] if context else _Skipped)
+
+    def spell(self, key: str) -> str:
+        """The Python source that reads a property of `properties`; ABSENT where it is not."""
+        if self._make is dict:
+            return f"properties.get({key!r}, ABSENT)"
+        return f"properties.{self._spelt[key]}"
+
+    def decode(self, value: bytes | None) -> Event | Rejected:
+        """Return the event that a record's value holds, or why it is none."""
+        if not value:
+            return Rejected(Reason.EMPTY, "the record has no value")
+        if len(value) > EVENT_BYTES_MAX:
+            return Rejected(Reason.TOO_LARGE, f"{len(value)} bytes, at most {EVENT_BYTES_MAX}")
+        # No more brackets than levels allowed: then it cannot be nested too deeply. Most events
+        # end with the second of two closing ones, which is asked first: it is cheaper.
+        if (_OPENING_BRACKET in value or _CLOSING_BRACE in value[:-2]) and value.count(
+            b"["
+        ) + value.count(b"{") > DEPTH_MAX:
+            return self._reduced(decode_slowly(value))
+        try:
+            if value.isascii() and _BACKSLASH not in value:
+                return self._narrow(value)
+            event: Event | Rejected = _DECODE_WIDE(value)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            event = decode_slowly(value)
+        return self._reduced(event)
+
+    def _reduced(self, event: Event | Rejected) -> Event | Rejected:
+        """Give an event's properties the form that `spell` reads."""
+        if isinstance(event, Event) and self._make is not dict:
+            held = event.properties
+            event.properties = self._make(*[held.get(key, ABSENT) for key in self._spelt])
+        return event
+
+
+def _decoding(properties: Any, context: Any) -> Callable[[bytes], Event]:
+    """What decodes events with properties and context of these types."""
+    kind = msgspec.defstruct(
+        "Event",
+        [
+            ("properties", properties, msgspec.field(default_factory=properties)),
+            ("context", context | None, None),
+        ],
+        bases=(Event,),
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(kind, float_hook=number_of_token).decode
+    return decode
+
+
+_DECODE_WIDE: Final = _decoding(dict[str, Any], dict[str, Any])
+_EVERYTHING: Final = Decoder(None, context=True)
+
+
+@lru_cache(maxsize=64)
+def decoder_for(keys: frozenset[str], context: bool) -> Decoder:
+    """The Decoder of these arguments, made once."""
+    return Decoder(keys, context=context)
 
 
 def decode(value: bytes | None) -> Event | Rejected:
-    """Return the event that a record's value holds, or why it is none."""
-    if not value:
-        return Rejected(Reason.EMPTY, "the record has no value")
-    if len(value) > EVENT_BYTES_MAX:
-        return Rejected(Reason.TOO_LARGE, f"{len(value)} bytes, at most {EVENT_BYTES_MAX}")
-    # No more brackets than levels allowed: then it cannot be nested too deeply. Most events have
-    # the two of the event and its properties, which is asked first because it is cheaper.
-    if (b"[" in value or value.count(b"{") > 2) and (
-        value.count(b"[") + value.count(b"{") > DEPTH_MAX
-    ):
-        return decode_slowly(value)
-    try:
-        return _DECODE(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return decode_slowly(value)
+    """Decode with all properties as a dict, for callers who read any of them."""
+    return _EVERYTHING.decode(value)
+
+
+def _findable(key: str, name: str) -> str:
+    """The key as the narrow decoder finds it: no ASCII text without escapes can hold another."""
+    plain = key.isascii() and key.isprintable() and not {'"', "\\"} & set(key)
+    return key if plain else f"\N{LINE SEPARATOR}{name}"
 
 
 def no_time(event: Event) -> Rejected:
@@ -108,7 +193,7 @@ def decode_slowly(value: bytes) -> Event | Rejected:
         detail = f"transaction_id has {len(body['transaction_id'])} characters, at most 128"
         return Rejected(Reason.NOT_AN_EVENT, detail)
     members = {name: body[name] for name in _REQUIRED}
-    return Event(**members, properties=properties or {})
+    return Event(**members, properties=properties or {}, context=context)
 
 
 def _integer(token: str) -> int | Decimal | Any:

@@ -16,6 +16,7 @@ from definitions.matcher import Matcher
 
 from .dedup import GENERATIONS_PER_WINDOW, ID_BYTES, IdIndex
 from .deployment import Deployment
+from .event import decoder_for
 from .judge import DeadLetter, Judge, LogRecord
 from .state import PartitionState
 from .tally import CellKey, Change, Tally
@@ -58,12 +59,14 @@ def fold(
             first record's generation is dropped from it.
     """
     plan = Plan(state.next, state.next, state.clock_ms, state.last, None)
-    judge = Judge(partition, state.clock_ms, deployment, records[0].timestamp)
+    decoder = decoder_for(matcher.properties, context=False)
+    judge = Judge(partition, state.clock_ms, deployment, records[0].timestamp, decoder)
     plan.generation = judge.generation
     oldest = judge.generation - GENERATIONS_PER_WINDOW
     if any(living < oldest for living in state.id_counts):
         index.forget_before(oldest, judge.generation)
-    tally = Tally(matcher, deployment.base_bucket_s)
+    tally = Tally(partition, matcher, decoder, deployment.base_bucket_s)
+    adders = tally.adders
     taken = counted = duplicate = 0
     fresh: dict[bytes, None] = {}
     # In slices that stay in the processor's cache: judged, looked up, tallied, forgotten.
@@ -72,13 +75,15 @@ def fold(
             break
         part = records[start : start + SLICE]
         accepted, rejected = judge.take(part)
-        seen = index.seen(b"".join([id_ for id_, _, _ in accepted])).tolist()
-        for (id_, event, place), known in zip(accepted, seen, strict=True):
+        seen = index.seen(b"".join([each[0] for each in accepted])).tolist()
+        for (id_, event, at, clock_ms, offset), known in zip(accepted, seen, strict=True):
             if known or id_ in fresh:
                 duplicate += 1
             else:
                 fresh[id_] = None
-                counted += tally.add(event, place)
+                event_type = event.event_type
+                add = adders.get(event_type) or tally.adder(event_type)
+                counted += add(event, at, clock_ms, offset)
         plan.dead_letters += rejected
         if done := len(accepted) + len(rejected):
             taken += done

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
-from .dedup import customer_of, generation_of, identity, seed_of
+from .dedup import ID_BYTES, ID_DIGEST, Customer, customer_of, generation_of, seed_of
 from .deployment import Deployment, Keying
-from .event import Event, Rejected, decode, no_time
+from .event import Decoder, Event, Rejected, no_time
 from .reasons import Reason
 from .windows import NS_PER_MS, parse_timestamp
 
-# The parts of aggregations.Place, as a plain tuple: one is made for every event.
-PlaceParts = tuple[int, int, int, int]
-Accepted = tuple[bytes, Event, PlaceParts]
+# Identity, event, event time in ns, log clock in ms, offset. One is made for every event.
+Accepted = tuple[bytes, Event, int, int, int]
 
 
 class LogRecord(Protocol):
@@ -64,7 +63,12 @@ class Judge:
     """
 
     def __init__(
-        self, partition: int, clock_ms: int, deployment: Deployment, first_ms: int
+        self,
+        partition: int,
+        clock_ms: int,
+        deployment: Deployment,
+        first_ms: int,
+        decoder: Decoder,
     ) -> None:
         self.clock_ms = clock_ms
         self.misplaced = 0
@@ -74,19 +78,25 @@ class Judge:
         self._deployment = deployment
         self._seed = seed_of(deployment.store_id)
         self._oldest, self._newest = _in_time(clock_ms, deployment)
+        self._decoder = decoder
+        self._strict = deployment.keying is Keying.STRICT
+        self._customers: dict[str, Customer] = {}  # of this plan
 
     def take(self, records: Sequence[LogRecord]) -> tuple[list[Accepted], list[DeadLetter]]:
-        """Return what the next records are: accepted with their ids and places, or rejected."""
+        """Return what the next records are: accepted or rejected."""
         accepted: list[Accepted] = []
         rejected: list[DeadLetter] = []
-        partition, homes, seed = self._partition, self._deployment.homes, self._seed
-        strict = self._deployment.keying is Keying.STRICT
+        partition, seed, customers = self._partition, self._seed, self._customers
+        decode, digest, clock_ms = self._decoder.decode, ID_DIGEST, self.clock_ms
         for record in records:
-            if record.timestamp > self.clock_ms and not self._tick(record.timestamp):
-                break
+            stamp_ms = record.timestamp
+            if stamp_ms > clock_ms:
+                if not self._tick(stamp_ms):
+                    break
+                clock_ms = stamp_ms
             event = decode(record.value)
-            if type(event) is not Event:
-                rejected.append(DeadLetter(record, event))  # type: ignore[arg-type]
+            if isinstance(event, Rejected):
+                rejected.append(DeadLetter(record, event))
                 continue
             at = parse_timestamp(event.timestamp)
             if at is None:
@@ -95,16 +105,20 @@ class Judge:
             if not self._oldest <= at <= self._newest:
                 rejected.append(DeadLetter(record, self._out_of_time(at)))
                 continue
-            home, head = customer_of(event.customer_id, homes)
-            if home != partition:
+            customer = customers.get(event.customer_id) or self._customer(event.customer_id)
+            if customer.home != partition:
                 self.misplaced += 1
-                if strict:
-                    why = Rejected(Reason.MISPLACED, f"the home is partition {home}")
+                if self._strict:
+                    why = Rejected(Reason.MISPLACED, f"the home is partition {customer.home}")
                     rejected.append(DeadLetter(record, why))
                     continue
-            id_ = identity(head, event.transaction_id, seed)
-            accepted.append((id_, event, (at, self.clock_ms, partition, record.offset)))
+            id_ = digest(customer.head + event.transaction_id.encode(), seed)[:ID_BYTES]
+            accepted.append((id_, event, at, clock_ms, record.offset))
         return accepted, rejected
+
+    def _customer(self, customer_id: str) -> Customer:
+        found = self._customers[customer_id] = customer_of(customer_id, self._deployment.homes)
+        return found
 
     def _tick(self, stamp_ms: int) -> bool:
         """Move the log clock; False where that begins another generation."""

@@ -11,7 +11,7 @@ from definitions.metric import Aggregation
 
 from .adders import Adder, adder_for
 from .aggregations import RULES, Partial, Place, element_of
-from .event import Event
+from .event import Decoder
 from .windows import NS_PER_S
 
 # customer, base bucket, grouping set, group values
@@ -44,7 +44,8 @@ class _Lane:
     The rest by where: values: payloads; elements: of UNIQUE.
     """
 
-    def __init__(self, rule: Rule, places: int) -> None:
+    def __init__(self, partition: int, rule: Rule, places: int) -> None:
+        self._partition = partition
         self.rule = rule
         self.kind = rule.measure.aggregation
         self.totals: list[Any] = [None] * places
@@ -52,7 +53,7 @@ class _Lane:
         self.unreadable: dict[_Where, int] = {}
         self.elements: dict[_Where, set[str]] = {}
 
-    def add(self, where: _Where, value: Any, place: tuple[int, int, int, int]) -> None:
+    def add(self, where: _Where, value: Any, event_ns: int, clock_ms: int, offset: int) -> None:
         """Add one value to a cell that the adder does not spell out."""
         if value is None:
             self.unreadable[where] = self.unreadable.get(where, 0) + 1
@@ -61,7 +62,7 @@ class _Lane:
             self.elements.setdefault(where, set()).add(element_of(value))
             return
         rule = RULES[self.kind]
-        value = rule.one(value, Place(*place))
+        value = rule.one(value, Place(event_ns, clock_ms, self._partition, offset))
         held = self.values.get(where)
         self.values[where] = value if held is None else rule.merge(held, value)
 
@@ -83,13 +84,18 @@ class _Lane:
 
 
 class Tally:
-    """The changes of one plan."""
+    """The changes of one plan.
 
-    def __init__(self, matcher: Matcher, bucket_s: int) -> None:
+    adders: by event type, what adds an event to every cell it counts towards; adder() makes one.
+    """
+
+    def __init__(self, partition: int, matcher: Matcher, decoder: Decoder, bucket_s: int) -> None:
+        self._partition = partition
+        self.adders: dict[str, Adder] = {}
         self._matcher = matcher
+        self._decoder = decoder
         self._bucket_ns = bucket_s * NS_PER_S
         self._lanes: dict[str, _Lane] = {}
-        self._by_type: dict[str, Adder] = {}
         # (customer, bucket) → the place of its totals in every lane
         self._places: dict[tuple[str, int], int] = {}
 
@@ -101,12 +107,16 @@ class Tally:
             for lane in self._lanes.values()
         )
 
-    def _adder(self, event_type: str) -> Adder:
+    def adder(self, event_type: str) -> Adder:
+        """Make the adder of an event type."""
         rules = self._matcher.candidates(event_type)
         lanes = [
-            self._lanes.setdefault(rule.key, _Lane(rule, len(self._places))) for rule in rules
+            self._lanes.setdefault(rule.key, _Lane(self._partition, rule, len(self._places)))
+            for rule in rules
         ]
-        found = self._by_type[event_type] = adder_for(rules)(lanes)
+        bind = adder_for(rules, self._decoder)
+        found = bind(lanes, self._places, self._new_place, self._bucket_ns)
+        self.adders[event_type] = found
         return found
 
     def _new_place(self, customer: str, bucket: int) -> int:
@@ -114,20 +124,6 @@ class Tally:
         for lane in self._lanes.values():
             lane.totals.append(None)
         return at
-
-    def add(self, event: Event, place: tuple[int, int, int, int]) -> bool:
-        """Add an event to every cell it counts towards; return whether any metric matched.
-
-        Args:
-            place: The parts of aggregations.Place.
-        """
-        add = self._by_type.get(event.event_type) or self._adder(event.event_type)
-        customer, event_ns = event.customer_id, place[0]
-        bucket = event_ns // self._bucket_ns
-        at = self._places.get((customer, bucket))
-        if at is None:
-            at = self._new_place(customer, bucket)
-        return add(event.properties, customer, bucket, at, event_ns, place)
 
     def cells(self) -> dict[CellKey, Change]:
         """The cells whose text changes."""

@@ -197,12 +197,12 @@ def test_f36_a_bug_in_the_handler(
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
         "if 'worker-process' in sys.argv:\n"
-        "    import pipeline.core.judge as judge\n"
-        "    real = judge.decode\n"
-        "    def decode(value):\n"
+        "    from pipeline.core.event import Decoder\n"
+        "    real = Decoder.decode\n"
+        "    def decode(self, value):\n"
         "        if b'boom' in value: raise RuntimeError('boom')\n"
-        "        return real(value)\n"
-        "    judge.decode = decode\n"
+        "        return real(self, value)\n"
+        "    Decoder.decode = decode\n"
     )
     recount.publish([b"x", json.dumps({"customer_id": "c1", "boom": 1}).encode()])
     worker = workers.start(PYTHONPATH=str(tmp_path))

@@ -10,9 +10,10 @@ from definitions.errors import DefinitionError
 from definitions.formats import metronome
 from definitions.matcher import Matcher, compile_version
 from definitions.metric import MetricVersion, native_body
+from definitions.values import ABSENT
 from pipeline.core.event import Event, decode
 from pipeline.recount.events import read_event
-from pipeline.recount.matching import matches, text_of, value_of
+from pipeline.recount.matching import matches, value_of
 
 NAMES = st.sampled_from(["a", "b", "c.d", "", "ü"])
 TEXTS = st.sampled_from(["x", "1", "true", "1.0", "", "null"])
@@ -109,17 +110,17 @@ def test_compiled_matching_equals_the_interpreter(
     measure = definition.measures[0]
 
     candidates = Matcher([rule]).candidates(event.event_type)
-    hit = bool(candidates) and (rule.matches is None or rule.matches(event.properties))
+    hit = bool(candidates) and all(
+        test(event.properties.get(condition.field.key, ABSENT))
+        for condition, test in zip(measure.where, rule.tests, strict=True)
+    )
 
     assert hit == matches(measure, plain.event_type, plain.properties)
-    if rule.read is not None and rule.value_key in event.properties:
-        assert rule.read(event.properties[str(rule.value_key)]) == value_of(
+    if measure.field is not None and measure.field.key in event.properties:
+        assert rule.read is not None
+        assert rule.read(event.properties[measure.field.key]) == value_of(
             measure, plain.properties
         )
-    assert rule.groups(event.properties) == tuple(
-        tuple(text_of(plain.properties.get(name)) for name in names)
-        for names in definition.dimensions
-    )
 
 
 @given(

@@ -145,7 +145,7 @@ def read(decoder: Decoder, event: Event, key: str) -> Any:
 @example(GOOD + b',"properties":{"b":-}}', frozenset("a"), False)
 @example(GOOD + b',"properties":{"b":1e}}', frozenset("a"), False)
 @example(GOOD + b',"properties":{"b":.5}}', frozenset("a"), False)
-@example(GOOD + b',"properties":{"b":tru}}', frozenset("a"), False)
+@example(GOOD + b',"properties":{"b":nul}}', frozenset("a"), False)
 @example(GOOD + b',"properties":{"b":"\x1f"}}', frozenset("a"), False)
 @example(GOOD + b',"properties":{"b":"\x7f"}}', frozenset("a"), False)
 @example(GOOD + b',"properties":{"b":[1,]}}', frozenset("a"), False)

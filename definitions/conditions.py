@@ -6,7 +6,10 @@ condition's own if_unknown before conditions are ANDed, so their order cannot ma
 
 from collections.abc import Callable
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
+
+import re2
 
 from .metric import Comparison, Condition, Operator
 from .values import ABSENT, number, number_or_text, text_form
@@ -20,18 +23,30 @@ def _string(value: object) -> str | None:
 
 
 def _boolean(value: object) -> bool | None:
-    if type(value) is bool:
-        return value
+    return value if type(value) is bool else None
+
+
+def _boolean_or_text(value: object) -> bool | None:
     if type(value) is str:
         return {"true": True, "false": False}.get(value.lower())
-    return None
+    return _boolean(value)
 
 
-_READERS: Final[dict[Comparison, _Reader]] = {
-    Comparison.STRING: _string,
-    Comparison.TEXT: text_form,
-    Comparison.NUMBER: number_or_text,
-    Comparison.BOOLEAN: _boolean,
+def _elements(value: object) -> list[object] | None:
+    """A list; a string, number or boolean is a list of one (CK4)."""
+    if type(value) is list:
+        return value
+    return None if value is None or type(value) is dict or text_form(value) is None else [value]
+
+
+# By comparison and strictness (Condition.strict).
+_READERS: Final[dict[tuple[Comparison, bool], _Reader]] = {
+    (Comparison.STRING, False): _string,
+    (Comparison.TEXT, False): text_form,
+    (Comparison.NUMBER, False): number_or_text,
+    (Comparison.NUMBER, True): number,
+    (Comparison.BOOLEAN, False): _boolean_or_text,
+    (Comparison.BOOLEAN, True): _boolean,
 }
 
 
@@ -41,6 +56,40 @@ def _any(test: Callable[[str, str], bool], wanted: tuple[Any, ...]) -> Test:
 
 def _none(test: Callable[[str, str], bool], wanted: tuple[Any, ...]) -> Test:
     return lambda seen: not any(test(seen, operand) for operand in wanted)
+
+
+PATTERN_CHARS_MAX: Final = 1_000  # CK9
+
+
+@lru_cache(maxsize=1_024)
+def _pattern(text: str) -> Any:
+    """Compile a pattern of RE2: linear in the text, so that no pattern can hang the stream (CK9).
+
+    Raises:
+        ValueError: not in the dialect, or too long.
+    """
+    if len(text) > PATTERN_CHARS_MAX:
+        raise ValueError(f"a pattern has at most {PATTERN_CHARS_MAX} characters")
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(text, options)
+    except (re2.error, UnicodeError) as error:
+        raise ValueError(f"not a pattern of RE2: {error}") from error
+
+
+def check_pattern(text: str) -> str | None:
+    """Return why a text is no pattern (CK9), or None where it is one."""
+    try:
+        _pattern(text)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _found(pattern: str, *, expected: bool) -> Test:
+    search = _pattern(pattern).search
+    return lambda seen: (search(seen) is not None) is expected
 
 
 _TESTS: Final[dict[Operator, Callable[[tuple[Any, ...]], Test]]] = {
@@ -58,9 +107,50 @@ _TESTS: Final[dict[Operator, Callable[[tuple[Any, ...]], Test]]] = {
     Operator.NOT_STARTS_WITH: lambda wanted: _none(str.startswith, wanted),
     Operator.ENDS_WITH: lambda wanted: _any(str.endswith, wanted),
     Operator.NOT_ENDS_WITH: lambda wanted: _none(str.endswith, wanted),
+    Operator.MATCHES: lambda wanted: _found(wanted[0], expected=True),
+    Operator.NOT_MATCHES: lambda wanted: _found(wanted[0], expected=False),
     Operator.IS_TRUE: lambda _: lambda seen: seen is True,
     Operator.IS_FALSE: lambda _: lambda seen: seen is False,
 }
+
+
+def _in_texts(test: Callable[[str, str], bool]) -> Callable[[str], Test]:
+    """A test of the text forms of string and number elements (CK6)."""
+    return lambda wanted: (
+        lambda elements: any(
+            test(text, wanted)
+            for element in elements
+            if type(element) is not bool and (text := text_form(element)) is not None
+        )
+    )
+
+
+def _same(wanted: object) -> Test:
+    """A test whether an element equals, typed: a string a string, a number a number (CK5)."""
+    if type(wanted) is str:
+        return lambda elements: any(type(each) is str and each == wanted for each in elements)
+    as_number = number(wanted)
+    return lambda elements: any(number(each) == as_number for each in elements)
+
+
+# operator → (test of the list's elements, whether the condition holds where it does)
+_LISTS: Final[dict[Operator, tuple[Callable[[Any], Test], bool]]] = {
+    Operator.ANY_ELEMENT_EQUAL: (_same, True),
+    Operator.NO_ELEMENT_EQUAL: (_same, False),
+    Operator.ANY_ELEMENT_CONTAINS: (_in_texts(str.__contains__), True),
+    Operator.NO_ELEMENT_CONTAINS: (_in_texts(str.__contains__), False),
+    Operator.ANY_ELEMENT_STARTS_WITH: (_in_texts(str.startswith), True),
+    Operator.NO_ELEMENT_STARTS_WITH: (_in_texts(str.startswith), False),
+    Operator.ANY_ELEMENT_ENDS_WITH: (_in_texts(str.endswith), True),
+    Operator.NO_ELEMENT_ENDS_WITH: (_in_texts(str.endswith), False),
+}
+
+
+def _list_test(operator: Operator, wanted: object) -> Test:
+    make, holds = _LISTS[operator]
+    operand = wanted if make is _same else text_form(wanted)
+    hit = make(operand)
+    return hit if holds else lambda elements: not hit(elements)
 
 
 def _number_or_text_test(wanted: object) -> Test:
@@ -88,9 +178,13 @@ def compile_condition(condition: Condition) -> Test:
         return lambda seen: seen is not None and seen is not ABSENT
     if operator is Operator.IS_NOT_SET:
         return lambda seen: seen is None or seen is ABSENT
+    if condition.operands == (None,):
+        return lambda _: if_unknown  # a null operand makes the condition unknown (CK8)
     if condition.comparison is Comparison.NUMBER_OR_TEXT:
         return _guarded(text_form, _number_or_text_test(condition.operands[0]), if_unknown)
-    read = _READERS.get(condition.comparison)
+    if operator in _LISTS and condition.comparison is Comparison.LIST:
+        return _guarded(_elements, _list_test(operator, condition.operands[0]), if_unknown)
+    read = _READERS.get((condition.comparison, condition.strict))
     if read is None or operator not in _TESTS:
         raise ValueError(f"cannot evaluate {operator} under {condition.comparison}")
     wanted = tuple(read(operand) for operand in condition.operands)

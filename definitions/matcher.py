@@ -27,6 +27,7 @@ class Rule:
     read: what the value of measure.field contributes; None is unreadable (C10). An event without
     the field contributes nothing, which is not counted as unreadable. No reader: COUNT.
     group_keys: the properties of each grouping set besides the total.
+    scope: whose cells they are, where measure.unit does not say it.
     """
 
     key: str
@@ -36,13 +37,13 @@ class Rule:
     tests: tuple[Test, ...]
     read: Callable[[object], Value] | None
     group_keys: tuple[tuple[str, ...], ...]
+    scope: Scope
 
     @property
     def fields(self) -> tuple[Field, ...]:
         """Every field of an event that it reads."""
         read = [condition.field for condition in self.measure.where]
-        if self.measure.field is not None:
-            read.append(self.measure.field)
+        read += [each for each in (self.measure.field, self.measure.unit) if each is not None]
         read += [Field(source="property", key=key) for keys in self.group_keys for key in keys]
         return tuple(read)
 
@@ -50,15 +51,18 @@ class Rule:
 class Matcher:
     """The rules of a set of versions, by event type.
 
-    properties: the properties that any rule reads.
+    properties: the properties that any rule reads. reads_context: whether any reads the context.
     """
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = tuple(rules)
         fields = {field for rule in self._rules for field in rule.fields}
         self.properties = frozenset(
-            field.key for field in fields if field.source == "property" and field.key is not None
+            field.key
+            for field in fields
+            if field.source in {"property", "value"} and field.key is not None
         )
+        self.reads_context = any(field.source != "property" for field in fields)
         # A type that no definition names: only rules without `include` can match it.
         self._other = tuple(rule for rule in self._rules if rule.measure.events.include is None)
         including: dict[str, list[Rule]] = {}
@@ -98,8 +102,6 @@ def compile_version(version: MetricVersion) -> tuple[Rule, ...]:
     definition = version.definition
     if not definition.computable:
         return ()
-    if definition.scope is not Scope.CUSTOMER:
-        raise ValueError(f"cannot fold scope {definition.scope}")
     rules = tuple(
         Rule(
             key=measure_key(version, index),
@@ -109,12 +111,13 @@ def compile_version(version: MetricVersion) -> tuple[Rule, ...]:
             tests=tuple(compile_condition(condition) for condition in measure.where),
             read=_reader(measure),
             group_keys=definition.dimensions,
+            scope=definition.scope,
         )
         for index, measure in enumerate(definition.measures)
     )
     for field in (field for rule in rules for field in rule.fields):
-        if field.source != "property":
-            raise ValueError(f"cannot read a field of source {field.source!r}")
+        if field.key is None and field.source != "value":
+            raise ValueError(f"a field of source {field.source!r} needs a key")
     return rules
 
 

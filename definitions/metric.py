@@ -7,7 +7,7 @@ so two workers that fold different bodies can never write into the same cells.
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -52,6 +52,16 @@ class Operator(StrEnum):
     NOT_STARTS_WITH = "not_starts_with"
     ENDS_WITH = "ends_with"
     NOT_ENDS_WITH = "not_ends_with"
+    MATCHES = "matches"
+    NOT_MATCHES = "not_matches"
+    ANY_ELEMENT_EQUAL = "any_element_equal"
+    NO_ELEMENT_EQUAL = "no_element_equal"
+    ANY_ELEMENT_CONTAINS = "any_element_contains"
+    NO_ELEMENT_CONTAINS = "no_element_contains"
+    ANY_ELEMENT_STARTS_WITH = "any_element_starts_with"
+    NO_ELEMENT_STARTS_WITH = "no_element_starts_with"
+    ANY_ELEMENT_ENDS_WITH = "any_element_ends_with"
+    NO_ELEMENT_ENDS_WITH = "no_element_ends_with"
     IS_TRUE = "is_true"
     IS_FALSE = "is_false"
 
@@ -64,6 +74,7 @@ class Comparison(StrEnum):
     NUMBER = "number"
     NUMBER_OR_TEXT = "number_or_text"
     BOOLEAN = "boolean"
+    LIST = "list"
     EXISTENCE = "existence"
 
 
@@ -77,7 +88,7 @@ class Class(StrEnum):
 
 
 class Scope(StrEnum):
-    """Whose total a metric is."""
+    """Whose total a metric is: each customer's, or everybody's together."""
 
     CUSTOMER = "customer"
     DEPLOYMENT = "deployment"
@@ -107,20 +118,29 @@ class _Model(BaseModel):
 
 
 class Field(_Model):
-    """Where in an event a value lies. A key is one literal name, a dot is no path (C03)."""
+    """Where in an event a value lies. A key is one literal name, a dot is no path (C03).
+
+    property: the event's properties. The others are members of its context (FORMATS 4.1): value,
+    user, user_custom, custom_id. A key with `value` names the property that stands for a missing
+    event value (CK12).
+    """
 
     source: Literal["property", "value", "user", "user_custom", "custom_id", "event_type"]
     key: str | None = None
 
 
 class Condition(_Model):
-    """One test of an event. Unknown is replaced by if_unknown at once (C06)."""
+    """One test of an event. Unknown is replaced by if_unknown at once (C06).
+
+    strict: only JSON numbers and JSON booleans are read as such, never text (CK2, CK3).
+    """
 
     field: Field
     operator: Operator
     operands: tuple[Operand, ...] = ()
     comparison: Comparison
     if_unknown: bool
+    strict: bool = False
 
 
 class EventSelector(_Model):
@@ -131,7 +151,12 @@ class EventSelector(_Model):
 
 
 class Measure(_Model):
-    """One stored aggregate. numeric_text: decimal text is a number (CM8), or is not (CK2)."""
+    """One stored aggregate.
+
+    numeric_text: decimal text is a number (CM8), or is not (CK2).
+    unit: cells are kept for each value of this field, whatever customer the event is of; an event
+    without one adds nothing. None: kept as the definition's scope says.
+    """
 
     name: str
     events: EventSelector
@@ -139,13 +164,54 @@ class Measure(_Model):
     aggregation: Aggregation
     field: Field | None = None
     numeric_text: bool = True
+    unit: Field | None = None
+
+
+class ResultKind(StrEnum):
+    """How measures become a metric's value (reads/results.py computes each)."""
+
+    ADD = "add"
+    RATIO = "ratio"
+    RATIO_SAME_DAY = "ratio_same_day"
+    UNIT_DAYS = "unit_days"
+    UNITS = "units"
+    FUNNEL = "funnel"
+    UNIT_FUNNEL = "unit_funnel"
+    UNIT_TOTALS = "unit_totals"
+    UNIT_MEANS = "unit_means"
+    UNIT_DAY_MEANS = "unit_day_means"
+    ADD_METRICS = "add_metrics"
+
+
+class Component(_Model):
+    """Another metric by the name and type its system gives it."""
+
+    name: str
+    type: str
 
 
 class Result(_Model):
-    """How the measures become the metric's value. `add`: their sum, or the only one."""
+    """How the measures become the metric's value.
 
-    op: Literal["add"] = "add"
-    args: tuple[str, ...]
+    add: the partials of `args` merged: sums add up, a mean is over all values.
+    ratio: add of `args` ÷ add of `denominator`; null where that is zero.
+    ratio_same_day: the same over units and days; a unit's numerator counts on the days on which
+    the unit has a denominator.
+    unit_days, units: how many (unit, day) pairs, how many units have an event.
+    funnel: the last of `args` ÷ the first; each is a step. unit_funnel: a step counts the
+    (unit, day) pairs that have it and every step before it, in any order.
+    unit_totals: the sum over units of their daily totals, each day at most `cap`; with
+    `threshold` a unit adds 1 where its total reaches it, else nothing.
+    unit_means, unit_day_means: the mean over units, over (unit, day) pairs, of their values.
+    add_metrics: the sum of other metrics.
+    """
+
+    op: ResultKind = ResultKind.ADD
+    args: tuple[str, ...] = ()
+    denominator: tuple[str, ...] = ()
+    cap: Operand = None
+    threshold: Operand = None
+    components: tuple[Component, ...] = ()
 
 
 class Origin(_Model):
@@ -160,6 +226,8 @@ class Definition(_Model):
 
     dimensions: the grouping sets besides the total, each a tuple of property names in the order
     in which the native body names them.
+    day_offset_minutes: where the days of units begin, minutes east of UTC (CS19).
+    reasons: why a stream cannot compute it; empty where it can.
     """
 
     schema_version: Literal[1] = 1
@@ -168,13 +236,14 @@ class Definition(_Model):
     measures: tuple[Measure, ...]
     result: Result | None
     dimensions: tuple[tuple[str, ...], ...] = ()
+    day_offset_minutes: int = 0
     execution: Class
     reasons: tuple[str, ...] = ()
 
     @property
     def computable(self) -> bool:
         """Whether a stream can compute it; otherwise its values are null (C07)."""
-        return self.execution is not Class.NOT_COMPUTABLE
+        return self.execution is not Class.NOT_COMPUTABLE and not self.reasons
 
 
 class MetricVersion(_Model):
@@ -194,8 +263,3 @@ class MetricVersion(_Model):
     def key(self) -> str:
         """`metric_id#version`: the version's name on the control log and in Redis."""
         return f"{self.metric_id}#{self.version}"
-
-
-def native_body(parsed: Any, name: str) -> Any:
-    """Return a native body under the metric's present name (a rename is no new version)."""
-    return {**parsed, "name": name}

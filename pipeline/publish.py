@@ -20,6 +20,14 @@ class _Keyed(msgspec.Struct):
 _CUSTOMER: Final = msgspec.json.Decoder(_Keyed)
 
 
+_ENCODE: Final = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def line_of(event: dict[str, Any]) -> bytes:
+    """Return the bytes of a translated event, its numbers exact."""
+    return _ENCODE(event)
+
+
 def customer_of(line: bytes) -> str | None:
     """Return the customer of an event's bytes, or None where none can be read."""
     try:

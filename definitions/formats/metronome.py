@@ -20,7 +20,7 @@ from ..metric import (
     Result,
     Scope,
 )
-from .native import Problems, is_text_list, parse_json
+from .native import DEFAULT_TERMS, Problems, Terms, is_text_list, parse_json
 
 _AGGREGATIONS: Final = {
     spelling: aggregation
@@ -47,7 +47,7 @@ _STREAMING: Final = _MEMBERS - {"name", "sql", "custom_fields"}
 _LISTS: Final = ("in_values", "not_in_values")
 
 
-def parse(text: str) -> tuple[str, Definition]:
+def parse(text: str, terms: Terms = DEFAULT_TERMS) -> tuple[str, Definition]:  # noqa: ARG001  one signature for all
     """Return the name and the neutral definition of a native create body.
 
     Raises:

@@ -6,10 +6,11 @@ from typing import Final
 
 from definitions.matcher import Matcher, compile_matcher
 from definitions.metric import MetricVersion
+from definitions.times import NS_PER_MS
 
 from ..control.log import ControlLog
 from ..control.records import ControlState
-from ..core.windows import NS_PER_MS, ns_of
+from ..core.windows import ns_of
 from ..errors import LogUnavailable
 
 _RETRY_S: Final = 0.5

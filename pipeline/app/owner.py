@@ -14,6 +14,8 @@ from functools import partial
 from operator import attrgetter
 from typing import Final, TypeVar
 
+from definitions.times import NS_PER_MS
+
 from ..control.records import Identity
 from ..core.aggregations import Partial, decode_partial
 from ..core.commit import Answer, Commit, settle, transitions
@@ -23,7 +25,7 @@ from ..core.fold import Plan, fold, nothing
 from ..core.judge import LogRecord
 from ..core.state import PartitionState
 from ..core.tally import CellKey
-from ..core.windows import NS_PER_MS, moment_of
+from ..core.windows import moment_of
 from ..deploy.checks import REBUILD, check_span, check_state
 from ..errors import Halt, Unavailable
 from ..ports import Clock, EventLog, RollupStore

@@ -1,6 +1,5 @@
 """metrics create, list, show, rename, archive."""
 
-import json
 import sys
 import uuid
 from datetime import datetime
@@ -9,19 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from definitions.formats import metronome
-from definitions.metric import native_body
+from definitions.formats import FORMATS, native_body, parse
+from definitions.times import parse_timestamp
 
 from ..control.records import Metric, digest_of
-from ..core.windows import ceil_to_bucket, moment_of, ns_of, parse_timestamp, rfc3339
+from ..core.windows import ceil_to_bucket, moment_of, ns_of, rfc3339
 from ..edges.clock import SystemClock
 from ..errors import ConflictError, UnknownNameError, UsageError
 from .later import add_absent
 from .open import Opened, opened
 from .output import TableOption, show, wait
 
-FORMATS = {"metronome": metronome.parse}
-_LATER = {"klaviyo", "statsig"}
 Id = Annotated[str, typer.Argument(metavar="METRIC", help="Id or name.")]
 
 
@@ -47,11 +44,9 @@ def create(
     effective_from: Annotated[str | None, typer.Option(help="RFC 3339 or now.")] = None,
 ) -> None:
     """Register a metric. Without --effective-from it counts all that the log holds."""
-    if format_ in _LATER:
-        raise UsageError(f"--format {format_} is not there yet: this release takes metronome")
     if format_ not in FORMATS:
         raise UsageError(f"--format is one of {', '.join(sorted(FORMATS))}")
-    name, definition = FORMATS[format_](_read(file))
+    name, definition = parse(format_, _read(file))
     wait(_create(name, definition.model_dump(mode="json"), effective_from))
 
 
@@ -186,8 +181,7 @@ def show_command(
                 return {"id": found.id, "name": found.name, **body.model_dump(mode="json")}
             if format_ != body.definition.origin.format:
                 raise UsageError(f"{found.name!r} was given as {body.definition.origin.format}")
-            native: dict[str, Any] = json.loads(body.definition.origin.text)
-            return dict(native_body(native, found.name))
+            return native_body(body.definition.origin, found.name)
 
     show([wait(work())])
 

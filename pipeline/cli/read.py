@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from definitions.times import parse_timestamp
+
 from ..audit import Auditor, Findings
 from ..core.periods import RefusedPeriod, WindowSize, zone_of
-from ..core.windows import moment_of, parse_timestamp
+from ..core.windows import moment_of
 from ..errors import ExitCode, UsageError
 from ..reads.query import Query
 from .open import opened

@@ -16,9 +16,10 @@ from typing import Any, Final
 
 from definitions.matcher import compile_version
 from definitions.metric import Definition, MetricVersion
+from definitions.times import NS_PER_S, parse_timestamp
 
 from ..core.deployment import Deployment, Keying
-from ..core.windows import NS_PER_S, moment_of, parse_timestamp
+from ..core.windows import moment_of
 
 SCHEMA_VERSION: Final = 1
 _METRIC_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")

@@ -13,10 +13,12 @@ from typing import Any, Final
 
 from definitions.conditions import Test
 from definitions.matcher import Rule
-from definitions.metric import Aggregation, Comparison, Condition, Field, Operator
+from definitions.metric import Aggregation, Comparison, Condition, Field, Operator, Scope
 from definitions.values import ABSENT, EXACT, text_form
 
 from .event import Decoder, Event
+
+EVERYBODY: Final = ""  # the owner of cells of the whole deployment; no customer has this id
 
 # An event, its time in ns, the log clock in ms, its offset → whether any rule matched.
 Adder = Callable[[Event, int, int, int], bool]
@@ -24,6 +26,13 @@ Adder = Callable[[Event, int, int, int], bool]
 Binder = Callable[[Any, dict[tuple[str, int], int], Callable[[str, int], int], int], Adder]
 _VALUE: Final = "v, event_ns, clock_ms, offset"  # and where it stands
 _PRESENT: Final = "({0} is not None and {0} is not ABSENT)"
+# source of a field → its member of the context (FORMATS 4.1)
+_MEMBERS: Final = {"user": "user", "user_custom": "custom", "custom_id": "custom_ids"}
+# scope → variables of owner and place, and who the owner is
+_OWNERS: Final = {
+    Scope.CUSTOMER: ("customer", "at", "event.customer_id"),
+    Scope.DEPLOYMENT: ("everybody", "at_all", repr(EVERYBODY)),
+}
 _MERGES: Final = {
     Aggregation.COUNT: "t[at] = 1 if h is None else h + 1",
     Aggregation.SUM: "t[at] = v if h is None else PLUS(h, v)",
@@ -45,12 +54,17 @@ def adder_for(rules: tuple[Rule, ...], decoder: Decoder) -> Binder:
         "ABSENT": ABSENT,
         "PLUS": EXACT.add,
         "TEXT": text_form,
+        "MEMBER": _member,
         "Decimal": Decimal,
         **source.bound,
     }
     exec(compile(source.text(), "<adder>", "exec"), names)  # noqa: S102  our own source
     made: Binder = names["bind"]
     return made
+
+
+def _member(holder: Any, key: str) -> Any:
+    return holder.get(key, ABSENT) if type(holder) is dict else ABSENT
 
 
 class _Source:
@@ -61,14 +75,14 @@ class _Source:
         self._decoder = decoder
         self._fields: dict[Field, str] = {}
         self._head: list[str] = []
+        self._places: list[str] = []
         self._body: list[str] = []
 
     def text(self) -> str:
         """The whole source."""
-        read = [
-            f"  {variable} = {self._decoder.spell(str(field.key))}"
-            for field, variable in self._fields.items()
-        ]
+        read = [f"  {variable} = {self._spell(field)}" for field, variable in self._fields.items()]
+        if any(field.source != "property" for field in self._fields):
+            read = ["  context = event.context or {}", *read]
         return "\n".join(
             [
                 "def bind(lanes, places, new_place, bucket_ns):",
@@ -76,15 +90,45 @@ class _Source:
                 " def add(event, event_ns, clock_ms, offset):",
                 "  properties, matched = event.properties, False",
                 *read,
-                "  customer, bucket = event.customer_id, event_ns // bucket_ns",
-                "  at = places.get((customer, bucket))",
-                "  if at is None:",
-                "   at = new_place(customer, bucket)",
+                "  bucket = event_ns // bucket_ns",
+                *self._places,
                 *self._body,
                 "  return matched",
                 " return add",
             ]
         )
+
+    def _spell(self, field: Field) -> str:
+        """The source that reads a field of the event; ABSENT where it has none."""
+        if field.source == "property":
+            return self._decoder.spell(str(field.key))
+        if field.source != "value":
+            return f"MEMBER(context.get({_MEMBERS[field.source]!r}), {field.key!r})"
+        given = "context.get('value')"
+        if field.key is None:
+            return f"ABSENT if {given} is None else {given}"
+        return f"{self._decoder.spell(field.key)} if {given} is None else {given}"
+
+    def _owner(self, number: int, rule: Rule) -> tuple[str, str]:
+        """Spell out whose cells a rule adds to: the variables of owner and place."""
+        if rule.measure.unit is not None:
+            owner, at = f"unit{number}", f"at{number}"
+            self._body.append(f"   {owner} = TEXT({self._value(rule.measure.unit)})")
+            lookup = [
+                f"{at} = None if {owner} is None else places.get(({owner}, bucket))",
+                f"if {at} is None and {owner} is not None: {at} = new_place({owner}, bucket)",
+            ]
+            self._body += [f"   {line}" for line in lookup]
+            return owner, at
+        owner, at, value = _OWNERS[rule.scope]
+        lines = [
+            f"  {owner} = {value}",
+            f"  {at} = places.get(({owner}, bucket))",
+            f"  if {at} is None: {at} = new_place({owner}, bucket)",
+        ]
+        if lines[0] not in self._places:
+            self._places += lines
+        return owner, at
 
     def rule(self, number: int, rule: Rule) -> None:
         """Spell out one rule."""
@@ -96,7 +140,8 @@ class _Source:
         ]
         self._body.append(f"  if {' and '.join(tests) or 'True'}:")
         self._body.append("   matched = True")
-        guards = []
+        owner, at = self._owner(number, rule)
+        guards = [f"{owner} is not None"] if rule.measure.unit is not None else []
         # Cells before effective_from are dead: nobody reads them, so nobody writes them.
         if rule.from_ns is not None:
             guards.append(f"event_ns >= {rule.from_ns}")
@@ -108,22 +153,24 @@ class _Source:
             reading = "1"
         self._body.append(f"   if {' and '.join(guards) or 'True'}:")
         self._body.append(f"    v, t = {reading}, totals{number}")
+        merge = _MERGES.get(kind, "").replace("[at]", f"[{at}]")
         if rule.read is None:
-            self._body += ["    h = t[at]", f"    {_MERGES[kind]}"]
-        elif kind in _MERGES:
+            self._body += [f"    h = t[{at}]", f"    {merge}"]
+        elif merge:
             self._body += [
                 "    if v is None:",
-                f"     {lane}.add((customer, bucket, 0, ()), {_VALUE})",
+                f"     {lane}.add(({owner}, bucket, 0, ()), {_VALUE})",
                 "    else:",
-                "     h = t[at]",
-                f"     {_MERGES[kind]}",
+                f"     h = t[{at}]",
+                f"     {merge}",
             ]
         else:
-            self._body.append(f"    {lane}.add((customer, bucket, 0, ()), {_VALUE})")
-        for at, keys in enumerate(rule.group_keys, 1):
+            self._body.append(f"    {lane}.add(({owner}, bucket, 0, ()), {_VALUE})")
+        for grouping_set, keys in enumerate(rule.group_keys, 1):
             fields = [Field(source="property", key=key) for key in keys]
             groups = "".join(f"TEXT({self._value(field)})," for field in fields)
-            self._body.append(f"    {lane}.add((customer, bucket, {at}, ({groups})), {_VALUE})")
+            where = f"({owner}, bucket, {grouping_set}, ({groups}))"
+            self._body.append(f"    {lane}.add({where}, {_VALUE})")
 
     def _value(self, field: Field) -> str:
         return self._fields.setdefault(field, f"v{len(self._fields)}")

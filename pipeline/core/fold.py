@@ -59,7 +59,7 @@ def fold(
             first record's generation is dropped from it.
     """
     plan = Plan(state.next, state.next, state.clock_ms, state.last, None)
-    decoder = decoder_for(matcher.properties, context=False)
+    decoder = decoder_for(matcher.properties, matcher.reads_context)
     judge = Judge(partition, state.clock_ms, deployment, records[0].timestamp, decoder)
     plan.generation = judge.generation
     oldest = judge.generation - GENERATIONS_PER_WINDOW

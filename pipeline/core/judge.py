@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
+from definitions.times import NS_PER_MS, parse_timestamp
+
 from .dedup import ID_BYTES, ID_DIGEST, Customer, customer_of, generation_of, seed_of
 from .deployment import Deployment, Keying
 from .event import Decoder, Event, Rejected, no_time
 from .reasons import Reason
-from .windows import NS_PER_MS, parse_timestamp
 
 # Identity, event, event time in ns, log clock in ms, offset. One is made for every event.
 Accepted = tuple[bytes, Event, int, int, int]

@@ -12,7 +12,9 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, reset_tzpath
 
-from .windows import NS_PER_S, ns_of
+from definitions.times import NS_PER_S
+
+from .windows import ns_of
 
 # The zone data of the locked `tzdata` package, not of this machine.
 reset_tzpath(to=())

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from definitions.matcher import Matcher, Rule
 from definitions.metric import Aggregation
+from definitions.times import NS_PER_S
 
 from .adders import Adder, adder_for
 from .aggregations import RULES, Partial, Place, element_of
 from .event import Decoder
-from .windows import NS_PER_S
 
 # customer, base bucket, grouping set, group values
 _Where = tuple[str, int, int, tuple[str | None, ...]]

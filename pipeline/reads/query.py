@@ -8,10 +8,11 @@ from zoneinfo import ZoneInfo
 
 from definitions.matcher import measure_key
 from definitions.metric import Aggregation, Scope
+from definitions.times import NS_PER_DAY, NS_PER_S
 
 from ..control.records import Metric, Version
 from ..core.periods import Window, WindowSize
-from ..core.windows import NS_PER_DAY, NS_PER_S, bucket_of, ns_of
+from ..core.windows import bucket_of, ns_of
 from ..errors import UsageError
 
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from definitions.times import NS_PER_MS
+
 from ..core.state import PartitionState
-from ..core.windows import NS_PER_MS, moment_of, rfc3339
+from ..core.windows import moment_of, rfc3339
 from ..ports import Book, Span
 
 

@@ -9,13 +9,14 @@ from datetime import timedelta
 from typing import Any, Final
 
 from definitions.metric import Aggregation
+from definitions.times import NS_PER_MS
 
 from ..control.records import Identity, Metric, Version
 from ..core.aggregations import RULES, Partial, decode_partial, empty_partial, merge_partials
 from ..core.periods import RefusedPeriod, Window, windows
 from ..core.state import COUNTERS, PartitionState
 from ..core.tally import CellKey
-from ..core.windows import NS_PER_MS, ns_of, rfc3339
+from ..core.windows import ns_of, rfc3339
 from ..deploy.checks import check_state
 from ..errors import UsageError
 from ..ports import Book, Clock, EventLog, RollupStore, Span

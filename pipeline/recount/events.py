@@ -30,6 +30,7 @@ class Plain(NamedTuple):
     event_type: str
     at: int
     properties: dict[str, Any]
+    context: dict[str, Any]
 
 
 class NotCounted(Exception):
@@ -112,7 +113,8 @@ def read_event(value: bytes | None) -> Plain:
         raise NotCounted("not_an_event")
     at = read_time(body["timestamp"])
     transaction_id, customer_id, event_type = (body[name] for name in MEMBERS[:3])
-    return Plain(transaction_id, customer_id, event_type, at, body.get("properties") or {})
+    properties, context = body.get("properties") or {}, body.get("context") or {}
+    return Plain(transaction_id, customer_id, event_type, at, properties, context)
 
 
 def read_time(text: str) -> int:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any, NamedTuple
 
-from definitions.metric import Aggregation, MetricVersion
+from definitions.metric import Aggregation, Measure, MetricVersion, Scope
 
 from .events import NotCounted, Plain, read_event
-from .matching import ABSENT, matches, plain, text_of, value_of
+from .matching import ABSENT, look_up, matches, plain, text_of, value_of
 
 _WIDE = Context(prec=1_000, rounding=ROUND_HALF_EVEN)
 _MS = 1_000_000
@@ -124,12 +124,13 @@ class Ledger:
     def _count(self, version: MetricVersion, event: Plain, offset: int) -> bool:
         found = False
         for number, measure in enumerate(version.definition.measures):
-            if not matches(measure, event.event_type, event.properties):
+            if not version.definition.computable or not matches(measure, event):
                 continue
             found = True
             bucket = event.at // (self.terms.bucket_s * 10**9)
-            value = value_of(measure, event.properties)
-            if value is ABSENT:
+            owner = _owner_of(version, measure, event)
+            value = value_of(measure, event)
+            if value is ABSENT or owner is None:
                 continue
             sets: list[tuple[str | None, ...]] = [()]
             sets += [
@@ -138,7 +139,7 @@ class Ledger:
             ]
             for grouping_set, groups in enumerate(sets):
                 name = f"{version.metric_id}#{version.version}.{number}"
-                cell = Cell(name, event.customer_id, bucket, grouping_set, groups)
+                cell = Cell(name, owner, bucket, grouping_set, groups)
                 if value is None:
                     self.unreadable[cell] += 1
                 else:
@@ -163,6 +164,13 @@ class Ledger:
             text = aggregate_text(kind, readings, self.partition)
             found[cell] = (f"{text}|{skipped}" if skipped else text, None)
         return found
+
+
+def _owner_of(version: MetricVersion, measure: Measure, event: Plain) -> str | None:
+    """Whose cells: the unit's, the customer's, or everybody's; None where the unit is missing."""
+    if measure.unit is not None:
+        return text_of(look_up(measure.unit, event))
+    return event.customer_id if version.definition.scope is Scope.CUSTOMER else ""
 
 
 def element(text: str) -> str:

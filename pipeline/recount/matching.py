@@ -3,9 +3,11 @@
 from decimal import Decimal
 from typing import Any
 
-from definitions.metric import Aggregation, Comparison, Condition, Measure, Operator
+import re2
 
-from .events import read_number
+from definitions.metric import Aggregation, Comparison, Condition, Field, Measure, Operator
+
+from .events import Plain, Unreadable, read_number
 
 
 def text_of(value: Any) -> str | None:
@@ -38,51 +40,135 @@ def number_of(value: Any, *, from_text: bool) -> Decimal | None:
     return None
 
 
-def holds(condition: Condition, properties: dict[str, Any]) -> bool:
-    """Whether a condition holds; unknown becomes its own if_unknown."""
-    assert condition.field.source == "property"
-    assert condition.field.key is not None
-    value = properties.get(condition.field.key)
-    if condition.operator is Operator.IS_SET:
-        return value is not None
-    if condition.operator is Operator.IS_NOT_SET:
-        return value is None
-    assert condition.comparison is Comparison.TEXT, "this release folds text comparisons only"
-    text = text_of(value)
-    if text is None:
-        return condition.if_unknown
-    if condition.operator is Operator.IN:
-        return text in condition.operands
-    assert condition.operator is Operator.NOT_IN
-    return text not in condition.operands
-
-
-def matches(measure: Measure, event_type: str, properties: dict[str, Any]) -> bool:
-    """Whether an event belongs to a measure."""
-    include, exclude = measure.events.include, measure.events.exclude
-    if include is not None and event_type not in include:
-        return False
-    if exclude is not None and event_type in exclude:
-        return False
-    return all(holds(condition, properties) for condition in measure.where)
-
-
 class _Absent:
-    """No such property: nothing to add, and nothing unreadable either."""
+    """No such member: nothing to add, and nothing unreadable either."""
 
 
 ABSENT = _Absent()
 
 
-def value_of(measure: Measure, properties: dict[str, Any]) -> Any:
+def look_up(field: Field, event: Plain) -> Any:
+    """The value of a field in an event; ABSENT where there is none."""
+    if field.source == "property":
+        return event.properties.get(str(field.key), ABSENT)
+    if field.source == "value":
+        own = event.context.get("value")
+        if own is not None:
+            return own
+        return ABSENT if field.key is None else event.properties.get(field.key, ABSENT)
+    holder = {"user": "user", "user_custom": "custom", "custom_id": "custom_ids"}[field.source]
+    member = event.context.get(holder)
+    if not isinstance(member, dict) or field.key not in member:
+        return ABSENT
+    return member[field.key]
+
+
+def holds(condition: Condition, event: Plain) -> bool:
+    """Whether a condition holds; unknown becomes its own if_unknown."""
+    value = look_up(condition.field, event)
+    missing = value is None or value is ABSENT
+    if condition.operator is Operator.IS_SET:
+        return not missing
+    if condition.operator is Operator.IS_NOT_SET:
+        return missing
+    if missing or condition.operands == (None,):
+        return condition.if_unknown
+    verdict = _verdict(condition, value)
+    return condition.if_unknown if verdict is None else verdict
+
+
+def _verdict(condition: Condition, value: Any) -> bool | None:
+    """True, false, or None for unknown."""
+    name, operands = str(condition.operator), condition.operands
+    if condition.comparison is Comparison.LIST:
+        return _list_verdict(name, operands[0], value)
+    if condition.comparison is Comparison.NUMBER:
+        seen = number_of(value, from_text=not condition.strict)
+        wanted = number_of(_plain_number(operands[0]), from_text=not condition.strict)
+        return None if seen is None or wanted is None else _compares(name, seen, wanted)
+    if condition.comparison is Comparison.NUMBER_OR_TEXT:
+        left, right = number_of(value, from_text=True), number_of(operands[0], from_text=True)
+        if left is not None and right is not None:
+            return left == right
+        text = text_of(value)
+        return None if text is None else text == operands[0]
+    if condition.comparison is Comparison.BOOLEAN:
+        if not condition.strict and isinstance(value, str):
+            value = {"true": True, "false": False}.get(value.lower())
+        if not isinstance(value, bool):
+            return None
+        return value is {"is_true": True, "is_false": False}.get(name, operands[:1] == (True,))
+    if condition.comparison is Comparison.STRING and not isinstance(value, str):
+        return None
+    text = text_of(value)
+    return None if text is None else _texts(name, text, [str(each) for each in operands])
+
+
+def _plain_number(operand: Any) -> Any:
+    is_number = isinstance(operand, int) and not isinstance(operand, bool)
+    return Decimal(operand) if is_number else operand
+
+
+def _compares(name: str, seen: Decimal, wanted: Decimal) -> bool:
+    return {
+        "equal": seen == wanted,
+        "not_equal": seen != wanted,
+        "less": seen < wanted,
+        "less_or_equal": seen <= wanted,
+        "greater": seen > wanted,
+        "greater_or_equal": seen >= wanted,
+    }[name]
+
+
+def _texts(name: str, text: str, wanted: list[str]) -> bool:
+    if name.startswith("not_"):
+        return not _texts(name.removeprefix("not_"), text, wanted)
+    if name in {"equal", "in"}:
+        return text in wanted
+    if name == "contains":
+        return any(each in text for each in wanted)
+    if name == "starts_with":
+        return any(text[: len(each)] == each for each in wanted)
+    if name == "ends_with":
+        return any(text[len(text) - len(each) :] == each for each in wanted if each in text)
+    assert name == "matches"
+    return re2.search(wanted[0], text) is not None
+
+
+def _list_verdict(name: str, wanted: Any, value: Any) -> bool | None:
+    if isinstance(value, dict | Unreadable):
+        return None
+    elements = value if isinstance(value, list) else [value]
+    positive = name.replace("no_element", "any_element")
+    if positive == "any_element_equal":
+        alike = _plain_number(wanted)
+        hit = any(type(each) is type(alike) and each == alike for each in elements)
+    else:
+        word = positive.removeprefix("any_element_")
+        sought = text_of(_plain_number(wanted)) or ""
+        texts = [text_of(each) for each in elements if not isinstance(each, bool)]
+        hit = any(_texts(word, text, [sought]) for text in texts if text is not None)
+    return hit if name == positive else not hit
+
+
+def matches(measure: Measure, event: Plain) -> bool:
+    """Whether an event belongs to a measure."""
+    include, exclude = measure.events.include, measure.events.exclude
+    if include is not None and event.event_type not in include:
+        return False
+    if exclude is not None and event.event_type in exclude:
+        return False
+    return all(holds(condition, event) for condition in measure.where)
+
+
+def value_of(measure: Measure, event: Plain) -> Any:
     """What an event contributes: 1, a text for UNIQUE, or a decimal; None is unreadable."""
     if measure.aggregation is Aggregation.COUNT:
         return 1
     assert measure.field is not None
-    assert measure.field.source == "property"
-    if measure.field.key not in properties:
+    value = look_up(measure.field, event)
+    if value is ABSENT:
         return ABSENT
-    value = properties[measure.field.key]
     if measure.aggregation is Aggregation.UNIQUE:
         return text_of(value)
     return number_of(value, from_text=measure.numeric_text)

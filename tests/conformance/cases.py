@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 from definitions.errors import DefinitionError
 from definitions.formats import metronome
+from definitions.times import parse_timestamp
 from pipeline.control.log import ControlLog
 from pipeline.control.records import digest_of
 from pipeline.core.periods import RefusedPeriod, WindowSize, zone_of
-from pipeline.core.windows import moment_of, parse_timestamp
+from pipeline.core.windows import moment_of
 from pipeline.edges.clock import SystemClock
 from pipeline.edges.kafka import Address, KafkaLog, topic_names
 from pipeline.edges.redis import RedisStore

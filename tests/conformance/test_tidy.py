@@ -27,6 +27,7 @@ OWNERS = {
     "redis": {"pipeline/edges/redis.py", "pipeline/stack/probe.py"},
     "confluent_kafka": {"pipeline/edges/kafka.py", "pipeline/stack/probe.py"},
     "numpy": {"pipeline/core/dedup.py"},
+    "re2": {"definitions/conditions.py", "pipeline/recount/matching.py"},
     "xxhash": {"pipeline/core/dedup.py"},
     "subprocess": {
         "pipeline/stack/native.py",

@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from definitions.times import parse_timestamp
 from definitions.values import ABSENT, Unreadable, canonical, decimal_of_text, text_form
 from pipeline.core.event import Decoder, Event, Rejected, decode, decode_slowly, no_time
-from pipeline.core.windows import parse_timestamp
 from pipeline.recount.events import NotCounted, Plain, read_event, read_number
 from pipeline.recount.matching import plain as recount_plain
 from pipeline.recount.matching import text_of

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from definitions.errors import DefinitionError
-from definitions.formats import metronome
+from definitions.formats import metronome, native_body
 from definitions.matcher import Matcher, compile_version
-from definitions.metric import MetricVersion, native_body
+from definitions.metric import MetricVersion
 from definitions.values import ABSENT
 from pipeline.core.event import Event, decode
 from pipeline.recount.events import read_event
@@ -87,10 +87,10 @@ def test_round_trip(native: dict[str, Any]) -> None:
     """Native → neutral → native gives equal JSON, and only the name follows a rename."""
     name, definition = metronome.parse(json.dumps(native))
 
-    back = native_body(json.loads(definition.origin.text), name)
+    back = native_body(definition.origin, name)
 
     assert back == native
-    assert native_body(json.loads(definition.origin.text), "new") == {**native, "name": "new"}
+    assert native_body(definition.origin, "new") == {**native, "name": "new"}
     assert type(definition).model_validate(definition.model_dump(mode="json")) == definition
 
 
@@ -115,12 +115,10 @@ def test_compiled_matching_equals_the_interpreter(
         for condition, test in zip(measure.where, rule.tests, strict=True)
     )
 
-    assert hit == matches(measure, plain.event_type, plain.properties)
+    assert hit == matches(measure, plain)
     if measure.field is not None and measure.field.key in event.properties:
         assert rule.read is not None
-        assert rule.read(event.properties[measure.field.key]) == value_of(
-            measure, plain.properties
-        )
+        assert rule.read(event.properties[measure.field.key]) == value_of(measure, plain)
 
 
 @given(

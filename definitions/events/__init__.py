@@ -1,0 +1,24 @@
+"""Events of other systems → the event of DESIGN 2, as FORMATS 4.1 lays down. Pure functions."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from . import cloudevents, klaviyo, metronome, statsig
+from .common import Arrival
+
+# system → what makes the events of one native body, after checking every rule of it
+SYSTEMS: Final[dict[str, Callable[[Any, Arrival], list[dict[str, Any]]]]] = {
+    "cloudevents": cloudevents.translate,
+    "klaviyo": klaviyo.translate,
+    "metronome": metronome.translate,
+    "statsig": statsig.translate,
+}
+
+
+def translate(system: str, body: Any, arrival: Arrival) -> list[dict[str, Any]]:
+    """Return the events of a native body, numbers in it as they were parsed.
+
+    Raises:
+        DefinitionError: every broken rule with its pointer. The sender's fault.
+    """
+    return SYSTEMS[system](body, arrival)

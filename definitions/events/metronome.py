@@ -1,0 +1,80 @@
+"""Metronome's ingest body: a bare list of events, already in our form (FORMATS 3.4)."""
+
+from datetime import timedelta
+from typing import Any, Final
+
+from ..formats.native import OBJECT, TEXT, Problems
+from ..times import NS_PER_S, parse_timestamp
+from .common import Arrival
+
+EVENTS_MAX: Final = 100
+PROPERTIES_MAX: Final = 2_000
+TRANSACTION_ID_CHARS_MAX: Final = 128
+OLDEST: Final = timedelta(days=34)  # CM12
+NEWEST: Final = timedelta(hours=24)
+_REQUIRED: Final = {
+    "transaction_id": TEXT,
+    "customer_id": TEXT,
+    "event_type": TEXT,
+    "timestamp": TEXT,
+}
+_MEMBERS: Final = {**_REQUIRED, "properties": OBJECT}
+
+
+def translate(body: Any, arrival: Arrival) -> list[dict[str, Any]]:
+    """Return the events as they are.
+
+    Raises:
+        DefinitionError: every broken rule with its pointer; the whole batch is refused.
+    """
+    problems = Problems()
+    if not isinstance(body, list):
+        problems.add("M-INGEST-ARRAY", "", "the body is a bare JSON list of events")
+        problems.raise_if_any()
+    if not 1 <= len(body) <= EVENTS_MAX:
+        problems.add("M-INGEST-SIZE", "", f"1 to {EVENTS_MAX} events, not {len(body)}")
+        problems.raise_if_any()
+    for index, event in enumerate(body):
+        _check(event, f"/{index}", arrival, problems)
+    problems.raise_if_any()
+    return list(body)
+
+
+def _check(event: Any, pointer: str, arrival: Arrival, problems: Problems) -> None:
+    if not isinstance(event, dict):
+        problems.add("M-TYPE", pointer, "an event is an object")
+        return
+    problems.members(event, _MEMBERS, pointer, "M-UNKNOWN")
+    for name in _REQUIRED:
+        if name not in event:
+            problems.add("M-REQ", f"{pointer}/{name}", f"{name} is required")
+    problems.kinds(event, _MEMBERS, pointer, "M-TYPE")
+    for name in ("transaction_id", "customer_id", "event_type"):
+        text = event.get(name)
+        if isinstance(text, str) and not text:
+            problems.add("M-INGEST-LENGTH", f"{pointer}/{name}", f"{name} must not be empty")
+    text = event.get("transaction_id")
+    if isinstance(text, str) and len(text) > TRANSACTION_ID_CHARS_MAX:
+        message = f"at most {TRANSACTION_ID_CHARS_MAX} characters"
+        problems.add("M-INGEST-LENGTH", f"{pointer}/transaction_id", message)
+    properties = event.get("properties")
+    if isinstance(properties, dict) and len(properties) > PROPERTIES_MAX:
+        message = f"at most {PROPERTIES_MAX} properties, not {len(properties)}"
+        problems.add("M-INGEST-PROPS", f"{pointer}/properties", message)
+    if isinstance(event.get("timestamp"), str):
+        _check_time(event["timestamp"], f"{pointer}/timestamp", arrival, problems)
+
+
+def _check_time(text: str, pointer: str, arrival: Arrival, problems: Problems) -> None:
+    at_ns = parse_timestamp(text)
+    if at_ns is None:
+        message = "timestamp is RFC 3339 with four digits of year and an offset"
+        problems.add("M-INGEST-TIME", pointer, message)
+        return
+    if not arrival.judge_age:
+        return
+    ahead_s = at_ns / NS_PER_S - arrival.received_at.timestamp()
+    if ahead_s > NEWEST.total_seconds():
+        problems.add("M-INGEST-WINDOW", pointer, "more than 24 hours ahead of the clock")
+    elif -ahead_s > OLDEST.total_seconds():
+        problems.add("M-INGEST-WINDOW", pointer, "more than 34 days old")

@@ -1,0 +1,115 @@
+"""Statsig's log_event body (FORMATS 2.7, 4.1)."""
+
+from datetime import datetime
+from typing import Any, Final
+
+from ..formats.native import OBJECT, TEXT, Kind, Problems, is_number
+from .common import Arrival, instant, of_milliseconds, rfc3339
+
+# An event whose name holds one of these is dropped, not refused (FORMATS 2.7).
+DROPPED: Final = frozenset('"\\[]{}<>#=;&$%|\0\r\n')
+NOBODY: Final = "anonymous"  # the customer of an event without any id
+_USER_MEMBERS: Final = ("userID", "email", "ip", "userAgent", "country", "locale", "appVersion")
+_VALUE: Final = Kind(
+    "a string or a number", lambda each: each is None or isinstance(each, str) or is_number(each)
+)
+_OBJECT_OR_NULL: Final = Kind("an object", lambda each: each is None or isinstance(each, dict))
+_EVENT: Final = {
+    "eventName": TEXT,
+    "value": _VALUE,
+    "time": _VALUE,
+    "user": _OBJECT_OR_NULL,
+    "metadata": _OBJECT_OR_NULL,
+    "statsigMetadata": _OBJECT_OR_NULL,
+}
+_BODY: Final = {"events", "user", "statsigMetadata"}
+
+
+def translate(body: Any, arrival: Arrival) -> list[dict[str, Any]]:
+    """Return the events of a body; those with a name that Statsig drops are left out.
+
+    Raises:
+        DefinitionError: every broken rule with its pointer; the whole request is refused.
+    """
+    problems = Problems()
+    if not isinstance(body, dict):
+        problems.add("S-TYPE", "", "an object is due")
+        problems.raise_if_any()
+    problems.members(body, _BODY, "", "S-UNKNOWN")
+    kinds = {"user": _OBJECT_OR_NULL, "statsigMetadata": OBJECT}
+    problems.kinds(body, kinds, "", "S-TYPE")
+    events = body.get("events")
+    if "events" not in body:
+        problems.add("S-REQ", "/events", "events is required")
+    elif not isinstance(events, list):
+        problems.add("S-TYPE", "/events", "events is a list")
+    elif not events:
+        problems.add("S-EVENTS-EMPTY", "/events", "at least one event is due")
+    found = [
+        _event(event, body.get("user"), f"/events/{index}", arrival, problems)
+        for index, event in enumerate(events if isinstance(events, list) else [])
+    ]
+    problems.raise_if_any()
+    return [event for event in found if event is not None and is_kept(event["event_type"])]
+
+
+def is_kept(name: str) -> bool:
+    """Whether Statsig keeps events of this name."""
+    return not DROPPED & set(name)
+
+
+def _event(
+    event: Any, shared_user: Any, pointer: str, arrival: Arrival, problems: Problems
+) -> dict[str, Any] | None:
+    if not isinstance(event, dict):
+        problems.add("S-TYPE", pointer, "an event is an object")
+        return None
+    before = len(problems.found)
+    problems.members(event, _EVENT, pointer, "S-UNKNOWN")
+    problems.kinds(event, _EVENT, pointer, "S-TYPE")
+    if "eventName" not in event:
+        problems.add("S-REQ", f"{pointer}/eventName", "eventName is required")
+    elif event["eventName"] == "":
+        problems.add("S-EVENT-NAME", pointer, "eventName must not be empty")
+    moment = _moment(event.get("time"), arrival)
+    if moment is None:
+        problems.add("S-TYPE", f"{pointer}/time", "time is Unix milliseconds or ISO 8601")
+    if len(problems.found) > before or moment is None:
+        return None
+    user = event.get("user") or shared_user or {}
+    ids = user.get("customIDs")
+    ids = dict(ids) if isinstance(ids, dict) else {}
+    if isinstance(user.get("stableID"), str):
+        ids.setdefault("stableID", user["stableID"])
+    context = {
+        "value": event.get("value"),
+        "user": {name: user[name] for name in _USER_MEMBERS if name in user},
+        "custom": user.get("custom") if isinstance(user.get("custom"), dict) else None,
+        "custom_ids": ids,
+    }
+    return {
+        "transaction_id": f"s:{arrival.new_id()}",
+        "customer_id": _customer(user, ids),
+        "event_type": event["eventName"],
+        "timestamp": rfc3339(moment),
+        "properties": event.get("metadata") or {},
+        "context": {name: held for name, held in context.items() if held not in (None, {})},
+    }
+
+
+def _customer(user: dict[str, Any], ids: dict[str, Any]) -> str:
+    named = [ids[name] for name in sorted(ids) if name != "stableID"]
+    for text in (user.get("userID"), *named, ids.get("stableID")):
+        if isinstance(text, str) and text:
+            return text
+    return NOBODY
+
+
+def _moment(value: Any, arrival: Arrival) -> datetime | None:
+    if value is None:
+        return arrival.received_at
+    if isinstance(value, str):
+        if value.isascii() and value.isdigit() and len(value) < 18:
+            return of_milliseconds(int(value))
+        return instant(value)
+    return of_milliseconds(int(value)) if is_number(value) and abs(value) < 10**18 else None

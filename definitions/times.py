@@ -1,0 +1,76 @@
+"""RFC 3339 text → whole nanoseconds since 1970 UTC: a seventh digit still orders readings."""
+
+import re
+from datetime import date
+from functools import lru_cache
+from typing import Final
+
+NS_PER_S: Final = 1_000_000_000
+NS_PER_MS: Final = 1_000_000
+NS_PER_DAY: Final = 86_400 * NS_PER_S
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+# RFC 3339 with four digits of year and an offset (FORMATS 3.4); digits past the ninth of a
+# second are cut, because no clock sends them.
+_MINUTE: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}):([0-9]{2})")
+_REST: Final = re.compile(r"(?:\.([0-9]+))?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))")
+_MINUTE_CHARS: Final = 16  # 2026-03-01T11:30
+_SECOND_CHARS: Final = 19  # 2026-03-01T11:30:05
+_REST_CHARS: Final = 10  # .123+02:00
+_FRACTION_DIGITS: Final = 9
+_SECONDS: Final = {f":{second:02}": second * NS_PER_S for second in range(60)}
+
+
+def parse_timestamp(text: str) -> int | None:
+    """Return an RFC 3339 time as nanoseconds since 1970 UTC, or None where it is none.
+
+    A leap second (:60) is none: no instant of ours stands for it. Seconds that were read lately
+    are remembered, and so are milliseconds with an offset, which are few.
+    """
+    second_ns, rest = _second_ns(text[:_SECOND_CHARS]), text[_SECOND_CHARS:]
+    rest_ns = _known_rest_ns(rest) if len(rest) <= _REST_CHARS else _rest_ns(rest)
+    if second_ns is None or rest_ns is None:
+        return None
+    return second_ns + rest_ns
+
+
+@lru_cache(maxsize=1 << 13)
+def _second_ns(text: str) -> int | None:
+    """`2026-03-01T11:30:05` as nanoseconds since 1970."""
+    minute_ns, second_ns = _minute_ns(text[:_MINUTE_CHARS]), _SECONDS.get(text[_MINUTE_CHARS:])
+    return None if minute_ns is None or second_ns is None else minute_ns + second_ns
+
+
+@lru_cache(maxsize=1 << 15)
+def _minute_ns(text: str) -> int | None:
+    """`2026-03-01T11:30` as nanoseconds since 1970."""
+    match = _MINUTE.fullmatch(text)
+    if match is None:
+        return None
+    day, hour, minute = match.groups()
+    hours, minutes = int(hour), int(minute)
+    if hours > 23 or minutes > 59:
+        return None
+    try:
+        days = date.fromisoformat(day).toordinal() - _EPOCH_DAY
+    except ValueError:
+        return None
+    return days * NS_PER_DAY + (hours * 60 + minutes) * 60 * NS_PER_S
+
+
+def _rest_ns(text: str) -> int | None:
+    """`.123+02:00` as nanoseconds to add to the second."""
+    match = _REST.fullmatch(text)
+    if match is None:
+        return None
+    fraction, sign, offset_h, offset_m = match.groups()
+    ns = int((fraction or "0")[:_FRACTION_DIGITS].ljust(_FRACTION_DIGITS, "0"))
+    if sign is not None:
+        away_h, away_m = int(offset_h), int(offset_m)
+        if away_h > 23 or away_m > 59:
+            return None
+        away = (away_h * 60 + away_m) * 60 * NS_PER_S
+        ns += away if sign == "-" else -away
+    return ns
+
+
+_known_rest_ns: Final = lru_cache(maxsize=1 << 14)(_rest_ns)

@@ -1,0 +1,107 @@
+"""Statsig: answers of the console and of log_event (FORMATS 2.1, 2.2, 2.8)."""
+
+from typing import Any, Final
+
+from .model import Answer, Number
+
+
+class Lineage(Answer):
+    """The events and the metrics that a metric uses."""
+
+    events: list[str]
+    metrics: list[str]
+
+
+class Owner(Answer):
+    """Who owns a metric."""
+
+    name: str
+
+
+class ConsoleMetric(Answer):
+    """A metric as it was given, with what reading adds."""
+
+    id: str
+    name: str
+    type: str
+    directionality: str
+    lineage: Lineage
+    description: str | None = None
+    isPermanent: bool | None = None  # noqa: N815  Statsig's names, here and below
+    isReadOnly: bool | None = None  # noqa: N815
+    isHidden: bool | None = None  # noqa: N815
+    isVerified: bool | None = None  # noqa: N815
+    tags: list[str] | str | None = None
+    creatorName: str | None = None  # noqa: N815
+    creatorEmail: str | None = None  # noqa: N815
+    createdTime: int | None = None  # noqa: N815
+    lastModifierID: str | None = None  # noqa: N815
+    lastModifiedTime: int | None = None  # noqa: N815
+    lastModifierEmail: str | None = None  # noqa: N815
+    lastModifierName: str | None = None  # noqa: N815
+    owner: Owner | None = None
+    team: str | None = None
+    teamID: str | None = None  # noqa: N815
+    unitTypes: list[str] | None = None  # noqa: N815
+    metricEvents: list[dict[str, Any]] | None = None  # noqa: N815
+    metricComponentMetrics: list[dict[str, Any]] | None = None  # noqa: N815
+    funnelEventList: list[dict[str, Any]] | None = None  # noqa: N815
+    funnelCountDistinct: str | None = None  # noqa: N815
+    rollupTimeWindow: str | None = None  # noqa: N815
+    customRollUpStart: Number | None = None  # noqa: N815
+    customRollUpEnd: Number | None = None  # noqa: N815
+    warehouseNative: dict[str, Any] | None = None  # noqa: N815
+
+
+class MetricValue(Answer):
+    """One metric's value of one day."""
+
+    value: Number | None
+    unit_type: str
+    numerator: Number | None
+    denominator: Number | None
+    metric_name: str
+    metric_type: str
+
+
+class Pagination(Answer):
+    """Where a page stands."""
+
+    itemsPerPage: int  # noqa: N815
+    pageNumber: int  # noqa: N815
+    totalItems: int  # noqa: N815
+    nextPage: str | None  # noqa: N815
+    previousPage: str | None  # noqa: N815
+    all: str
+
+
+class Envelope(Answer):
+    """Every answer of the console; archive and delete have no data."""
+
+    message: str
+    data: ConsoleMetric | list[ConsoleMetric] | list[MetricValue] | None = None
+    pagination: Pagination | None = None
+
+
+class PropertyError(Answer):
+    """One problem of a definition; property is a dotted path."""
+
+    property: str
+    errorMessage: str  # noqa: N815
+
+
+class Refusal(Answer):
+    """Every error."""
+
+    status: int
+    message: str
+    errors: list[PropertyError] | None = None
+
+
+class Logged(Answer):
+    """The answer of log_event."""
+
+    success: bool
+
+
+ANSWERS: Final = (Envelope, Refusal, Logged)

@@ -1,12 +1,19 @@
 """Lines of a file → the events topic, durable before it returns."""
 
+import uuid
 from asyncio import Future
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
 
+from definitions.errors import DefinitionError
+from definitions.events import translate
+from definitions.events.common import Arrival
+from definitions.formats.native import parse_json
+
 from .core.dedup import home_of
+from .edges.clock import SystemClock
 from .edges.kafka import Address, durable, producer, sending
 from .errors import UsageError
 
@@ -26,6 +33,21 @@ _ENCODE: Final = msgspec.json.Encoder(decimal_format="number").encode
 def line_of(event: dict[str, Any]) -> bytes:
     """Return the bytes of a translated event, its numbers exact."""
     return _ENCODE(event)
+
+
+def translated(system: str, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the events of lines of another system's bodies.
+
+    Raises:
+        UsageError: a line that cannot be translated, with its number.
+    """
+    arrival = Arrival(SystemClock().now(), new_id=lambda: uuid.uuid4().hex)
+    for number, line in enumerate(lines, start=1):
+        try:
+            events = translate(system, parse_json(line.decode()), arrival)
+        except (DefinitionError, UnicodeDecodeError) as error:
+            raise UsageError(f"line {number}: {error}") from error
+        yield from map(line_of, events)
 
 
 def customer_of(line: bytes) -> str | None:

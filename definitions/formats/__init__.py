@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ..metric import Definition, Origin
 from . import klaviyo, metronome, statsig
-from .native import DEFAULT_TERMS, Terms
+from .native import DEFAULT_TERMS, Terms, dump_json, parse_json
 
 # system → what makes a name and a definition of a native create body
 FORMATS: Final[dict[str, Callable[[str, Terms], tuple[str, Definition]]]] = {
@@ -27,9 +27,50 @@ def parse(format_: str, text: str, terms: Terms = DEFAULT_TERMS) -> tuple[str, D
 
 def native_body(origin: Origin, name: str) -> dict[str, Any]:
     """Return a native body under the metric's present name (a rename is no new version)."""
-    body: dict[str, Any] = json.loads(origin.text)
+    body: dict[str, Any] = parse_json(origin.text)
     if origin.format == "klaviyo":
         body["data"]["attributes"]["name"] = name
     else:
         body["name"] = name
     return body
+
+
+def guess(text: str) -> str:
+    """Return whose body a text looks like; what is wrong with it, parse() says."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return "metronome"
+    if isinstance(body, dict) and "data" in body:
+        return "klaviyo"
+    statsig_only = {"type", "unitTypes", "metricEvents", "warehouseNative", "funnelEventList"}
+    return "statsig" if isinstance(body, dict) and statsig_only & set(body) else "metronome"
+
+
+def updated(origin: Origin, name: str, text: str) -> tuple[str, str | None]:
+    """Return a metric's name after a native update body, and its new create body.
+
+    The create body is None where nothing but the name changes. A Metronome body with a name alone
+    is a rename; any other one is a whole new definition.
+
+    Raises:
+        DefinitionError: every broken rule of the update with its pointer.
+    """
+    before = native_body(origin, name)
+    if origin.format == "klaviyo":
+        new_name, definition = klaviyo.parse_update(text)
+        if definition is None:
+            return new_name or name, None
+        attributes = {"name": new_name or name, "definition": definition}
+        before["data"]["attributes"] = attributes
+        return attributes["name"], dump_json(before)
+    if origin.format == "statsig":
+        changes = statsig.parse_update(text)
+        new_name = changes.pop("name", name)
+        return new_name, dump_json({**before, **changes, "name": new_name}) if changes else None
+    body = parse_json(text)
+    if isinstance(body, dict) and set(body) == {"name"}:
+        metronome.check_name(body)
+        return body["name"], None
+    new_name, _ = metronome.parse(text)
+    return new_name, text

@@ -69,6 +69,17 @@ def parse(text: str, terms: Terms = DEFAULT_TERMS) -> tuple[str, Definition]:  #
     return body["name"], _build(body, text)
 
 
+def check_name(body: dict[str, Any]) -> None:
+    """Check the one member of a rename.
+
+    Raises:
+        DefinitionError: it is no name.
+    """
+    problems = Problems()
+    _check_name(body, problems)
+    problems.raise_if_any()
+
+
 def _check_name(body: dict[str, Any], problems: Problems) -> None:
     if "name" not in body:
         problems.add("M-REQ", "/name", "a name is required")

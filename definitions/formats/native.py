@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
+import msgspec
+
 from ..errors import DefinitionError, Problem
 
 
@@ -24,6 +26,7 @@ class Terms:
     statsig_day_minutes: int = -480
 
 
+_DUMP: Final = msgspec.json.Encoder(decimal_format="number").encode
 _INTEGER_CHARS_MAX: Final = 18
 DEFAULT_TERMS: Final = Terms()
 
@@ -46,6 +49,11 @@ def parse_json(text: str) -> Any:
     except ValueError as error:
         raise DefinitionError([Problem("JSON", "", f"not JSON: {error}")]) from error
     return body
+
+
+def dump_json(body: Any) -> str:
+    """Return the JSON text of a body that parse_json() read, every number with its own digits."""
+    return _DUMP(body).decode()
 
 
 def _integer(token: str) -> int | Decimal:

@@ -1,21 +1,25 @@
-"""metrics create, list, show, rename, archive."""
+"""metrics create, list, show, rename, update, archive, check."""
 
 import sys
 import uuid
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from definitions.formats import FORMATS, native_body, parse
+from definitions.errors import DefinitionError
+from definitions.formats import FORMATS, guess, native_body, parse, updated
+from definitions.formats.native import dump_json, parse_json
+from definitions.metric import Definition
 from definitions.times import parse_timestamp
 
 from ..control.records import Metric, digest_of
+from ..control.terms import terms_of
 from ..core.windows import ceil_to_bucket, moment_of, ns_of, rfc3339
 from ..edges.clock import SystemClock
-from ..errors import ConflictError, UnknownNameError, UsageError
-from .later import add_absent
+from ..errors import ConflictError, ExitCode, UnknownNameError, UsageError
 from .open import Opened, opened
 from .output import TableOption, show, wait
 
@@ -30,55 +34,138 @@ def register(app: typer.Typer) -> None:
         ("list", list_command),
         ("show", show_command),
         ("rename", rename),
+        ("update", update),
+        ("check", check),
         ("archive", archive),
     ):
         group.command(name)(command)
-    for name in ("update", "check"):
-        add_absent(group, name, f"metrics {name}", "it comes with the three formats")
     app.add_typer(group, name="metrics")
 
 
 def create(
     file: Annotated[str, typer.Argument(help="One native JSON body; - is stdin.")],
-    format_: Annotated[str, typer.Option("--format", help="metronome")],
+    format_: Annotated[str, typer.Option("--format", help="klaviyo, metronome or statsig.")],
     effective_from: Annotated[str | None, typer.Option(help="RFC 3339 or now.")] = None,
 ) -> None:
     """Register a metric. Without --effective-from it counts all that the log holds."""
     if format_ not in FORMATS:
         raise UsageError(f"--format is one of {', '.join(sorted(FORMATS))}")
-    name, definition = parse(format_, _read(file))
-    wait(_create(name, definition.model_dump(mode="json"), effective_from))
+    text = _read(file)
+    parse(format_, text)  # an invalid definition is told without a deployment
+    wait(_create(format_, text, effective_from))
 
 
-async def _create(name: str, definition: dict[str, Any], effective_from: str | None) -> None:
+async def _create(format_: str, text: str, effective_from: str | None) -> None:
     async with opened() as deployment:
+        name, definition = parse(format_, text, terms_of(deployment.identity.formats))
         if name in deployment.control.state.names:
             raise ConflictError(f"a metric is named {name!r} already; choose another name")
-        record = {
-            "type": "definition",
-            "metric_id": str(uuid.uuid4()),
-            "version": 1,
-            "name": name,
-            "effective_from": _boundary(deployment, effective_from),
-            "definition": definition,
-            "created_at": rfc3339(SystemClock().now()),
-        }
-        record["digest"] = digest_of(record)
-        await deployment.control.write(record)
-        metric = deployment.metric(str(record["metric_id"]))
-        status = _status(metric, SystemClock().now())
-        show(
-            [
-                {
-                    "id": metric.id,
-                    "version": metric.latest.number,
-                    "name": metric.name,
-                    "status": status,
-                    "effective_from": record["effective_from"],
-                    "reasons": definition["reasons"],
-                }
-            ]
-        )
+        if format_ == "statsig" and parse_json(text).get("dryRun"):
+            reasons = list(definition.reasons)
+            status = "unsupported" if reasons else "dry_run"
+            show([{"id": None, "name": name, "status": status, "reasons": reasons}])
+            return
+        metric_id, starts = str(uuid.uuid4()), _boundary(deployment, effective_from)
+        found = await _write_version(deployment, metric_id, 1, name, definition, starts)
+        show([_created(found)])
+
+
+async def _write_version(
+    deployment: Opened,
+    metric_id: str,
+    version: int,
+    name: str,
+    definition: Definition,
+    effective_from: str | None,
+) -> Metric:
+    record: dict[str, Any] = {
+        "type": "definition",
+        "metric_id": metric_id,
+        "version": version,
+        "name": name,
+        "effective_from": effective_from,
+        "definition": definition.model_dump(mode="json"),
+        "created_at": rfc3339(SystemClock().now()),
+    }
+    record["digest"] = digest_of(record)
+    await deployment.control.write(record)
+    return deployment.metric(metric_id)
+
+
+def _created(metric: Metric) -> dict[str, Any]:
+    body = metric.latest.body
+    starts = None if body is None else body.effective_from
+    return {
+        "id": metric.id,
+        "version": metric.latest.number,
+        "name": metric.name,
+        "status": _status(metric, SystemClock().now()),
+        "effective_from": None if starts is None else rfc3339(starts),
+        "reasons": [] if body is None else list(body.definition.reasons),
+    }
+
+
+def update(
+    metric: Id,
+    file: Annotated[str, typer.Argument(help="A native update body; - is stdin.")],
+    effective_from: Annotated[str, typer.Option(help="RFC 3339, or now (default).")] = "now",
+) -> None:
+    """Change a metric: a new version from a base-bucket boundary on, where the old one ends."""
+
+    async def work() -> dict[str, Any]:
+        async with opened() as deployment:
+            found = deployment.metric(metric)
+            body = found.latest.body
+            if body is None:
+                raise UnknownNameError(f"{found.name!r} was written by a release unknown here")
+            if found.archived_at is not None:
+                raise ConflictError(f"{found.name!r} is archived; make a new metric")
+            name, native = updated(body.definition.origin, found.name, _read(file))
+            if name != found.name:
+                record = {"type": "rename", "metric_id": found.id, "name": name}
+                await deployment.control.write(record)
+            if native is None:
+                return _created(deployment.metric(found.id))
+            _, definition = parse(
+                body.definition.origin.format, native, terms_of(deployment.identity.formats)
+            )
+            boundary = _boundary(deployment, effective_from)
+            if boundary is None or boundary < rfc3339(SystemClock().now()):
+                raise UsageError("--effective-from must not lie in the past: nobody counted it")
+            number = found.latest.number + 1
+            return _created(
+                await _write_version(deployment, found.id, number, name, definition, boundary)
+            )
+
+    show([wait(work())])
+
+
+def check(
+    files: Annotated[list[str], typer.Argument(help="Native create bodies.")],
+    format_: Annotated[
+        str | None, typer.Option("--format", help="Default: as each body looks.")
+    ] = None,
+) -> None:
+    """Print every problem of every file, with its rule and place. Exit 3 if there is any."""
+    if format_ is not None and format_ not in FORMATS:
+        raise UsageError(f"--format is one of {', '.join(sorted(FORMATS))}")
+    lines, refused = [], False
+    for file in files:
+        text = _read(file)
+        about = {"file": file, "format": format_ or guess(text)}
+        try:
+            name, definition = parse(about["format"], text)
+        except DefinitionError as error:
+            refused = True
+            lines += [{**about, **asdict(problem)} for problem in error.problems]
+        else:
+            reasons = list(definition.reasons)
+            lines.append(
+                {**about, "name": name, "class": definition.execution, "reasons": reasons}
+            )
+    show(lines)
+    if refused:
+        raise typer.Exit(ExitCode.DEFINITION)
 
 
 def _read(file: str) -> str:
@@ -169,7 +256,7 @@ def show_command(
 ) -> None:
     """Show a metric; --format gives the native body back unchanged."""
 
-    async def work() -> dict[str, Any]:
+    async def work() -> Any:
         async with opened() as deployment:
             found = deployment.metric(metric)
             body = found.latest.body
@@ -183,7 +270,7 @@ def show_command(
                 raise UsageError(f"{found.name!r} was given as {body.definition.origin.format}")
             return native_body(body.definition.origin, found.name)
 
-    show([wait(work())])
+    sys.stdout.write(dump_json(wait(work())) + "\n")
 
 
 def rename(metric: Id, name: Annotated[str, typer.Argument(help="The new name.")]) -> None:

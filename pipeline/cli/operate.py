@@ -1,16 +1,21 @@
 """init, settings, publish, worker."""
 
+import json
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
 
+from definitions.events import SYSTEMS
+
+from ..control.terms import check_config
 from ..core.deployment import BASE_BUCKETS_S, Keying
 from ..deploy.init import Wish, init
 from ..errors import UsageError
-from ..publish import publish
+from ..publish import publish, translated
 from ..settings import describe, load_settings
 from .open import opened
 from .output import TableOption, progress, show, wait
@@ -39,10 +44,6 @@ def init_command(
     config: Annotated[Path | None, typer.Option(help="Settings of the formats.")] = None,
 ) -> None:
     """Make the deployment's topics and identity, or check that they are as asked; idempotent."""
-    if config is not None:
-        raise UsageError(
-            "--config is not there yet: it comes with the Klaviyo and Statsig formats"
-        )
     if keying == Keying.STRICT:
         raise UsageError("--keying strict is not there yet: it comes with `rejected redrive`")
     if keying not in {None, Keying.TRUST}:
@@ -67,6 +68,7 @@ def init_command(
         max_ahead_ms=_scaled(max_ahead_hours, _HOUR_MS),
         base_bucket_s=None if base_bucket is None else BASE_BUCKETS_S[base_bucket],
         keying=keying,
+        formats=None if config is None else _config(config),
     )
     identity = wait(init(settings.address, settings.redis, settings.deployment, wish))
     deployment = identity.deployment
@@ -86,6 +88,7 @@ def init_command(
                     "max_ahead_hours": deployment.max_ahead_ms / _HOUR_MS,
                     "base_bucket": buckets[deployment.base_bucket_s],
                     "keying": deployment.keying.value,
+                    "formats": dict(identity.formats),
                     "rules": identity.rules,
                     "format_version": identity.format_version,
                     "id_hash": identity.id_hash,
@@ -93,6 +96,17 @@ def init_command(
             }
         ]
     )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """Read a configuration, JSON or TOML."""
+    try:
+        text = path.read_text()
+        return check_config(tomllib.loads(text) if path.suffix == ".toml" else json.loads(text))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not JSON (or, as .toml, not TOML): {error}") from error
 
 
 def _scaled(value: float | None, unit_ms: int) -> int | None:
@@ -106,25 +120,27 @@ def settings_command(table: TableOption = False) -> None:
 
 def publish_command(
     file: Annotated[str, typer.Argument(help="Events, JSON lines; - is stdin.")],
-    format_: Annotated[str, typer.Option("--format", help="metronome (default).")] = "metronome",
+    format_: Annotated[
+        str, typer.Option("--format", help="metronome (default), cloudevents, klaviyo, statsig.")
+    ] = "metronome",
     key: Annotated[str, typer.Option(help="customer (default) or none.")] = "customer",
 ) -> None:
     """Send every line to the events topic, durable before this ends."""
-    if format_ != "metronome":
-        raise UsageError(f"--format {format_} is not there yet: this release takes metronome")
+    if format_ not in SYSTEMS:
+        raise UsageError(f"--format is one of {', '.join(SYSTEMS)}")
     if key not in {"customer", "none"}:
         raise UsageError("--key is customer or none")
-    show([{"published": wait(_publish(file, keyed=key == "customer"))}])
+    show([{"published": wait(_publish(file, format_, keyed=key == "customer"))}])
 
 
-async def _publish(file: str, *, keyed: bool) -> int:
+async def _publish(file: str, format_: str, *, keyed: bool) -> int:
     async with opened() as deployment:
         total = None if file == "-" else _count(Path(file))
         with progress("published", total) as (bar, task):
             return await publish(
                 deployment.settings.address,
                 deployment.identity.topics["events"][0],
-                _lines(file),
+                _lines(file) if format_ == "metronome" else translated(format_, _lines(file)),
                 homes=deployment.identity.deployment.homes,
                 keyed=keyed,
                 progress=lambda done: bar.advance(task, done),

@@ -41,8 +41,6 @@ def usage(
     table: TableOption = False,
 ) -> None:
     """Usage of a metric, one line for each window and group, then the offsets it stands at."""
-    if (customer is None) == (not each_customer):
-        raise UsageError("give either --customer or --each-customer")
     try:
         size, zone = WindowSize(window_size.lower()), zone_of(timezone)
     except RefusedPeriod as error:
@@ -54,8 +52,9 @@ def usage(
 
     async def work() -> list[dict[str, Any]]:
         async with opened() as deployment:
+            found = deployment.metric(metric)
             query = Query(
-                metric=deployment.metric(metric),
+                metric=found,
                 customer=customer,
                 starting_on=bounds[0],
                 ending_before=bounds[1],
@@ -63,10 +62,23 @@ def usage(
                 zone=zone,
                 group_key=names,
                 group_filters=wanted,
+                find=deployment.typed_metric,
             )
+            _check_customer(query, each_customer=each_customer)
             return await deployment.reader.usage(query)
 
     show(wait(work()), table=table)
+
+
+def _check_customer(query: Query, *, each_customer: bool) -> None:
+    if not query.is_of_customers:
+        if query.customer is not None or each_customer:
+            raise UsageError(
+                f"{query.metric.name!r} belongs to the whole deployment: it takes neither "
+                "--customer nor --each-customer"
+            )
+    elif (query.customer is None) == (not each_customer):
+        raise UsageError("give either --customer or --each-customer")
 
 
 def _instant(option: str, text: str) -> datetime:

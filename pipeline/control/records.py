@@ -41,6 +41,7 @@ class Identity:
     starts: Mapping[int, int]
     retention_days: float | None
     replication_factor: int
+    formats: Mapping[str, Any]
     text: bytes
 
 
@@ -158,6 +159,7 @@ class ControlState:
             starts={int(number): start for number, start in record["starts"].items()},
             retention_days=record["retention_days"],
             replication_factor=record["replication_factor"],
+            formats=record.get("formats") or {},
             text=json.dumps(record, sort_keys=True).encode(),
         )
 
@@ -203,8 +205,10 @@ class ControlState:
         if metric is None:
             self._claim_name(name, metric_id)
             self.metrics[metric_id] = Metric(metric_id, name, [version])
-        else:
-            metric.versions.append(version)
+            return
+        if body is not None:
+            _hand_over(metric.latest, body)
+        metric.versions.append(version)
 
     def take_rename(self, record: dict[str, Any]) -> None:
         """Another name for a metric."""
@@ -231,6 +235,19 @@ class ControlState:
         version.effective_to = self._boundary(record["effective_to"])
         if record["archived"]:
             metric.archived_at = record["effective_to"]
+
+
+def _hand_over(before: Version, body: MetricVersion) -> None:
+    """A later version ends the one before it: one record, so there is no gap and no overlap."""
+    starts = body.effective_from
+    if starts is None:
+        raise _Refused("a later version has an effective_from")
+    if before.effective_to is not None:
+        raise _Refused(f"{before.key} has an end already")
+    began = None if before.body is None else before.body.effective_from
+    if began is not None and starts <= began:
+        raise _Refused("a later version begins after the one before it")
+    before.effective_to = starts
 
 
 class _Refused(Exception):

@@ -43,6 +43,7 @@ class Wish:
     max_ahead_ms: int | None = None
     base_bucket_s: int | None = None
     keying: str | None = None
+    formats: Mapping[str, Any] | None = None
 
 
 _DEFAULTS: Final = Wish(
@@ -176,6 +177,7 @@ async def _claim(
         "starts": {str(number): 0 for number in range(deployment.homes)},
         "retention_days": wish.retention_days,
         "replication_factor": wish.replication_factor,
+        "formats": dict(wish.formats or {}),
     }
     try:
         await log.write(record)
@@ -199,11 +201,12 @@ async def _existing(
         "max_ahead_ms": deployment.max_ahead_ms,
         "base_bucket_s": deployment.base_bucket_s,
         "keying": deployment.keying.value,
+        "formats": dict(identity.formats),
     }
     wrong = [
         f"{member} is {value}, not {getattr(wish, member)}"
         for member, value in has.items()
-        if getattr(wish, member) not in {None, value}
+        if getattr(wish, member) not in (None, value)
     ]
     if wish.partitions is not None and wish.partitions < len(identity.starts):
         wrong.append(f"partitions is {len(identity.starts)}; they can only grow")

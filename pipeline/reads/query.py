@@ -1,24 +1,33 @@
 """A question about usage, and what of the store answers it."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from definitions.matcher import measure_key
-from definitions.metric import Aggregation, Scope
+from definitions.metric import Aggregation, Definition, Scope
 from definitions.times import NS_PER_DAY, NS_PER_S
 
 from ..control.records import Metric, Version
 from ..core.periods import Window, WindowSize
+from ..core.tally import CellKey
 from ..core.windows import bucket_of, ns_of
 from ..errors import UsageError
+from .results import shape_of
+
+SECONDS_PER_DAY: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question. customer None: each customer that has usage. group_filters: name → values."""
+    """One question.
+
+    customer None: each customer that has usage; a metric of the whole deployment has none.
+    group_filters: name → values. find: another metric by its name and its system's type.
+    """
 
     metric: Metric
     customer: str | None
@@ -28,16 +37,42 @@ class Query:
     zone: ZoneInfo
     group_key: tuple[str, ...] | None
     group_filters: Mapping[str, frozenset[str]]
+    find: Callable[[str, str], Metric | None] = lambda _name, _type: None
+
+    @property
+    def each_customer(self) -> bool:
+        """Whether lines say whose they are."""
+        return self.customer is None and self.is_of_customers
+
+    @property
+    def is_of_customers(self) -> bool:
+        """Whether each customer has a value of their own."""
+        body = self.metric.latest.body
+        return body is None or body.definition.scope is Scope.CUSTOMER
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A version's measure, and the buckets that are read from it."""
+    """A version's measure, and the buckets that are read from it.
+
+    number: of the measure in its definition. by_unit: cells are kept for each unit, whose days
+    begin day_offset_s before midnight UTC.
+    """
 
     measure: str
+    number: int
     aggregation: Aggregation
+    by_unit: bool
+    day_offset_s: int
     from_ns: int | None
     to_ns: int | None
+
+    def place_of(self, cell: CellKey, bucket_s: int) -> tuple[int, str, int]:
+        """Where results.py wants a cell's partial."""
+        if not self.by_unit:
+            return self.number, "", 0
+        opens_s = cell.bucket * bucket_s + self.day_offset_s
+        return self.number, cell.customer, opens_s // SECONDS_PER_DAY
 
     def covers(self, bucket: int, bucket_s: int) -> bool:
         """Whether a bucket is read from this version: every bucket from exactly one."""
@@ -71,19 +106,15 @@ def parts_of(metric: Metric) -> list[Part]:
             parts.append(
                 Part(
                     measure_key(body, index),
+                    index,
                     measure.aggregation,
+                    measure.unit is not None,
+                    body.definition.day_offset_minutes * 60,
                     None if body.effective_from is None else ns_of(body.effective_from),
                     None if version.effective_to is None else ns_of(version.effective_to),
                 )
             )
     return parts
-
-
-def aggregation_of(version: Version) -> Aggregation:
-    """The aggregation of a version; COUNT where nothing can be computed."""
-    if version.body is None or not version.body.definition.measures:
-        return Aggregation.COUNT
-    return version.body.definition.measures[0].aggregation
 
 
 def versions_of(metric: Metric, window: Window) -> list[Version]:
@@ -106,8 +137,6 @@ def grouping_set_of(query: Query) -> tuple[int, list[int]]:
     The order of names makes no other set. Raises UsageError for a set nobody declared.
     """
     body = query.metric.latest.body
-    if body is not None and body.definition.scope is not Scope.CUSTOMER:
-        raise UsageError("this release answers metrics of customers only")
     if query.group_key is None:
         if query.group_filters:
             raise UsageError("--group-filter needs --group-key")
@@ -131,3 +160,23 @@ def days_of(spread: Sequence[Window]) -> list[int]:
     first = ns_of(spread[0].starting_on) // NS_PER_DAY
     last = (ns_of(spread[-1].ending_before) - 1) // NS_PER_DAY
     return list(range(first, last + 1))
+
+
+def definition_of(metric: Metric, window: Window) -> Definition | None:
+    """The definition a window is read by; None where a stream cannot compute it.
+
+    Raises:
+        UsageError: the window lies on both sides of a change after which values do not add up.
+    """
+    found = [version.body for version in versions_of(metric, window)] or [metric.latest.body]
+    if any(body is None or not body.definition.computable for body in found):
+        return None
+    definitions = [body.definition for body in found if body is not None]
+    if len({shape_of(definition) for definition in definitions}) > 1:
+        last = metric.latest.body
+        changed = None if last is None or last.effective_from is None else last.effective_from
+        raise UsageError(
+            f"{metric.name!r} counts something else from {changed} on; ask for windows that do "
+            "not cross it"
+        )
+    return definitions[-1]

@@ -5,14 +5,15 @@ event that was durable before the question and not applied before the answer.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from definitions.metric import Aggregation
+from definitions.metric import Definition, ResultKind
 from definitions.times import NS_PER_MS
 
 from ..control.records import Identity, Metric, Version
-from ..core.aggregations import RULES, Partial, decode_partial, empty_partial, merge_partials
+from ..core.aggregations import Partial, decode_partial
 from ..core.periods import RefusedPeriod, Window, windows
 from ..core.state import COUNTERS, PartitionState
 from ..core.tally import CellKey
@@ -24,16 +25,19 @@ from .query import (
     Part,
     Query,
     WindowFinder,
-    aggregation_of,
     days_of,
+    definition_of,
     grouping_set_of,
     parts_of,
     versions_of,
 )
+from .results import Answered, Held, add_to, answer, sum_of
 from .standing import Standing, standing_of, standings_of, status_line
 
 _CUSTOMERS_AT_ONCE: Final = 500
 Group = tuple[str | None, ...]
+_Rows = dict[tuple[int, Group], Held]
+_Row = tuple[Window, dict[str, str | None] | None, Answered]
 
 
 class Reader:
@@ -76,24 +80,56 @@ class Reader:
             UsageError: a period, zone or group that cannot be answered, with the reason.
         """
         spread = self._windows(query)
+        components = _components(query)
+        if components is not None:
+            return await self._added(query, components)
         grouping_set, order = grouping_set_of(query)
         parts = parts_of(query.metric)
+        definitions = [definition_of(query.metric, window) for window in spread]
         spans, read_at = await self._log.spans(), self._clock.now()
-        customers = await self._customers(query, parts)
+        owners = await self._owners(query, parts)
         lines: list[dict[str, Any]] = []
         standings: dict[int, Standing] = {}
-        for at in range(0, len(customers), _CUSTOMERS_AT_ONCE):
-            names = customers[at : at + _CUSTOMERS_AT_ONCE]
+        together: _Rows = {}
+        for at in range(0, max(len(owners), 1), _CUSTOMERS_AT_ONCE):
+            names = owners[at : at + _CUSTOMERS_AT_ONCE]
             books = await self._books(parts, names, spread)
             standings = standings_of(books, spans, read_at, standings)
-            merged = self._merge(books, parts, grouping_set, spread)
-            for name in names:
-                rows = self._rows(query, parts, merged.get(name, {}), order, spread)
+            merged = self._merge(query, books, parts, grouping_set, spread, together)
+            for name in names if query.is_of_customers else ():
+                rows = self._rows(query, definitions, merged.get(name, {}), order, spread)
                 lines += self._finish(query, name, rows, standings)
-        if not customers:
-            books = await self._books(parts, [], spread)
-            standings = standings_of(books, spans, read_at, standings)
+        if not query.is_of_customers:
+            rows = self._rows(query, definitions, together, order, spread)
+            lines = self._finish(query, "", rows, standings)
         return [*lines, {"as_of": self._as_of(standings)}]
+
+    async def _added(self, query: Query, components: list[Metric | None]) -> list[dict[str, Any]]:
+        """The sum of other metrics, window by window; null where one of them has no value."""
+        answers = [
+            await self.usage(replace(query, metric=metric))
+            for metric in components
+            if metric is not None
+        ]
+        lines = []
+        for at, window in enumerate(self._windows(query)):
+            found = [answer[at] for answer in answers]
+            values = [line["value"] for line in found]
+            whole = len(found) == len(components) and None not in values
+            total = sum_of(values) if whole else None
+            lines.append(
+                {
+                    "starting_on": rfc3339(window.starting_on),
+                    "ending_before": rfc3339(window.ending_before),
+                    "group": None,
+                    "value": total,
+                    "unreadable": sum(line["unreadable"] for line in found),
+                    "complete": whole and all(line["complete"] for line in found),
+                    "history": _worst(line["history"] for line in found),
+                }
+            )
+        as_of = answers[0][-1] if answers else {"as_of": self._as_of(await self.standings())}
+        return [*lines, as_of]
 
     # -- the question --------------------------------------------------------------------------
 
@@ -109,7 +145,8 @@ class Reader:
         except RefusedPeriod as error:
             raise UsageError(str(error)) from error
 
-    async def _customers(self, query: Query, parts: list[Part]) -> list[str]:
+    async def _owners(self, query: Query, parts: list[Part]) -> list[str]:
+        """Whose cells to read: the customer's, every customer's, or every unit's."""
         if query.customer is not None:
             return [query.customer]
         measures = [part.measure for part in parts]
@@ -136,55 +173,63 @@ class Reader:
 
     def _merge(
         self,
+        query: Query,
         books: Mapping[int, Book],
         parts: list[Part],
         grouping_set: int,
         spread: Sequence[Window],
-    ) -> dict[str, dict[tuple[int, Group], Partial]]:
-        """Merge cells over partitions and buckets: customer → (window, group) → partial."""
+        together: "_Rows",
+    ) -> dict[str, "_Rows"]:
+        """Merge cells over partitions and buckets: customer → (window, group) → partials.
+
+        together: where all of them go if the metric is the whole deployment's.
+        """
         by_measure = {part.measure: part for part in parts}
         finder = WindowFinder(spread, self._bucket_s)
-        merged: dict[str, dict[tuple[int, Group], Partial]] = {}
+        merged: dict[str, _Rows] = {}
 
-        def add(cell: CellKey, partial: Partial, aggregation: Aggregation) -> None:
+        def add(cell: CellKey, partial: Partial, part: Part) -> None:
             window = finder.window_of(cell.bucket)
             if window is None or cell.grouping_set != grouping_set:
                 return
-            if not by_measure[cell.measure].covers(cell.bucket, self._bucket_s):
+            if not part.covers(cell.bucket, self._bucket_s):
                 return
-            rows = merged.setdefault(cell.customer, {})
-            held = rows.get((window, cell.groups))
-            if held is not None:
-                partial = merge_partials(aggregation, held, partial)
-            rows[window, cell.groups] = partial
+            rows = merged.setdefault(cell.customer, {}) if query.is_of_customers else together
+            held = rows.setdefault((window, cell.groups), {})
+            add_to(held, part.place_of(cell, self._bucket_s), part.aggregation, partial)
 
         for book in books.values():
             for cell, text in book.cells.items():
-                aggregation = by_measure[cell.measure].aggregation
-                add(cell, decode_partial(aggregation, text), aggregation)
+                part = by_measure[cell.measure]
+                add(cell, decode_partial(part.aggregation, text), part)
             for cell, members in book.elements.items():
-                add(cell, Partial(members, 0), by_measure[cell.measure].aggregation)
+                add(cell, Partial(members, 0), by_measure[cell.measure])
         return merged
 
     def _rows(
         self,
         query: Query,
-        parts: list[Part],
-        merged: Mapping[tuple[int, Group], Partial],
+        definitions: Sequence[Definition | None],
+        merged: "_Rows",
         order: Sequence[int],
         spread: Sequence[Window],
-    ) -> list[tuple[Window, dict[str, str | None] | None, Partial]]:
-        aggregation = parts[0].aggregation if parts else Aggregation.COUNT
+    ) -> list["_Row"]:
+        """A row for each window, or for each window and group that has a cell."""
+
+        def answered(at: int, held: Held) -> Answered:
+            definition = definitions[at]
+            return Answered(None) if definition is None else answer(definition, held)
+
         if query.group_key is None:
-            empty = empty_partial(aggregation)
             return [
-                (window, None, merged.get((at, ()), empty)) for at, window in enumerate(spread)
+                (window, None, answered(at, merged.get((at, ()), {})))
+                for at, window in enumerate(spread)
             ]
-        rows: list[tuple[Window, dict[str, str | None] | None, Partial]] = []
-        for (at, values), partial in sorted(merged.items(), key=_row_order):
+        rows: list[_Row] = []
+        for (at, values), held in sorted(merged.items(), key=_row_order):
             group = {query.group_key[n]: values[order[n]] for n in range(len(order))}
             if all(group[name] in wanted for name, wanted in query.group_filters.items()):
-                rows.append((spread[at], group, partial))
+                rows.append((spread[at], group, answered(at, held)))
         return rows
 
     # -- the answer ----------------------------------------------------------------------------
@@ -193,16 +238,15 @@ class Reader:
         self,
         query: Query,
         customer: str,
-        rows: Iterable[tuple[Window, dict[str, str | None] | None, Partial]],
+        rows: Iterable["_Row"],
         standings: Mapping[int, Standing],
     ) -> list[dict[str, Any]]:
         version = query.metric.latest
         computable = version.body is not None and version.body.definition.computable
-        aggregation = aggregation_of(version)
         history = self.history(query.metric, standings)
         lines = []
         known: dict[Window, dict[str, Any]] = {}
-        for window, group, partial in rows:
+        for window, group, answered in rows:
             shared = known.get(window)
             if shared is None:
                 complete = computable and self._complete(query.metric, window, standings)
@@ -215,12 +259,13 @@ class Reader:
                 "starting_on": shared["starting_on"],
                 "ending_before": shared["ending_before"],
                 "group": group,
-                "value": RULES[aggregation].finish(partial.value) if computable else None,
-                "unreadable": partial.unreadable,
+                "value": answered.value,
+                "unreadable": answered.unreadable,
                 "complete": shared["complete"],
                 "history": history,
+                **answered.more,
             }
-            lines.append(line if query.customer is not None else {"customer_id": customer, **line})
+            lines.append({"customer_id": customer, **line} if query.each_customer else line)
         return lines
 
     def _complete(self, metric: Metric, window: Window, standings: Mapping[int, Standing]) -> bool:
@@ -280,7 +325,22 @@ class Reader:
         }
 
 
-def _row_order(item: tuple[tuple[int, Group], Partial]) -> tuple[int, list[tuple[bool, str]]]:
+def _components(query: Query) -> list[Metric | None] | None:
+    """The metrics that a metric adds up; None where it has measures of its own."""
+    body = query.metric.latest.body
+    if body is None or not body.definition.computable or body.definition.result is None:
+        return None
+    result = body.definition.result
+    if result.op is not ResultKind.ADD_METRICS:
+        return None
+    return [query.find(each.name, each.type) for each in result.components]
+
+
+def _worst(histories: Iterable[str]) -> str:
+    return max(histories, default="complete")  # from_activation is the greater word
+
+
+def _row_order(item: tuple[tuple[int, Group], Held]) -> tuple[int, list[tuple[bool, str]]]:
     """By window, then by group values; null comes first."""
     (window, values), _ = item
     return window, [(text is not None, text or "") for text in values]

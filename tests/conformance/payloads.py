@@ -21,7 +21,7 @@ from definitions.errors import DefinitionError
 from definitions.events import translate
 from definitions.events.common import Arrival, instant
 from definitions.formats import klaviyo, native_body, parse, statsig
-from definitions.formats.native import DEFAULT_TERMS, parse_json
+from definitions.formats.native import DEFAULT_TERMS, dump_json, parse_json
 from definitions.metric import MetricVersion
 from pipeline.doors import klaviyo as klaviyo_door
 from pipeline.doors import metronome as metronome_door
@@ -103,7 +103,7 @@ def _checker(entry: Mapping[str, Any], text: str) -> Callable[[Any], None]:
 def _take_definition(entry: Mapping[str, Any], text: str) -> str | None:
     name, definition = parse(entry["system"], text)
     back = native_body(definition.origin, name)
-    if _exact(json.dumps(back)) != _exact(text):
+    if _exact(dump_json(back)) != _exact(text):
         return f"comes back as {back}"
     stored = definition.model_validate(json.loads(json.dumps(definition.model_dump(mode="json"))))
     if stored != definition:

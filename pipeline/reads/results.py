@@ -1,0 +1,205 @@
+"""Partials of a window → the metric's value: what each ResultKind means, as pure functions.
+
+Rule: numbers stay exact. Quotients have 34 significant digits, half-even (DESIGN 4), and come with
+their numerator and denominator.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final
+
+from definitions.metric import Aggregation, Definition, Result, ResultKind
+from definitions.values import EXACT, QUOTIENT, canonical
+
+from ..core.aggregations import RULES, Partial, empty_partial, merge_partials
+
+# Of one window and group: (number of the measure, unit, day of the unit) → partial. Measures that
+# are not kept by unit have unit "" and day 0.
+Place = tuple[int, str, int]
+Held = dict[Place, Partial]
+_UnitDay = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A value, the values that could not be read, and what else a line tells of it."""
+
+    value: str | None
+    unreadable: int = 0
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def add_to(held: Held, place: Place, aggregation: Aggregation, partial: Partial) -> None:
+    """Merge a partial into what is held at a place."""
+    present = held.get(place)
+    held[place] = partial if present is None else merge_partials(aggregation, present, partial)
+
+
+def answer(definition: Definition, held: Held) -> Answered:
+    """Return the value of a definition that can be computed from one window's partials."""
+    assert definition.result is not None
+    sums = _Sums(definition, held)
+    unreadable = sum(partial.unreadable for partial in held.values())
+    value, more = _COMPUTE[definition.result.op](sums, definition.result)
+    return Answered(value, unreadable, more)
+
+
+def sum_of(values: Iterable[str]) -> str:
+    """Return the exact sum of decimal texts."""
+    return canonical(_sum(map(Decimal, values)))
+
+
+def shape_of(definition: Definition) -> tuple[Any, ...]:
+    """What two versions must share for one window to be read from both."""
+    kinds = tuple((each.aggregation, each.unit) for each in definition.measures)
+    return (definition.result, kinds, definition.dimensions, definition.day_offset_minutes)
+
+
+class _Sums:
+    """The partials of a window, by the names of measures."""
+
+    def __init__(self, definition: Definition, held: Held) -> None:
+        self._names = [measure.name for measure in definition.measures]
+        self._kinds = [measure.aggregation for measure in definition.measures]
+        self._held = held
+
+    def _merged(
+        self, names: Sequence[str], key_of: Callable[[Place], Any]
+    ) -> tuple[Aggregation, dict[Any, Partial]]:
+        wanted = {self._names.index(name) for name in names}
+        kind = self._kinds[min(wanted)]
+        merged: dict[Any, Partial] = {}
+        for place, partial in self._held.items():
+            if place[0] in wanted:
+                key = key_of(place)
+                present = merged.get(key)
+                merged[key] = (
+                    partial if present is None else merge_partials(kind, present, partial)
+                )
+        return kind, merged
+
+    def total(self, names: Sequence[str]) -> tuple[Aggregation, Any]:
+        """The payload of measures added together."""
+        kind, merged = self._merged(names, lambda _: None)
+        return kind, merged.get(None, empty_partial(kind)).value
+
+    def by_unit_day(self, names: Sequence[str]) -> dict[_UnitDay, Decimal]:
+        """The numbers of measures added together, for each unit and day that has one."""
+        return _numbers(*self._merged(names, lambda place: (place[1], place[2])))
+
+    def by_unit(self, names: Sequence[str]) -> dict[str, Decimal]:
+        """The same for each unit."""
+        return _numbers(*self._merged(names, lambda place: place[1]))
+
+
+def _numbers(kind: Aggregation, merged: Mapping[Any, Partial]) -> dict[Any, Decimal]:
+    finish = RULES[kind].finish
+    texts = {key: finish(partial.value) for key, partial in merged.items()}
+    return {key: Decimal(text) for key, text in texts.items() if text is not None}
+
+
+def _sum(numbers: Iterable[Decimal]) -> Decimal:
+    total = Decimal(0)
+    for each in numbers:
+        total = EXACT.add(total, each)
+    return total
+
+
+def _quotient(numerator: Decimal, denominator: Decimal) -> tuple[str | None, dict[str, Any]]:
+    value = canonical(QUOTIENT.divide(numerator, denominator)) if denominator else None
+    return value, {"numerator": canonical(numerator), "denominator": canonical(denominator)}
+
+
+def _add(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    kind, payload = sums.total(result.args)
+    if kind is Aggregation.MEAN:
+        total, count = payload
+        return _quotient(total, Decimal(count))
+    return RULES[kind].finish(payload), {}
+
+
+def _ratio(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    sides = []
+    for names in (result.args, result.denominator):
+        kind, payload = sums.total(names)
+        text = RULES[kind].finish(payload)
+        if text is None:
+            return None, {}
+        sides.append(Decimal(text))
+    return _quotient(*sides)
+
+
+def _ratio_same_day(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    below = sums.by_unit_day(result.denominator)
+    above = sums.by_unit_day(result.args)
+    counted = (number for at, number in above.items() if at in below)
+    return _quotient(_sum(counted), _sum(below.values()))
+
+
+def _unit_days(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    return str(sum(number > 0 for number in sums.by_unit_day(result.args).values())), {}
+
+
+def _units(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    return str(sum(number > 0 for number in sums.by_unit(result.args).values())), {}
+
+
+def _funnel(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    return _of_steps([Decimal(sums.total((name,))[1]) for name in result.args])  # COUNTs
+
+
+def _unit_funnel(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    steps, passed = [], None
+    for name in result.args:
+        here = {at for at, number in sums.by_unit_day((name,)).items() if number > 0}
+        passed = here if passed is None else passed & here
+        steps.append(Decimal(len(passed)))
+    return _of_steps(steps)
+
+
+def _of_steps(steps: list[Decimal]) -> tuple[str | None, dict[str, Any]]:
+    value, more = _quotient(steps[-1], steps[0])
+    return value, {**more, "steps": [canonical(step) for step in steps]}
+
+
+def _unit_totals(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    cap, threshold = _decimal(result.cap), _decimal(result.threshold)
+    totals: dict[str, Decimal] = {}
+    for (unit, _), number in sums.by_unit_day(result.args).items():
+        limited = number if cap is None else min(number, cap)
+        totals[unit] = EXACT.add(totals.get(unit, Decimal(0)), limited)
+    if threshold is None:
+        return canonical(_sum(totals.values())), {}
+    return str(sum(total >= threshold for total in totals.values())), {}
+
+
+def _decimal(operand: Any) -> Decimal | None:
+    return None if operand is None else Decimal(operand)
+
+
+def _unit_means(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    return _mean(sums.by_unit(result.args).values())
+
+
+def _unit_day_means(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    return _mean(sums.by_unit_day(result.args).values())
+
+
+def _mean(numbers: Iterable[Decimal]) -> tuple[str | None, dict[str, Any]]:
+    found = list(numbers)
+    return _quotient(_sum(found), Decimal(len(found)))
+
+
+_COMPUTE: Final[dict[ResultKind, Callable[[_Sums, Result], tuple[str | None, dict[str, Any]]]]] = {
+    ResultKind.ADD: _add,
+    ResultKind.RATIO: _ratio,
+    ResultKind.RATIO_SAME_DAY: _ratio_same_day,
+    ResultKind.UNIT_DAYS: _unit_days,
+    ResultKind.UNITS: _units,
+    ResultKind.FUNNEL: _funnel,
+    ResultKind.UNIT_FUNNEL: _unit_funnel,
+    ResultKind.UNIT_TOTALS: _unit_totals,
+    ResultKind.UNIT_MEANS: _unit_means,
+    ResultKind.UNIT_DAY_MEANS: _unit_day_means,
+}

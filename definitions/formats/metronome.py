@@ -213,14 +213,7 @@ def _check_groups(body: dict[str, Any], filters: list[dict[str, Any]], problems:
 def _build(body: dict[str, Any], text: str) -> Definition:
     origin = Origin(format="metronome", text=text)
     if "sql" in body:
-        return Definition(
-            scope=Scope.CUSTOMER,
-            origin=origin,
-            measures=(),
-            result=None,
-            execution=Class.NOT_COMPUTABLE,
-            reasons=("SQL metrics are kept as they are; this release does not translate them",),
-        )
+        return _build_sql(body["sql"], origin)
     selector = body.get("event_type_filter", {})
     key = body.get("aggregation_key")
     measure = Measure(
@@ -243,6 +236,32 @@ def _build(body: dict[str, Any], text: str) -> Definition:
         result=Result(args=("m0",)),
         dimensions=_dimensions(body.get("group_keys", [])),
         execution=Class.INCREMENTAL,
+    )
+
+
+def _build_sql(sql: str, origin: Origin) -> Definition:
+    """Translate a SQL metric, or keep it with the reason (CM13)."""
+    # sqlglot is large: only whoever creates an SQL metric waits for it.
+    from .metronome_sql import Untranslatable, translate  # noqa: PLC0415
+
+    try:
+        found = translate(sql)
+    except Untranslatable as why:
+        return Definition(
+            scope=Scope.CUSTOMER,
+            origin=origin,
+            measures=(),
+            result=None,
+            execution=Class.NOT_COMPUTABLE,
+            reasons=(str(why),),
+        )
+    return Definition(
+        scope=Scope.CUSTOMER,
+        origin=origin,
+        measures=(found.measure,),
+        result=Result(args=(found.measure.name,)),
+        dimensions=found.dimensions,
+        execution=found.execution,
     )
 
 

@@ -1,0 +1,310 @@
+"""Definitions of all systems from the published rules: given back, folded as the recount reads."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from definitions.errors import DefinitionError, Problem
+from definitions.events import SYSTEMS, translate
+from definitions.events.common import Arrival
+from definitions.formats import FORMATS, native_body, parse
+from definitions.formats.klaviyo import FILTERS_MAX, GROUPS_MAX
+from definitions.formats.native import dump_json, parse_json
+from definitions.matcher import compile_version
+from definitions.metric import Definition, MetricVersion
+from pipeline.audit import Auditor
+from pipeline.core.event import Event, decode
+from pipeline.publish import line_of
+
+from ..conformance.payloads import MAPPED
+from ..world import NOW, World
+
+TEXTS = st.sampled_from(["x", "X", "1", "1.0", "-3", "", "true", "é", "a%b", "xy", "7e2"])
+KEYS = st.sampled_from(["p", "q", "a.b", "$value", 'say "x"', "ü"])
+NUMBERS = st.one_of(st.integers(-9, 9), st.sampled_from([1.5, -0.25, 10**17]))
+NAMES = st.sampled_from(["use", "Placed Order", "other"])
+PATTERNS = st.sampled_from(["^x", "y$", "[0-9]+", "(a|x).*", ".", "", "(?i)X"])
+
+
+def klaviyo_filters() -> st.SearchStrategy[dict[str, Any]]:
+    """Every filter of FORMATS 1.4."""
+    plain = ["equals", "contains", "starts-with", "ends-with"]
+    strings = [*plain, *(f"not-{word}" for word in plain)]
+    listed = ["contains-starts-with", "contains-ends-with", "contains"]
+    parts = ["contains-substring", "not-contains-substring"]
+    compared = ["equals", "not-equals", "greater-than", "less-than"]
+    compared += ["greater-than-or-equal", "less-than-or-equal"]
+
+    def of(kind: str, words: list[str], values: Any) -> st.SearchStrategy[dict[str, Any]]:
+        return st.fixed_dictionaries(
+            {"type": st.just(kind), "operator": st.sampled_from(words), "value": values}
+        )
+
+    return st.one_of(
+        of("string", strings, st.one_of(TEXTS, st.none())),
+        of("string", ["regex", "nregex"], PATTERNS),
+        of("string", ["in"], st.lists(TEXTS, min_size=1, max_size=3)),
+        of("numeric", compared, NUMBERS),
+        of("boolean", ["equals"], st.booleans()),
+        of(
+            "list",
+            [*listed, *(f"not-{word}" for word in listed)],
+            st.one_of(TEXTS, st.none(), st.integers(-3, 3)),
+        ),
+        of("list", parts, st.one_of(TEXTS, st.none())),
+        st.sampled_from(["is-set", "not-set"]).map(
+            lambda word: {"type": "existence", "operator": word}
+        ),
+    )
+
+
+KLAVIYO = st.fixed_dictionaries(
+    {
+        "aggregation_method": st.sampled_from(["count", "value"]),
+        "metric_groups": st.lists(
+            st.fixed_dictionaries(
+                {"metric_id": NAMES},
+                optional={
+                    "metric_filters": st.one_of(
+                        st.none(),
+                        st.lists(
+                            st.fixed_dictionaries({"property": KEYS, "filter": klaviyo_filters()}),
+                            max_size=FILTERS_MAX,
+                        ),
+                    ),
+                    "value_property": st.one_of(st.none(), KEYS),
+                },
+            ),
+            min_size=1,
+            max_size=GROUPS_MAX,
+        ),
+    }
+).map(
+    lambda made: {
+        "data": {"type": "custom-metric", "attributes": {"name": "m", "definition": made}}
+    }
+)
+
+
+CONDITIONS = (
+    "in not_in = > < >= <= is_null non_null contains not_contains starts_with ends_with is_true "
+    "is_false"
+)
+
+
+@st.composite
+def criteria(draw: st.DrawFn) -> dict[str, Any]:
+    """A criterion that an event can answer."""
+    condition = draw(st.sampled_from(CONDITIONS.split()))
+    kind = draw(st.sampled_from(["value", "metadata", "user", "user_custom"]))
+    made: dict[str, Any] = {"type": kind, "condition": condition}
+    if kind != "value":
+        made["column"] = draw(st.sampled_from(["p", "q", "userID", "country", "team", "plan"]))
+    if condition in {">", "<", ">=", "<="}:
+        made["values"] = [draw(st.sampled_from(["1", "-3", "1.50", "7e2"]))]
+    elif condition == "=":
+        made["values"] = [draw(TEXTS)]
+    elif condition not in {"is_null", "non_null", "is_true", "is_false"}:
+        made["values"] = draw(st.lists(TEXTS, min_size=1, max_size=3))
+    if draw(st.booleans()):
+        made["nullVacuousOverride"] = draw(st.booleans())
+    return made
+
+
+EVENT_TYPES = st.sampled_from(["count", "count_distinct", "value", "metadata", None])
+
+
+@st.composite
+def statsig(draw: st.DrawFn) -> dict[str, Any]:
+    """A legal metric of any type."""
+    kind = draw(
+        st.sampled_from(
+            ["sum", "mean", "event_count_custom", "ratio", "event_user", "funnel", "warehouse"]
+        )
+    )
+    made: dict[str, Any] = {"name": "metric", "type": kind, "unitTypes": ["userID"]}
+    if draw(st.booleans()):
+        made["unitTypes"] = ["team", "userID"]
+    if kind == "warehouse":
+        native: dict[str, Any] = {
+            "aggregation": draw(
+                st.sampled_from(["count", "sum", "mean", "max", "min", "count_distinct", "ratio"])
+            ),
+            "metricSourceName": draw(NAMES),
+            "valueColumn": draw(st.sampled_from(["p", "value"])),
+            "criteria": draw(st.lists(criteria(), max_size=2)),
+        }
+        options: list[tuple[str, st.SearchStrategy[Any]]] = [
+            ("cap", st.integers(0, 9)),
+            ("valueThreshold", st.integers(0, 9)),
+            ("allowNullRatioDenominator", st.booleans()),
+            ("winsorizationHigh", st.sampled_from([0, 0.5, 1])),
+        ]
+        for member, values in options:
+            if draw(st.booleans()):
+                native[member] = draw(values)
+        return {**made, "type": "user_warehouse", "warehouseNative": native}
+    if kind == "funnel":
+        mode = draw(st.sampled_from(["users", "events"]))
+        step = {"users": "event_dau", "events": "event_count"}[mode]
+        names = draw(st.lists(NAMES, min_size=2, max_size=3))
+        steps = [{"name": name, "type": step} for name in names]
+        return {**made, "funnelCountDistinct": mode, "funnelEventList": steps}
+    events = []
+    for _ in range(2 if kind == "ratio" else draw(st.integers(1, 3))):
+        event: dict[str, Any] = {
+            "name": draw(NAMES),
+            "criteria": draw(st.lists(criteria(), max_size=2)),
+        }
+        if draw(st.booleans()):
+            event["type"] = draw(EVENT_TYPES)
+        if draw(st.booleans()):
+            event["metadataKey"] = draw(st.sampled_from(["p", "q"]))
+        events.append(event)
+    return {**made, "metricEvents": events}
+
+
+VALUES = st.one_of(
+    TEXTS,
+    NUMBERS,
+    st.booleans(),
+    st.none(),
+    st.lists(st.one_of(TEXTS, st.integers(-3, 3), st.booleans(), st.none()), max_size=3),
+    st.just({"x": 1}),
+    st.sampled_from([[["x"]], [{"a": 1}], 10**30, "9" * 70]),
+)
+CONTEXTS = st.one_of(
+    st.none(),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "value": VALUES,
+            "user": st.one_of(
+                VALUES, st.dictionaries(st.sampled_from(["userID", "country"]), VALUES)
+            ),
+            "custom": st.dictionaries(st.just("plan"), VALUES),
+            "custom_ids": st.dictionaries(st.just("team"), TEXTS),
+        },
+    ),
+)
+EVENTS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "event_type": NAMES,
+            "properties": st.dictionaries(KEYS, VALUES, max_size=4),
+            "context": CONTEXTS,
+        }
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+def lines_of(made: list[dict[str, Any]]) -> list[bytes]:
+    """The events as they lie on the log; some with escapes, some without."""
+    found = []
+    for number, each in enumerate(made):
+        members = {
+            "transaction_id": f"t{number}",
+            "customer_id": f"c{number % 3}",
+            "timestamp": f"2026-03-01T{8 + number % 4:02}:30:00Z",
+            **each,
+        }
+        found.append(json.dumps(members, ensure_ascii=number % 2 == 0).encode())
+    return found
+
+
+def audited(definition: Definition, lines: list[bytes]) -> list[dict[str, Any]]:
+    """What the audit finds after a worker applied the lines."""
+    world = World(metrics={"m": definition})
+    world.append(lines)
+
+    async def work() -> Any:
+        await world.apply()
+        auditor = Auditor(world.identity, world.control, world.store, world.log)
+        return await auditor.run(lambda _: None, lambda _: None)
+
+    findings = asyncio.run(work())
+    assert findings.events == len(lines)
+    return list(findings.lines)
+
+
+DEFINITIONS = st.one_of(
+    KLAVIYO.map(lambda made: ("klaviyo", made)), statsig().map(lambda made: ("statsig", made))
+)
+
+
+@settings(max_examples=150)
+@given(DEFINITIONS, EVENTS)
+def test_folded_as_the_interpreter_reads(
+    case: tuple[str, dict[str, Any]], made: list[dict[str, Any]]
+) -> None:
+    """Any legal definition comes back unchanged, and its cells are those of the slow recount."""
+    system, native = case
+    name, definition = parse(system, json.dumps(native), MAPPED)
+
+    assert json.loads(dump_json(native_body(definition.origin, name))) == native
+    stored = json.loads(json.dumps(definition.model_dump(mode="json")))
+    assert Definition.model_validate(stored) == definition
+    assert audited(definition, lines_of(made)) == []
+
+
+WORDS = (
+    "data type attributes name definition metric_groups metric_id metric_filters filter operator "
+    "value property aggregation_method unitTypes metricEvents criteria condition column values "
+    "warehouseNative aggregation funnelEventList metricComponentMetrics sql event_type_filter "
+    "group_keys events eventName user metadata time profile metric id events-bulk-create "
+    "properties custom-metric event sum ratio user_warehouse"
+)
+MEMBERS = st.sampled_from(WORDS.split())
+ANYTHING = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), MEMBERS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(MEMBERS, inner, max_size=6)
+    ),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(sorted(FORMATS)), ANYTHING)
+def test_any_definition_is_taken_or_refused(system: str, made: Any) -> None:
+    """Whatever JSON comes as a definition is taken, and then folds, or is refused with a place."""
+    refused = problems_of(lambda: parse(system, json.dumps(made), MAPPED))
+    if refused is None:
+        _, definition = parse(system, json.dumps(made), MAPPED)
+        compile_version(
+            MetricVersion(
+                metric_id="m", version=1, effective_from=None, definition=definition, digest=""
+            )
+        )
+        return
+    assert refused
+    assert all(problem.rule and problem.message for problem in refused)
+
+
+def problems_of(work: Callable[[], Any]) -> tuple[Problem, ...] | None:
+    """Why something is refused; None where it is not."""
+    try:
+        work()
+    except DefinitionError as error:
+        return error.problems
+    return None
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(sorted(SYSTEMS)), ANYTHING)
+def test_any_event_body_is_translated_or_refused(system: str, made: Any) -> None:
+    """Whatever JSON comes as an event becomes events of ours, or is refused with a place."""
+    arrival = Arrival(NOW, new_id=lambda: "1")
+    refused = problems_of(lambda: translate(system, parse_json(json.dumps(made)), arrival))
+    if refused is None:
+        events = translate(system, parse_json(json.dumps(made)), arrival)
+        assert all(isinstance(decode(line_of(event)), Event) for event in events)
+        return
+    assert refused
+    assert all(problem.rule and problem.message for problem in refused)

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from definitions.conditions import compile_condition
 from definitions.errors import DefinitionError, Problem
 from definitions.events import SYSTEMS, translate
 from definitions.events.common import Arrival
@@ -15,10 +16,12 @@ from definitions.formats import FORMATS, native_body, parse
 from definitions.formats.klaviyo import FILTERS_MAX, GROUPS_MAX
 from definitions.formats.native import dump_json, parse_json
 from definitions.matcher import compile_version
-from definitions.metric import Definition, MetricVersion
+from definitions.metric import Condition, Definition, MetricVersion
 from pipeline.audit import Auditor
 from pipeline.core.event import Event, decode
 from pipeline.publish import line_of
+from pipeline.recount.events import read_event
+from pipeline.recount.matching import holds
 
 from ..conformance.payloads import MAPPED
 from ..world import NOW, World
@@ -251,6 +254,37 @@ def test_folded_as_the_interpreter_reads(
     stored = json.loads(json.dumps(definition.model_dump(mode="json")))
     assert Definition.model_validate(stored) == definition
     assert audited(definition, lines_of(made)) == []
+
+
+def klaviyo_condition(body: dict[str, Any]) -> Condition:
+    """The condition of one filter on p."""
+    group = {"metric_id": "use", "metric_filters": [{"property": "p", "filter": body}]}
+    definition = {"aggregation_method": "count", "metric_groups": [group]}
+    attributes = {"name": "m", "definition": definition}
+    native = {"data": {"type": "custom-metric", "attributes": attributes}}
+    return parse("klaviyo", json.dumps(native))[1].measures[0].where[0]
+
+
+def statsig_condition(criterion: dict[str, Any]) -> Condition:
+    """The condition of one criterion on p."""
+    event = {"name": "use", "criteria": [{**criterion, "type": "metadata", "column": "p"}]}
+    native = {"name": "metric", "type": "sum", "unitTypes": ["u"], "metricEvents": [event]}
+    return parse("statsig", json.dumps(native))[1].measures[0].where[0]
+
+
+@settings(max_examples=1_500)
+@given(
+    st.one_of(klaviyo_filters().map(klaviyo_condition), criteria().map(statsig_condition)), VALUES
+)
+def test_every_condition_is_read_alike(condition: Condition, value: Any) -> None:
+    """The compiled test of a condition and the recount's interpreter agree on any value."""
+    (line,) = lines_of([{"event_type": "use", "properties": {"p": value}}])
+    event = decode(line)
+    assert isinstance(event, Event)
+
+    assert compile_condition(condition)(event.properties["p"]) == holds(
+        condition, read_event(line)
+    )
 
 
 WORDS = (

@@ -1,8 +1,9 @@
 """Definitions of all systems from the published rules: given back, folded as the recount reads."""
 
 import asyncio
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hypothesis import given, settings
@@ -12,11 +13,12 @@ from definitions.conditions import compile_condition
 from definitions.errors import DefinitionError, Problem
 from definitions.events import SYSTEMS, translate
 from definitions.events.common import Arrival
-from definitions.formats import FORMATS, native_body, parse
+from definitions.formats import FORMATS, klaviyo, native_body, parse
 from definitions.formats.klaviyo import FILTERS_MAX, GROUPS_MAX
 from definitions.formats.native import dump_json, parse_json
 from definitions.matcher import compile_version
 from definitions.metric import Condition, Definition, MetricVersion
+from definitions.values import ABSENT
 from pipeline.audit import Auditor
 from pipeline.core.event import Event, decode
 from pipeline.publish import line_of
@@ -274,19 +276,55 @@ def statsig_condition(criterion: dict[str, Any]) -> Condition:
     return parse("statsig", json.dumps(native))[1].measures[0].where[0]
 
 
-@settings(max_examples=3_000)
-@given(
-    st.one_of(klaviyo_filters().map(klaviyo_condition), criteria().map(statsig_condition)), VALUES
-)
-def test_every_condition_is_read_alike(condition: Condition, value: Any) -> None:
-    """The compiled test of a condition and the recount's interpreter agree on any value."""
-    (line,) = lines_of([{"event_type": "use", "properties": {"p": value}}])
-    event = decode(line)
-    assert isinstance(event, Event)
+TEXT_LIST = [
+    *("x", "X", "xz", "zx", "xzx", "1", "1.0", "01", "-3", "", "true", "TRUE", "é"),
+    *("7e2", "700"),
+]
+VALUE_LIST: list[Any] = [
+    *TEXT_LIST,
+    *(1, 1.0, -3, 700, 1.5, 10**30, True, False, None, [], {}, {"x": 1}),
+    *(["x"], ["zx", 1], [1.0, True], [None, [], "X"], [700], "9" * 70, 10**70),
+]
 
-    assert compile_condition(condition)(event.properties["p"]) == holds(
-        condition, read_event(line)
-    )
+
+def every_condition() -> Iterator[Condition]:
+    """Each operator of Klaviyo and Statsig with each operand of the lists."""
+    for kind, words, operands in (
+        ("string", klaviyo._FILTERS["string"][1], [*TEXT_LIST, None]),
+        ("numeric", klaviyo._FILTERS["numeric"][1], [1, 1.5, -3, 700]),
+        ("boolean", klaviyo._FILTERS["boolean"][1], [True, False]),
+        ("list", klaviyo._FILTERS["list"][1], [*TEXT_LIST, None, 1, 700]),
+    ):
+        for word, operand in itertools.product(words, operands):
+            if word == "in" and operand is not None:
+                yield klaviyo_condition({"type": kind, "operator": word, "value": [operand, "1"]})
+            elif word != "in" and not ("substring" in word and type(operand) is int):
+                yield klaviyo_condition({"type": kind, "operator": word, "value": operand})
+    for word in ("is-set", "not-set"):
+        yield klaviyo_condition({"type": "existence", "operator": word})
+    for word, text, override in itertools.product(CONDITIONS.split(), TEXT_LIST, (False, True)):
+        if word in {">", "<", ">=", "<="} and text not in {"1", "1.0", "01", "-3", "7e2", "700"}:
+            continue
+        more = [] if word in {"=", ">", "<", ">=", "<="} else ["700"]
+        yield statsig_condition(
+            {"condition": word, "values": [text, *more], "nullVacuousOverride": override}
+        )
+
+
+def test_every_condition_is_read_alike() -> None:
+    """The compiled test of any condition and the recount's interpreter agree on any value."""
+    lines = lines_of([{"event_type": "use", "properties": {"p": value}} for value in VALUE_LIST])
+    events = [(decode(line), read_event(line)) for line in lines]
+    compared = 0
+    for condition in every_condition():
+        test = compile_condition(condition)
+        for event, plain in events:
+            assert isinstance(event, Event)
+            seen = event.properties["p"]
+            assert test(seen) == holds(condition, plain), (condition, seen)
+            compared += 1
+        assert test(ABSENT) == test(None)
+    assert compared > 20_000
 
 
 WORDS = (

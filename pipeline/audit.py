@@ -12,12 +12,12 @@ from typing import Any, Final
 from definitions.metric import MetricVersion
 
 from .control.records import ControlState, Identity
-from .core.deployment import Keying
 from .core.state import PartitionState
 from .core.windows import ns_of
 from .deploy.checks import check_state
 from .ports import Book, EventLog, RollupStore, Span
-from .recount.ledger import Active, Cell, Ledger, Terms
+from .reads.recounting import active_of, terms_of
+from .recount.ledger import Cell, Ledger
 
 SHOWN_MAX: Final = 1_000
 _NOTHING: Final = (None, None)
@@ -64,15 +64,7 @@ class Auditor:
         self._control = control
         self._store = store
         self._log = log
-        deployment = identity.deployment
-        self._terms = Terms(
-            dedup_window_ms=deployment.dedup_window_ms,
-            max_age_ms=deployment.max_age_ms,
-            max_ahead_ms=deployment.max_ahead_ms,
-            bucket_s=deployment.base_bucket_s,
-            homes=deployment.homes,
-            strict=deployment.keying is Keying.STRICT,
-        )
+        self._terms = terms_of(identity)
 
     async def run(self, started: Callable[[int], None], progress: Progress) -> Findings:
         """Audit every partition.
@@ -103,7 +95,7 @@ class Auditor:
             findings.unverifiable_cells += len(book.cells) + len(book.elements)
             findings.cells += len(book.cells) + len(book.elements)
             return
-        ledger = Ledger(number, self._terms, self._active(state))
+        ledger = Ledger(number, self._terms, active_of(self._control, state))
         async for records in self._records(number, state):
             for record in records:
                 ledger.feed(record.offset, record.timestamp, record.value)
@@ -117,16 +109,6 @@ class Auditor:
         if state.next > state.start:
             async for records in self._log.read(number, state.start, state.next):
                 yield records
-
-    def _active(self, state: PartitionState) -> list[Active]:
-        """The versions that count in a partition, in its own offsets."""
-        versions = self._control.versions
-        found = []
-        for key, activation in state.active.items():
-            version = versions.get(key)
-            if version is not None and version.body is not None:
-                found.append(Active(version.body, activation.offset, state.ended.get(key)))
-        return found
 
     def _compare_counters(
         self, number: int, state: PartitionState, ledger: Ledger, findings: Findings

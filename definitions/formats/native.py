@@ -26,7 +26,7 @@ class Terms:
     statsig_day_minutes: int = -480
 
 
-_DUMP: Final = msgspec.json.Encoder(decimal_format="number").encode
+_DUMP: Final = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
 _INTEGER_CHARS_MAX: Final = 18
 DEFAULT_TERMS: Final = Terms()
 

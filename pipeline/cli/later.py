@@ -8,7 +8,6 @@ from ..errors import UsageError
 
 _COMMANDS: Final = {
     "rebuild": "it comes with the fault suite; until then start a new deployment",
-    "explain": "it comes with the three formats",
     "serve": "it comes with the HTTP doors",
     "keys": "it comes with the HTTP doors",
 }

@@ -1,17 +1,20 @@
-"""usage, status, audit."""
+"""usage, status, audit, explain."""
 
 import json
+import sys
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
+from definitions.formats.native import dump_json
 from definitions.times import parse_timestamp
 
 from ..audit import Auditor, Findings
 from ..core.periods import RefusedPeriod, WindowSize, zone_of
 from ..core.windows import moment_of
-from ..errors import ExitCode, UsageError
+from ..errors import ExitCode, UnknownNameError, UsageError
+from ..reads.explain import Explainer
 from ..reads.query import Query
 from .open import opened
 from .output import TableOption, progress, show, wait
@@ -22,6 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command("usage")(usage)
     app.command("status")(status)
     app.command("audit")(audit)
+    app.command("explain")(explain)
 
 
 def usage(
@@ -162,3 +166,34 @@ def audit(
     show([*findings.lines, findings.summary()])
     if findings.mismatches or (findings.unverifiable_cells and not allow_partial):
         raise typer.Exit(ExitCode.DIFFERENCE)
+
+
+def explain(
+    transaction_id: Annotated[str, typer.Argument(help="The event's id.")],
+    customer: Annotated[str | None, typer.Option(help="Whose event.")] = None,
+) -> None:
+    """Say where an event lies, its fate, and why each metric counts it or does not."""
+
+    async def work() -> list[dict[str, Any]]:
+        async with opened() as deployment:
+            explainer = Explainer(
+                deployment.identity, deployment.control.state, deployment.store, deployment.log
+            )
+            with progress("read") as (bar, task):
+                return [
+                    line
+                    async for line in explainer.find(
+                        transaction_id,
+                        customer,
+                        lambda total: bar.update(task, total=total),
+                        lambda done: bar.advance(task, done),
+                    )
+                ]
+
+    lines = wait(work())
+    if not lines:
+        raise UnknownNameError(
+            f"no event on the log has the transaction_id {transaction_id!r}; an event that could "
+            "not be read has none: see `recount rejected list`"
+        )
+    sys.stdout.writelines(dump_json(line) + "\n" for line in lines)

@@ -21,6 +21,9 @@ MEMBERS = ("transaction_id", "customer_id", "event_type", "timestamp")
 class Unreadable:
     """A number that no rule reads."""
 
+    def __str__(self) -> str:
+        return "a number outside C04"
+
 
 class Plain(NamedTuple):
     """An event, taken apart. at: its event time in nanoseconds since 1970 UTC."""

@@ -1,7 +1,9 @@
 """The commands of INTERFACES.md, as they are driven from outside."""
 
+import json
 import signal
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,6 +131,116 @@ def test_a_metric_created_while_the_worker_runs(recount: Recount) -> None:
     assert recount.run("audit")[-1]["mismatches"] == 0
 
 
+def test_explain(recount: Recount) -> None:
+    """Each record of an id with its fate, and per metric the clauses that fail."""
+    recount.run("init", "--partitions", "1")
+    recount.create(
+        {
+            "name": "eu",
+            "aggregation_type": "COUNT",
+            "event_type_filter": {"in_values": ["call"]},
+            "property_filters": [{"name": "region", "in_values": ["eu"]}, {"name": "n"}],
+        }
+    )
+    recount.publish(
+        [
+            event(1, event_type="call", properties={"region": "eu"}),
+            event(1, event_type="call", properties={"region": "eu"}),
+            event(2, event_type="chat", properties={"region": "us", "n": 1.5}),
+            event(3, event_type="chat", timestamp="2001-01-01T00:00:00Z"),
+        ]
+    )
+    recount.catch_up()
+    recount.publish([event(1, event_type="call")])
+
+    first = recount.run("explain", "t1")
+    assert [(line["offset"], line["fate"]) for line in first] == [
+        (0, "counted"),
+        (1, "duplicate"),
+        (4, "pending"),
+    ]
+    assert first[0]["metrics"][0]["matched"]
+    (second,) = recount.run("explain", "t2", "--customer", "c")
+    assert second["fate"] == "unmatched"
+    (told,) = second["metrics"][0]["measures"]
+    assert not told["matched"]
+    assert [(each["field"], each["operator"], each["seen"]) for each in told["failing"]] == [
+        ("event_type", "in", "chat"),
+        ("property region", "in", "us"),
+    ]
+    assert recount.run("explain", "t3")[0]["fate"] == "rejected: too_old"
+    assert recount.ended("explain", "t2", "--customer", "other").returncode == 3
+    assert recount.ended("explain", "t9").returncode == 3
+
+
+def test_update_ends_the_old_version_where_the_new_one_begins(recount: Recount) -> None:
+    """Each bucket is read from exactly one version; the name and the body follow."""
+    recount.run("init", "--partitions", "1", "--base-bucket", "15m")
+    filters = [{"property": "n", "filter": {"type": "numeric", "operator": "equals", "value": 2}}]
+    old = {"aggregation_method": "count", "metric_groups": [{"metric_id": "Order"}]}
+    new = {
+        "aggregation_method": "value",
+        "metric_groups": [{"metric_id": "Order", "metric_filters": filters}],
+    }
+
+    def body(name: str, definition: dict[str, Any]) -> dict[str, Any]:
+        attributes = {"name": name, "definition": definition}
+        return {"data": {"type": "custom-metric", "attributes": attributes}}
+
+    made = json.dumps(body("orders", old)).encode()
+    created = recount.run("metrics", "create", "--format", "klaviyo", "-", stdin=made)[0]
+    patch = {"data": {"type": "custom-metric", "id": "x", "attributes": {"name": "paid"}}}
+    renamed = recount.run("metrics", "update", "orders", "-", stdin=json.dumps(patch).encode())[0]
+    assert (renamed["name"], renamed["version"]) == ("paid", 1)
+    patch["data"]["attributes"] = {"definition": new}
+    changed = recount.run("metrics", "update", "paid", "-", stdin=json.dumps(patch).encode())[0]
+    assert (changed["id"], changed["version"]) == (created["id"], 2)
+    assert recount.run("metrics", "show", "paid", "--format", "klaviyo") == [body("paid", new)]
+
+    starts = datetime.fromisoformat(changed["effective_from"])
+    quarter = timedelta(minutes=15)
+    recount.publish(
+        [
+            event(number, event_type="Order", timestamp=at.isoformat(), properties=properties)
+            for number, (at, properties) in enumerate(
+                [
+                    (starts - quarter, {"n": 1}),
+                    (starts - quarter, {"n": 2}),
+                    (starts, {"n": 1, "$value": 5}),
+                    (starts, {"n": 2, "$value": 7.5}),
+                ]
+            )
+        ]
+    )
+    recount.catch_up()
+
+    before = recount.run("usage", "paid", *period(starts - quarter, starts))[0]
+    after = recount.run("usage", "paid", *period(starts, starts + quarter))[0]
+    assert (before["value"], after["value"]) == ("2", "7.5")
+    across = recount.ended("usage", "paid", *period(starts - quarter, starts + quarter))
+    assert across.returncode == 2
+    assert b"counts something else from" in across.stderr
+    assert recount.run("audit")[-1]["mismatches"] == 0
+
+
+def test_check_tells_every_problem_of_every_file(recount: Recount, tmp_path: Path) -> None:
+    """Rule and place of each, all at once; exit 3 if there is any."""
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_text('{"name": "m", "aggregation_type": "COUNT"}')
+    bad.write_text('{"name": "m", "type": "sum", "metricEvents": [], "extra": 1}')
+    assert recount.run("metrics", "check", str(good))[0]["class"] == "incremental"
+
+    lines = recount.run("metrics", "check", str(good), str(bad), exits=3)
+
+    assert [(line["format"], line.get("rule"), line.get("pointer")) for line in lines] == [
+        ("metronome", None, None),
+        ("statsig", "S-UNKNOWN", "/extra"),
+        ("statsig", "S-NAME", "/name"),
+        ("statsig", "S-UNIT-TYPES", "/unitTypes"),
+        ("statsig", "S-METRIC-EVENTS", "/metricEvents"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -145,6 +257,7 @@ def test_a_metric_created_while_the_worker_runs(recount: Recount) -> None:
         (["publish", "-", "--format", "statsig"], 2),
         (["rebuild"], 2),
         (["explain", "t"], 2),
+        (["metrics", "check", "/no/such/file"], 2),
         (["serve"], 2),
         (["keys", "create", "--name", "n"], 2),
         (["rejected", "redrive"], 2),

@@ -1,0 +1,126 @@
+"""`recount explain`: where an event lies, its fate, and what each metric version says of it.
+
+The log is read from each partition's start. Fates are the recount's own: only records with the
+same transaction_id can make one a duplicate, so only these are judged; the clock is kept for all.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from typing import Any
+
+from definitions.explain import explain
+from definitions.times import NS_PER_MS
+
+from ..control.records import ControlState, Identity
+from ..core.state import PartitionState
+from ..core.windows import moment_of, rfc3339
+from ..deploy.checks import check_state
+from ..ports import EventLog, RollupStore
+from ..recount.events import NotCounted, Plain, read_event
+from ..recount.ledger import Ledger
+from .recounting import active_of, terms_of
+
+
+class Explainer:
+    """Looks through the log of one deployment."""
+
+    def __init__(
+        self, identity: Identity, control: ControlState, store: RollupStore, log: EventLog
+    ) -> None:
+        self._identity = identity
+        self._control = control
+        self._store = store
+        self._log = log
+        self._terms = terms_of(identity)
+
+    async def find(
+        self,
+        transaction_id: str,
+        customer: str | None,
+        started: Callable[[int], None],
+        progress: Callable[[int], None],
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield a line for each record with this id (and customer), in the order of the log."""
+        spans = await self._log.spans()
+        states = {
+            number: check_state(await self._store.state(number), self._identity, number)
+            for number in self._identity.starts
+        }
+        started(sum(spans[number].end - spans[number].start for number in states))
+        for number, state in states.items():
+            ledger = Ledger(number, self._terms, active_of(self._control, state))
+            low, high = max(spans[number].start, state.start), spans[number].end
+            if low >= high:
+                continue
+            async for records in self._log.read(number, low, high):
+                progress(len(records))
+                for record in records:
+                    ledger.clock_ms = max(ledger.clock_ms, record.timestamp)
+                    event = _read(record.value)
+                    if event is None or event.transaction_id != transaction_id:
+                        continue
+                    fate = _fate(ledger, record)
+                    if customer is None or event.customer_id == customer:
+                        yield self._line(state, record, event, fate, number)
+
+    def _line(
+        self,
+        state: PartitionState,
+        record: Any,
+        event: Plain,
+        fate: str,
+        number: int,
+    ) -> dict[str, Any]:
+        applied = record.offset < state.next
+        return {
+            "partition": number,
+            "offset": record.offset,
+            "append_time": rfc3339(moment_of(record.timestamp * NS_PER_MS)),
+            "fate": fate if applied else "pending",
+            "transaction_id": event.transaction_id,
+            "customer_id": event.customer_id,
+            "event_type": event.event_type,
+            "metrics": [
+                told
+                for metric in self._control.metrics.values()
+                for version in metric.versions
+                if (told := self._of_version(metric.name, version, state, record, event))
+            ],
+        }
+
+    def _of_version(
+        self, name: str, version: Any, state: PartitionState, record: Any, event: Plain
+    ) -> dict[str, Any] | None:
+        if version.body is None:
+            return None
+        activation, end = state.active.get(version.key), state.ended.get(version.key)
+        active = activation is not None and activation.offset <= record.offset
+        active = active and (end is None or record.offset < end)
+        measures = explain(version.body, event.event_type, event.properties, event.context)
+        return {
+            "metric": name,
+            "version": version.number,
+            "active": active,
+            "matched": any(measure.matched for measure in measures),
+            "measures": [asdict(measure) for measure in measures],
+            "reasons": list(version.body.definition.reasons),
+        }
+
+
+def _read(value: bytes | None) -> Plain | None:
+    try:
+        return read_event(value)
+    except NotCounted:
+        return None
+
+
+def _fate(ledger: Ledger, record: Any) -> str:
+    """Judge a record; say which counter moved."""
+    before = dict(ledger.fates)
+    reasons = dict(ledger.reasons)
+    ledger.feed(record.offset, record.timestamp, record.value)
+    for fate in ("counted", "unmatched", "duplicate"):
+        if ledger.fates[fate] > before.get(fate, 0):
+            return fate
+    why = next(name for name, count in ledger.reasons.items() if count > reasons.get(name, 0))
+    return f"rejected: {why}"

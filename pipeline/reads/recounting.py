@@ -1,0 +1,29 @@
+"""What a recount of a partition is told: settings that decide numbers, and what counts where."""
+
+from ..control.records import ControlState, Identity
+from ..core.deployment import Keying
+from ..core.state import PartitionState
+from ..recount.ledger import Active, Terms
+
+
+def terms_of(identity: Identity) -> Terms:
+    """The settings of a deployment, for a Ledger."""
+    settings = identity.deployment
+    return Terms(
+        dedup_window_ms=settings.dedup_window_ms,
+        max_age_ms=settings.max_age_ms,
+        max_ahead_ms=settings.max_ahead_ms,
+        bucket_s=settings.base_bucket_s,
+        homes=settings.homes,
+        strict=settings.keying is Keying.STRICT,
+    )
+
+
+def active_of(control: ControlState, state: PartitionState) -> list[Active]:
+    """The versions that count in a partition, in its own offsets."""
+    versions = control.versions
+    return [
+        Active(version.body, activation.offset, state.ended.get(key))
+        for key, activation in state.active.items()
+        if (version := versions.get(key)) is not None and version.body is not None
+    ]

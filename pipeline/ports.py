@@ -42,9 +42,12 @@ class RollupStore(Protocol):
         ...
 
     async def load(
-        self, partition: int, cells: Sequence[CellKey]
-    ) -> tuple[PartitionState | None, dict[CellKey, str | None]]:
-        """Return the state and the present texts of cells, from one atomic read."""
+        self, partition: int, cells: Sequence[CellKey], state: PartitionState
+    ) -> dict[CellKey, str | None] | None:
+        """Return the present texts of cells, or None where the partition stands elsewhere.
+
+        Both come from one atomic read; a state is told apart by its fence.
+        """
         ...
 
     async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, bytes]:

@@ -6,7 +6,7 @@ not spelled out here is not translated: the definition is kept, and the reason n
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 import sqlglot
 from sqlglot import exp
@@ -21,80 +21,7 @@ from ..metric import (
     Measure,
     Operator,
 )
-
-_AGGREGATES: Final[dict[type[exp.Expression], Aggregation]] = {
-    exp.Sum: Aggregation.SUM,
-    exp.Min: Aggregation.MIN,
-    exp.Max: Aggregation.MAX,
-    exp.Avg: Aggregation.MEAN,
-    exp.ArgMax: Aggregation.LATEST,
-    exp.ArgMin: Aggregation.FIRST,
-}
-_NAMED: Final = {"latest": Aggregation.LATEST, "earliest": Aggregation.FIRST}
-_COMPARED: Final[dict[type[exp.Expression], Operator]] = {
-    exp.EQ: Operator.EQUAL,
-    exp.NEQ: Operator.NOT_EQUAL,
-    exp.GT: Operator.GREATER,
-    exp.GTE: Operator.GREATER_OR_EQUAL,
-    exp.LT: Operator.LESS,
-    exp.LTE: Operator.LESS_OR_EQUAL,
-}
-_MIRRORED: Final = {
-    Operator.GREATER: Operator.LESS,
-    Operator.GREATER_OR_EQUAL: Operator.LESS_OR_EQUAL,
-    Operator.LESS: Operator.GREATER,
-    Operator.LESS_OR_EQUAL: Operator.GREATER_OR_EQUAL,
-}
-_NEGATED: Final = {
-    Operator.EQUAL: Operator.NOT_EQUAL,
-    Operator.NOT_EQUAL: Operator.EQUAL,
-    Operator.IN: Operator.NOT_IN,
-    Operator.NOT_IN: Operator.IN,
-    Operator.CONTAINS: Operator.NOT_CONTAINS,
-    Operator.NOT_CONTAINS: Operator.CONTAINS,
-    Operator.STARTS_WITH: Operator.NOT_STARTS_WITH,
-    Operator.NOT_STARTS_WITH: Operator.STARTS_WITH,
-    Operator.ENDS_WITH: Operator.NOT_ENDS_WITH,
-    Operator.NOT_ENDS_WITH: Operator.ENDS_WITH,
-    Operator.IS_SET: Operator.IS_NOT_SET,
-    Operator.IS_NOT_SET: Operator.IS_SET,
-    Operator.GREATER: Operator.LESS_OR_EQUAL,
-    Operator.LESS_OR_EQUAL: Operator.GREATER,
-    Operator.LESS: Operator.GREATER_OR_EQUAL,
-    Operator.GREATER_OR_EQUAL: Operator.LESS,
-}
-_WINDOWS: Final = {"HOUR", "DAY", "WEEK", "MONTH"}
-_ONE, _TWO = frozenset({"this"}), frozenset({"this", "expression"})
-_LISTED = frozenset({"this", "expressions"})
-_TRUNCATED = frozenset({"this", "unit"})
-# Every kind of node that is understood, with the members it may have. Whatever else the parser
-# finds says something that would be lost.
-_NODES: Final[dict[type[exp.Expression], frozenset[str]]] = {
-    **dict.fromkeys((*_COMPARED, exp.And, exp.Or, exp.Is, exp.ArgMax, exp.ArgMin), _TWO),
-    **dict.fromkeys(
-        (
-            *(exp.Sum, exp.Min, exp.Max, exp.Avg, exp.From, exp.Table, exp.Where, exp.Paren),
-            *(exp.Not, exp.Neg, exp.Boolean, exp.Var),
-        ),
-        _ONE,
-    ),
-    **dict.fromkeys((exp.Star, exp.Null), frozenset()),
-    **dict.fromkeys((exp.DateTrunc, exp.TimestampTrunc), _TRUNCATED),
-    **dict.fromkeys((exp.Anonymous, exp.In, exp.Bracket), _LISTED),
-    **dict.fromkeys((exp.Group, exp.Distinct), frozenset({"expressions"})),
-    # The order of rows changes no number; ours come by window.
-    exp.Select: frozenset({"expressions", "from", "from_", "where", "group", "order"}),
-    exp.Alias: frozenset({"this", "alias"}),
-    exp.Column: frozenset({"this", "table"}),
-    exp.Identifier: frozenset({"this", "quoted"}),
-    exp.Literal: frozenset({"this", "is_string"}),
-    exp.Count: frozenset({"this", "expressions", "big_int"}),
-    exp.Cast: frozenset({"this", "to"}),
-    exp.TryCast: frozenset({"this", "to", "safe"}),
-    exp.DataType: frozenset({"this", "nested"}),
-    exp.Between: frozenset({"this", "low", "high"}),
-    exp.Like: frozenset({"this", "expression", "negate"}),
-}
+from .sql_words import AGGREGATES, COMPARED, MIRRORED, NAMED, NEGATED, NODES, WINDOWS
 
 
 class Untranslatable(Exception):
@@ -135,7 +62,7 @@ def translate(sql: str) -> Translated:
     select = statements[0]
     select.set("order", None)
     for node in select.walk():
-        known = _NODES.get(type(node))  # type: ignore[arg-type]  # sqlglot's own base class
+        known = NODES.get(type(node))  # type: ignore[arg-type]  # sqlglot's own base class
         given = {name for name, held in node.args.items() if held and not name.startswith("_")}
         if known is None or given - known:
             what = min(given - known).upper().replace("_", " ") if known else node.sql()[:100]
@@ -217,7 +144,7 @@ def _is_window(item: exp.Expression) -> bool:
     if not isinstance(item, exp.DateTrunc | exp.TimestampTrunc):
         return False
     unit = str(item.args["unit"].name).upper()
-    if unit not in _WINDOWS or not _is_timestamp(item.this):
+    if unit not in WINDOWS or not _is_timestamp(item.this):
         raise Untranslatable(f"{item.sql()} is not translated")
     return True
 
@@ -252,10 +179,10 @@ def _measure(item: exp.Expression, where: _Where) -> Measure:
 def _aggregate(item: exp.Expression, where: _Where) -> tuple[Aggregation, str | None]:
     if isinstance(item, exp.Count):
         return _count(item, where)
-    aggregation = _AGGREGATES.get(type(item))
+    aggregation = AGGREGATES.get(type(item))
     inner = item.this
     if isinstance(item, exp.Anonymous) and len(item.expressions) == 1:
-        aggregation, inner = _NAMED.get(str(item.this).lower()), item.expressions[0]
+        aggregation, inner = NAMED.get(str(item.this).lower()), item.expressions[0]
     if isinstance(item, exp.ArgMax | exp.ArgMin) and not _is_timestamp(item.expression):
         aggregation = None
     name = None if aggregation is None else _property(_uncast(inner))
@@ -316,7 +243,7 @@ def _conjunct(item: exp.Expression, where: _Where, *, negated: bool = False) -> 
 
 def _single(item: exp.Expression, where: _Where, *, negated: bool) -> None:
     subject, operator, operands, comparison = _taken_apart(item)
-    operator = _NEGATED[operator] if negated else operator
+    operator = NEGATED[operator] if negated else operator
     if isinstance(subject, exp.Column) and not subject.table and subject.name == "event_type":
         _select_types(operator, operands, where, item)
         return
@@ -349,12 +276,12 @@ def _taken_apart(
             return item.this, Operator.IN, operands, Comparison.TEXT
     if isinstance(item, exp.Like):
         return _like(item)
-    operator = _COMPARED.get(type(item))
+    operator = COMPARED.get(type(item))
     if operator is not None:
         subject, other = item.this, item.expression
         if _is_literal(subject):
             subject, other = other, subject
-            operator = _MIRRORED.get(operator, operator)
+            operator = MIRRORED.get(operator, operator)
         if _is_literal(other):
             literal = _literal(other)
             numeric = isinstance(literal, Decimal)
@@ -386,7 +313,7 @@ def _like(item: exp.Like) -> tuple[exp.Expression, Operator, tuple[Any, ...], Co
                 (True, False): Operator.ENDS_WITH,
                 (False, False): Operator.EQUAL,
             }[shape]
-            operator = _NEGATED[operator] if item.args.get("negate") else operator
+            operator = NEGATED[operator] if item.args.get("negate") else operator
             return item.this, operator, (text,), Comparison.TEXT
     raise Untranslatable(f"{item.sql()}: a pattern is %x%, x%, %x or x")
 

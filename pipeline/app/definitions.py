@@ -26,6 +26,7 @@ class Definitions:
         self.state = state
         self.changes = 0
         self._matchers: dict[frozenset[str], Matcher] = {}
+        self._ends: tuple[int, dict[str, int]] = (-1, {})
 
     def foldable(self) -> list[MetricVersion]:
         """The versions that this release can fold and that count anything."""
@@ -37,11 +38,14 @@ class Definitions:
 
     def ends_ms(self) -> dict[str, int]:
         """effective_to of the versions that have one, milliseconds since 1970."""
-        return {
-            key: ns_of(version.effective_to) // NS_PER_MS
-            for key, version in self.state.versions.items()
-            if version.effective_to is not None
-        }
+        if self._ends[0] != self.changes:
+            found = {
+                key: ns_of(version.effective_to) // NS_PER_MS
+                for key, version in self.state.versions.items()
+                if version.effective_to is not None
+            }
+            self._ends = (self.changes, found)
+        return self._ends[1]
 
     def matcher(self, keys: Iterable[str]) -> Matcher:
         """The matcher of a set of versions, compiled once."""

@@ -14,6 +14,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Final, TypeVar
 
+from definitions.matcher import Matcher
 from definitions.times import NS_PER_MS
 
 from ..control.records import Identity
@@ -81,6 +82,7 @@ class Owner:
         self._index = IdIndex()
         self._cells: dict[CellKey, Partial] = {}
         self._changes_seen = -1
+        self._matched: tuple[object, object, Matcher] | None = None
         self._expected: int | None = None  # after a seek: the first offset that must come
         self._slice = 1_000
         self._lock = asyncio.Lock()
@@ -262,7 +264,7 @@ class Owner:
             partition=self.partition,
             state=active,
             deployment=self._deployment,
-            matcher=self._definitions.matcher(active.folded),
+            matcher=self._matcher(active),
             index=self._index,
         )
         self._check_clock(plan.clock_ms)
@@ -290,11 +292,22 @@ class Owner:
         changes = self._definitions.changes
         active = transitions(
             self.state,
-            self._definitions.foldable(),
+            () if changes == self._changes_seen else self._definitions.foldable(),
             ends_ms=self._definitions.ends_ms(),
             max_age_ms=self._deployment.max_age_ms,
         )
         return changes, active
+
+    def _matcher(self, active: PartitionState) -> Matcher:
+        """The matcher of a state's versions, looked up once for the same activations and ends."""
+        if (
+            self._matched is None
+            or self._matched[0] is not active.active
+            or (self._matched[1] is not active.ended)
+        ):
+            found = self._definitions.matcher(active.folded)
+            self._matched = (active.active, active.ended, found)
+        return self._matched[2]
 
     async def _commit(self, plan: Plan, active: PartitionState) -> None:
         stored = await self._stored(plan)
@@ -313,9 +326,11 @@ class Owner:
             else:
                 stored[cell] = cached
         if missing:
-            state, loaded = await self._retry(lambda: self._store.load(self.partition, missing))
-            if state != self.state:
+            state = self.state
+            loaded = await self._retry(lambda: self._store.load(self.partition, missing, state))
+            if loaded is None:
                 await self._reopen()
+            assert loaded is not None
             for cell, text in loaded.items():
                 kind = plan.cells[cell].aggregation
                 stored[cell] = None if text is None else decode_partial(kind, text)

@@ -18,7 +18,7 @@ from ..edges.clock import SystemClock
 from ..errors import ExitCode, PipelineError
 from ..settings import load_settings
 from ..stack import local
-from .demo_data import METRICS, events
+from .demo_data import KLAVIYO, METRICS, STATSIG, events, klaviyo_events, statsig_events
 
 _FOLDER: Final = Path(".recount/demo")
 _PARTITIONS: Final = "4"
@@ -80,13 +80,21 @@ def _run(recount: _Shell) -> bool:
     ending = ceil_to_bucket(clock.now(), 86_400)
     starting = ending - timedelta(days=3)
     with tempfile.TemporaryDirectory() as folder:
-        for metric in METRICS:
+        metrics = [("metronome", metric) for metric in METRICS]
+        metrics += [("klaviyo", KLAVIYO), ("statsig", STATSIG)]
+        for format_, metric in metrics:
             _write(Path(folder) / "metric.json", [json.dumps(metric)])
-            recount("metrics", "create", "--format", "metronome", f"{folder}/metric.json")
-        _say(f"registered {len(METRICS)} metrics")
-        _write(Path(folder) / "events.jsonl", events(clock.now()))
-        began = clock.monotonic()
-        published = recount.lines("publish", f"{folder}/events.jsonl")[0]["published"]
+            recount("metrics", "create", "--format", format_, f"{folder}/metric.json")
+        _say(f"registered {len(metrics)} metrics")
+        began, published = clock.monotonic(), 0
+        for format_, made in (
+            ("metronome", events(clock.now())),
+            ("klaviyo", klaviyo_events(clock.now())),
+            ("statsig", statsig_events(clock.now())),
+        ):
+            _write(Path(folder) / "events.jsonl", made)
+            done = recount.lines("publish", "--format", format_, f"{folder}/events.jsonl")
+            published += done[0]["published"]
         _say(f"published {published} events in {clock.monotonic() - began:.1f} s")
     began = clock.monotonic()
     recount("worker", "--until-caught-up")
@@ -99,6 +107,9 @@ def _run(recount: _Shell) -> bool:
             "usage", metric["name"], "--customer", "acme", *period, *options, "--table"
         )
         _print(f"\n{metric['name']} of acme", table.split("┏")[1].join(("┏", "")).rstrip())
+    for name in (KLAVIYO["data"]["attributes"]["name"], STATSIG["name"]):
+        table = recount("usage", name, *period, "--window-size", "day", "--table")
+        _print(f"\n{name}", table.split("┏")[1].join(("┏", "")).rstrip())
     _print("\nFates", recount("status", "--table", may_differ=True).rstrip())
     total = recount.lines("status", may_differ=True)[-1]
     _print("", f"events/s: {published / took:.0f} (process start and joining the group included)")

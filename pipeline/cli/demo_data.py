@@ -57,6 +57,70 @@ METRICS: Final[tuple[dict[str, Any], ...]] = (
 )
 
 
+KLAVIYO: Final[dict[str, Any]] = {
+    "data": {
+        "type": "custom-metric",
+        "attributes": {
+            "name": "Revenue of shoes",
+            "definition": {
+                "aggregation_method": "value",
+                "metric_groups": [
+                    {
+                        "metric_id": "Placed Order",
+                        "metric_filters": [
+                            {
+                                "property": "Categories",
+                                "filter": {
+                                    "type": "list",
+                                    "operator": "contains",
+                                    "value": "Shoes",
+                                },
+                            }
+                        ],
+                    }
+                ],
+            },
+        },
+    }
+}
+STATSIG: Final[dict[str, Any]] = {
+    "name": "Checkout conversion",
+    "type": "ratio",
+    "unitTypes": ["userID"],
+    "metricEvents": [{"name": "visit", "type": "count"}, {"name": "checkout", "type": "count"}],
+}
+OTHERS: Final = 1_000  # events of each of the other two formats
+
+
+def klaviyo_events(now: datetime) -> Iterator[str]:
+    """Yield create-event bodies."""
+    draw = random.Random(_SEED)  # noqa: S311  a seed, not a secret
+    for number in range(OTHERS):
+        attributes = {
+            "properties": {"Categories": draw.sample(("Shoes", "Hats", "Bags"), 2)},
+            "metric": {"data": {"type": "metric", "attributes": {"name": "Placed Order"}}},
+            "profile": {
+                "data": {"type": "profile", "attributes": {"email": f"p{number % 90}@example.com"}}
+            },
+            "time": rfc3339(now - timedelta(seconds=draw.randrange(172_800))),
+            "value": draw.randrange(100, 20_000) / 100,
+            "unique_id": str(number),
+        }
+        yield json.dumps({"data": {"type": "event", "attributes": attributes}})
+
+
+def statsig_events(now: datetime) -> Iterator[str]:
+    """Yield log_event bodies."""
+    draw = random.Random(_SEED)  # noqa: S311  a seed, not a secret
+    for _ in range(OTHERS):
+        event = {
+            "eventName": draw.choice(("visit", "visit", "checkout")),
+            "time": int((now - timedelta(seconds=draw.randrange(172_800))).timestamp() * 1000),
+            "user": {"userID": f"u{draw.randrange(200)}"},
+        }
+        yield json.dumps({"events": [event]})
+
+
 def events(now: datetime) -> Iterator[str]:
     """Yield the lines of the mix; the same for the same moment."""
     draw = random.Random(_SEED)  # noqa: S311  a seed, not a secret

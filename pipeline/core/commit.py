@@ -9,7 +9,7 @@ from definitions.metric import MetricVersion
 from .aggregations import Partial, encode_partial, merge_partials
 from .dedup import GENERATIONS_PER_WINDOW
 from .fold import Plan, id_count
-from .state import Activation, PartitionState, encode_state, id_counts_text
+from .state import Activation, PartitionState, changed_fields, fence_of
 from .tally import CellKey
 
 
@@ -28,22 +28,13 @@ class Commit:
 
     @property
     def fence(self) -> tuple[str, ...]:
-        """store_id, rules, next, acts, id counts: each must equal what is stored, as text."""
-        before = self.before
-        return (
-            before.store_id,
-            str(before.rules),
-            str(before.next),
-            before.acts,
-            id_counts_text(before.id_counts),
-        )
+        """What must be stored, as text."""
+        return fence_of(self.before)
 
     @property
     def writes(self) -> dict[str, str]:
         """The fields of the partition's hash that change."""
-        before = encode_state(self.before)
-        after = encode_state(self.after)
-        return {name: text for name, text in after.items() if before.get(name) != text}
+        return changed_fields(self.before, self.after)
 
     @property
     def dropped(self) -> list[int]:
@@ -73,7 +64,7 @@ def transitions(
     effective_to + max_age; without an age limit it never stops (DESIGN 6, Activation).
 
     Args:
-        versions: Every version known and foldable here.
+        versions: Every version known and foldable here that may not be active yet.
         ends_ms: effective_to of the versions that have one, milliseconds since 1970.
     """
 
@@ -85,7 +76,11 @@ def transitions(
         for version in versions
         if version.key not in state.active and not is_over(version.key)
     }
-    over = {key: state.next for key in state.folded if is_over(key)}
+    over = {
+        key: state.next
+        for key in ends_ms
+        if key in state.active and key not in state.ended and is_over(key)
+    }
     if not fresh and not over:
         return state
     return replace(state, active={**state.active, **fresh}, ended={**state.ended, **over})

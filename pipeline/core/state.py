@@ -7,7 +7,7 @@ state, byte for byte.
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from .deployment import FORMAT_VERSION, RULES
 
@@ -52,12 +52,7 @@ class PartitionState:
     @property
     def acts(self) -> str:
         """Digest over every version ever activated here, with its offsets (DESIGN 3)."""
-        digest = hashlib.blake2b(digest_size=16)
-        for version, activation in sorted(self.active.items()):
-            end = self.ended.get(version, "")
-            line = f"{version}\n{activation.digest}\n{activation.offset}\n{end}\n"
-            digest.update(line.encode())
-        return digest.hexdigest()
+        return _acts_of(self.active, self.ended).digest
 
     @property
     def folded(self) -> tuple[str, ...]:
@@ -70,6 +65,68 @@ class PartitionState:
         return self.counters["consumed"] == sum(self.counters[fate] for fate in FATES)
 
 
+class _Acts(NamedTuple):
+    """What follows from a state's activations and ends: their digest, and their fields."""
+
+    active: Mapping[str, Activation]
+    ended: Mapping[str, int]
+    digest: str
+    fields: Mapping[str, str]
+
+
+_REMEMBERED_MAX: Final = 64
+_remembered: dict[tuple[int, int], _Acts] = {}
+
+
+def _acts_of(active: Mapping[str, Activation], ended: Mapping[str, int]) -> _Acts:
+    """Work out a state's acts, once for the same two objects: states share and never change them.
+
+    A flush would cost as much as there are definitions otherwise, whether they match or not.
+    """
+    key = (id(active), id(ended))
+    found = _remembered.get(key)  # it holds both objects, so no other ones can have their ids
+    if found is None:
+        if len(_remembered) >= _REMEMBERED_MAX:
+            _remembered.clear()
+        found = _remembered[key] = _work_out(active, ended)
+    return found
+
+
+def _work_out(active: Mapping[str, Activation], ended: Mapping[str, int]) -> _Acts:
+    digest, fields = hashlib.blake2b(digest_size=16), {}
+    for version, activation in sorted(active.items()):
+        end = ended.get(version, "")
+        line = f"{version}\n{activation.digest}\n{activation.offset}\n{end}\n"
+        digest.update(line.encode())
+        fields[f"act:{version}"] = f"{activation.offset}:{activation.clock_ms}:{activation.digest}"
+    fields |= {f"end:{version}": str(offset) for version, offset in ended.items()}
+    return _Acts(active, ended, digest.hexdigest(), fields)
+
+
+def changed_fields(before: PartitionState, after: PartitionState) -> dict[str, str]:
+    """Return the fields of a partition's hash that differ after a commit."""
+    old, new = _own_fields(before), _own_fields(after)
+    acts = _acts_of(before.active, before.ended), _acts_of(after.active, after.ended)
+    if acts[0] is not acts[1]:
+        old, new = {**old, **acts[0].fields}, {**new, **acts[1].fields}
+    return {name: text for name, text in new.items() if old.get(name) != text}
+
+
+# The fields of a partition's hash that tell one state from another.
+FENCE: Final = ("store_id", "rules", "next", "acts", "ids")
+
+
+def fence_of(state: PartitionState) -> tuple[str, ...]:
+    """Return the texts of FENCE: each must equal what is stored."""
+    return (
+        state.store_id,
+        str(state.rules),
+        str(state.next),
+        state.acts,
+        id_counts_text(state.id_counts),
+    )
+
+
 def id_counts_text(counts: Mapping[int, int]) -> str:
     """Return the fence's text of the id counts: `generation=count`, sorted."""
     return ",".join(f"{generation}={count}" for generation, count in sorted(counts.items()))
@@ -77,6 +134,10 @@ def id_counts_text(counts: Mapping[int, int]) -> str:
 
 def encode_state(state: PartitionState) -> dict[str, str]:
     """Return the fields of a partition's hash."""
+    return {**_own_fields(state), **_acts_of(state.active, state.ended).fields}
+
+
+def _own_fields(state: PartitionState) -> dict[str, str]:
     fields = {
         "store_id": state.store_id,
         "topic_id": state.topic_id,
@@ -91,9 +152,6 @@ def encode_state(state: PartitionState) -> dict[str, str]:
     }
     fields |= {name: str(state.counters[name]) for name in COUNTERS}
     fields |= {f"rejected:{reason}": str(count) for reason, count in state.rejected.items()}
-    for version, activation in state.active.items():
-        fields[f"act:{version}"] = f"{activation.offset}:{activation.clock_ms}:{activation.digest}"
-    fields |= {f"end:{version}": str(offset) for version, offset in state.ended.items()}
     return fields
 
 

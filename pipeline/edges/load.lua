@@ -1,9 +1,14 @@
--- One read of a partition: its state and the present texts of some cells (DESIGN 3).
--- KEYS: 1 P state, then hashes of cells (see apply.lua). ARGV[1]: msgpack {{field, …}, …}, by key.
--- Answers {state as HGETALL, texts of every field in order}; a missing text is false.
+-- One read of a partition: the present texts of some cells, if it stands where asked (DESIGN 3).
+-- KEYS: 1 P state, then hashes of cells (see apply.lua).
+-- ARGV: 1..5 what must be stored: store_id, rules, next, acts, ids    6 msgpack {{field, …}, …}
+-- Answers the texts of every field in order, a missing one as false; nil where it stands elsewhere.
 -- As a script and not a MULTI: one answer is parsed in C, a thousand are parsed in Python.
 local CHUNK = 4000
-local wanted, texts = cmsgpack.unpack(ARGV[1]), {}
+local fence = redis.call('HMGET', KEYS[1], 'store_id', 'rules', 'next', 'acts', 'ids')
+for i = 1, 5 do
+  if fence[i] ~= ARGV[i] then return false end
+end
+local wanted, texts = cmsgpack.unpack(ARGV[6]), {}
 for i = 2, #KEYS do
   local fields = wanted[i - 1]
   for at = 1, #fields, CHUNK do
@@ -11,4 +16,4 @@ for i = 2, #KEYS do
     for j = 1, #found do texts[#texts + 1] = found[j] end
   end
 end
-return {redis.call('HGETALL', KEYS[1]), texts}
+return texts

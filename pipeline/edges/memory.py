@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 
 from ..core.commit import Answer, Commit
 from ..core.judge import DeadLetter, LogRecord
-from ..core.state import PartitionState, decode_state, encode_state, id_counts_text
+from ..core.state import (
+    FENCE,
+    PartitionState,
+    decode_state,
+    encode_state,
+    fence_of,
+    id_counts_text,
+)
 from ..core.tally import CellKey
 from ..ports import Book, Span
 
@@ -49,11 +56,13 @@ class MemoryStore:
         self._partitions.setdefault(partition, _Partition(fields=encode_state(state)))
 
     async def load(
-        self, partition: int, cells: Sequence[CellKey]
-    ) -> tuple[PartitionState | None, dict[CellKey, str | None]]:
-        """Return the state and the present texts of cells."""
-        held = self._partitions.get(partition, _Partition())
-        return await self.state(partition), {cell: held.cells.get(cell) for cell in cells}
+        self, partition: int, cells: Sequence[CellKey], state: PartitionState
+    ) -> dict[CellKey, str | None] | None:
+        """Return the present texts of cells, or None where the partition stands elsewhere."""
+        held = self._partitions.get(partition)
+        if held is None or tuple(held.fields[name] for name in FENCE) != fence_of(state):
+            return None
+        return {cell: held.cells.get(cell) for cell in cells}
 
     async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, bytes]:
         """Return the packed ids of every generation of counts."""

@@ -10,7 +10,7 @@ import redis.asyncio as aredis
 from redis import exceptions as rex
 
 from ..core.commit import Answer, Commit
-from ..core.state import PartitionState, decode_state, encode_state
+from ..core.state import PartitionState, decode_state, encode_state, fence_of
 from ..core.tally import CellKey
 from ..errors import Halt, StoreUnavailable, UsageError
 from ..ports import Book
@@ -114,22 +114,25 @@ class RedisStore:
             await pipe.execute()
 
     async def load(
-        self, partition: int, cells: Sequence[CellKey]
-    ) -> tuple[PartitionState | None, dict[CellKey, str | None]]:
-        """Return the state and the present texts of cells, from one script."""
+        self, partition: int, cells: Sequence[CellKey], state: PartitionState
+    ) -> dict[CellKey, str | None] | None:
+        """Return the present texts of cells, or None where the partition stands elsewhere."""
         keys = self.keys(partition)
         by_key: dict[str, list[CellKey]] = {}
         for cell in cells:
             by_key.setdefault(_cells_key(keys, cell), []).append(cell)
         fields = [[keys.field(cell) for cell in wanted] for wanted in by_key.values()]
         async with _guard():
-            flat, found = await self._load(keys=[keys.state, *by_key], args=[_PACK.encode(fields)])
+            found = await self._load(
+                keys=[keys.state, *by_key], args=[*fence_of(state), _PACK.encode(fields)]
+            )
+        if found is None:
+            return None
         ordered = (cell for wanted in by_key.values() for cell in wanted)
-        texts = {
+        return {
             cell: None if text is None else text.decode()
             for cell, text in zip(ordered, found, strict=True)
         }
-        return _state(dict(zip(flat[::2], flat[1::2], strict=True))), texts
 
     async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, bytes]:
         """Return the packed ids of every generation of counts, read in slices."""

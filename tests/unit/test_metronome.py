@@ -124,7 +124,7 @@ def test_accepted(body: dict[str, Any]) -> None:
 
 def test_sql_is_kept_and_not_computed() -> None:
     """A SQL metric is accepted as data, with the reason why it is not computed (C07)."""
-    text = '{"name": "x", "sql": "SELECT count() AS value FROM events"}'
+    text = '{"name": "x", "sql": "SELECT count() AS value FROM events LIMIT 1"}'
 
     _, definition = metronome.parse(text)
 

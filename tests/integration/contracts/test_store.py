@@ -59,7 +59,8 @@ def plan(lo: int, hi: int, **changes: Any) -> Plan:
 
 async def commit(store: RollupStore, before: PartitionState, flush: Plan) -> Commit:
     """The commit of a flush on a state."""
-    _, texts = await store.load(0, list(flush.cells))
+    texts = await store.load(0, list(flush.cells), before)
+    assert texts is not None
     stored = {
         cell: None if text is None else decode_partial(Aggregation.COUNT, text)
         for cell, text in texts.items()
@@ -166,7 +167,16 @@ async def test_reads_are_of_the_cells_asked_for(store: RollupStore) -> None:
 async def test_an_unregistered_partition_is_none(store: RollupStore) -> None:
     """A partition without a state is told apart from an empty one."""
     assert await store.state(5) is None
-    assert (await store.load(5, []))[0] is None
+    assert await store.load(5, [], FIRST) is None
+    for other in (
+        replace(FIRST, next=1),
+        replace(FIRST, store_id="other"),
+        replace(FIRST, rules=FIRST.rules + 1),
+        replace(FIRST, id_counts={7: 1}),
+        replace(FIRST, active={"m#1": Activation(0, 0, "d")}),
+    ):
+        assert await store.load(0, [CELL], other) is None
+    assert await store.load(0, [CELL], FIRST) == {CELL: None}
     assert await store.read_all(5) is None
 
 

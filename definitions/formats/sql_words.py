@@ -1,0 +1,81 @@
+"""The SQL that is understood: aggregates, comparisons, and every kind of node with its members."""
+
+from typing import Final
+
+from sqlglot import exp
+
+from ..metric import Aggregation, Operator
+
+AGGREGATES: Final[dict[type[exp.Expression], Aggregation]] = {
+    exp.Sum: Aggregation.SUM,
+    exp.Min: Aggregation.MIN,
+    exp.Max: Aggregation.MAX,
+    exp.Avg: Aggregation.MEAN,
+    exp.ArgMax: Aggregation.LATEST,
+    exp.ArgMin: Aggregation.FIRST,
+}
+NAMED: Final = {"latest": Aggregation.LATEST, "earliest": Aggregation.FIRST}
+COMPARED: Final[dict[type[exp.Expression], Operator]] = {
+    exp.EQ: Operator.EQUAL,
+    exp.NEQ: Operator.NOT_EQUAL,
+    exp.GT: Operator.GREATER,
+    exp.GTE: Operator.GREATER_OR_EQUAL,
+    exp.LT: Operator.LESS,
+    exp.LTE: Operator.LESS_OR_EQUAL,
+}
+MIRRORED: Final = {
+    Operator.GREATER: Operator.LESS,
+    Operator.GREATER_OR_EQUAL: Operator.LESS_OR_EQUAL,
+    Operator.LESS: Operator.GREATER,
+    Operator.LESS_OR_EQUAL: Operator.GREATER_OR_EQUAL,
+}
+NEGATED: Final = {
+    Operator.EQUAL: Operator.NOT_EQUAL,
+    Operator.NOT_EQUAL: Operator.EQUAL,
+    Operator.IN: Operator.NOT_IN,
+    Operator.NOT_IN: Operator.IN,
+    Operator.CONTAINS: Operator.NOT_CONTAINS,
+    Operator.NOT_CONTAINS: Operator.CONTAINS,
+    Operator.STARTS_WITH: Operator.NOT_STARTS_WITH,
+    Operator.NOT_STARTS_WITH: Operator.STARTS_WITH,
+    Operator.ENDS_WITH: Operator.NOT_ENDS_WITH,
+    Operator.NOT_ENDS_WITH: Operator.ENDS_WITH,
+    Operator.IS_SET: Operator.IS_NOT_SET,
+    Operator.IS_NOT_SET: Operator.IS_SET,
+    Operator.GREATER: Operator.LESS_OR_EQUAL,
+    Operator.LESS_OR_EQUAL: Operator.GREATER,
+    Operator.LESS: Operator.GREATER_OR_EQUAL,
+    Operator.GREATER_OR_EQUAL: Operator.LESS,
+}
+WINDOWS: Final = {"HOUR", "DAY", "WEEK", "MONTH"}
+_ONE, _TWO = frozenset({"this"}), frozenset({"this", "expression"})
+_LISTED = frozenset({"this", "expressions"})
+_TRUNCATED = frozenset({"this", "unit"})
+# Every kind of node that is understood, with the members it may have. Whatever else the parser
+# finds says something that would be lost.
+NODES: Final[dict[type[exp.Expression], frozenset[str]]] = {
+    **dict.fromkeys((*COMPARED, exp.And, exp.Or, exp.Is, exp.ArgMax, exp.ArgMin), _TWO),
+    **dict.fromkeys(
+        (
+            *(exp.Sum, exp.Min, exp.Max, exp.Avg, exp.From, exp.Table, exp.Where, exp.Paren),
+            *(exp.Not, exp.Neg, exp.Boolean, exp.Var),
+        ),
+        _ONE,
+    ),
+    **dict.fromkeys((exp.Star, exp.Null), frozenset()),
+    **dict.fromkeys((exp.DateTrunc, exp.TimestampTrunc), _TRUNCATED),
+    **dict.fromkeys((exp.Anonymous, exp.In, exp.Bracket), _LISTED),
+    **dict.fromkeys((exp.Group, exp.Distinct), frozenset({"expressions"})),
+    # The order of rows changes no number; ours come by window.
+    exp.Select: frozenset({"expressions", "from", "from_", "where", "group", "order"}),
+    exp.Alias: frozenset({"this", "alias"}),
+    exp.Column: frozenset({"this", "table"}),
+    exp.Identifier: frozenset({"this", "quoted"}),
+    exp.Literal: frozenset({"this", "is_string"}),
+    exp.Count: frozenset({"this", "expressions", "big_int"}),
+    exp.Cast: frozenset({"this", "to"}),
+    exp.TryCast: frozenset({"this", "to", "safe"}),
+    exp.DataType: frozenset({"this", "nested"}),
+    exp.Between: frozenset({"this", "low", "high"}),
+    exp.Like: frozenset({"this", "expression", "negate"}),
+}

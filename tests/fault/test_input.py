@@ -116,7 +116,7 @@ def _is_text(value: bytes) -> bool:
 
 
 def test_f10_duplicate_produce(recount: Recount) -> None:
-    """A repeat counts once in its partition; under another customer it is another event."""
+    """A repeat counts once in its partition; under another customer it is another event (CM20)."""
     recount.run("init", "--partitions", "1")
     metrics = {recount.create(body): body for body in (COUNT, SUM)}
     recount.publish([good(1), good(1), good(1, customer_id="d"), good(2), good(1)])

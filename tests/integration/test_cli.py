@@ -174,7 +174,7 @@ def test_explain(recount: Recount) -> None:
 
 
 def test_update_ends_the_old_version_where_the_new_one_begins(recount: Recount) -> None:
-    """Each bucket is read from exactly one version; the name and the body follow."""
+    """Each bucket is read from exactly one version (C12); the name and the body follow."""
     recount.run("init", "--partitions", "1", "--base-bucket", "15m")
     filters = [{"property": "n", "filter": {"type": "numeric", "operator": "equals", "value": 2}}]
     old = {"aggregation_method": "count", "metric_groups": [{"metric_id": "Order"}]}

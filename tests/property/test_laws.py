@@ -79,7 +79,7 @@ def test_splits_agree_byte_for_byte(lines: list[bytes | None], cuts: list[int]) 
 
 @given(st.lists(EVENTS, max_size=30), st.randoms(use_true_random=False))
 def test_order_does_not_matter(made: list[dict[str, Any]], draw: random.Random) -> None:
-    """A permutation of distinct events gives the same cells, but for ties of LATEST."""
+    """A permutation of distinct events gives the same cells, but for ties of LATEST (CM9)."""
     distinct = {(each["customer_id"], each["transaction_id"]): each for each in made}
     without_ties = {(each["customer_id"], each["timestamp"]): each for each in distinct.values()}
     ordered = list(without_ties.values())

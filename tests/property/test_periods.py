@@ -73,7 +73,7 @@ def test_an_hour_that_happens_twice_is_two_windows() -> None:
     ("size", "count"), [("none", 1), ("hour", 744), ("day", 31), ("week", 5), ("month", 1)]
 )
 def test_sizes(size: str, count: int) -> None:
-    """March 2026 in UTC, weeks from Monday: it begins on a Sunday."""
+    """March 2026 in UTC, weeks from Monday (C14): it begins on a Sunday."""
     opens, closes = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
 
     found = windows(opens, closes, size=WindowSize(size), zone=zone_of("UTC"), bucket_s=3600)
@@ -82,7 +82,7 @@ def test_sizes(size: str, count: int) -> None:
 
 
 def test_unaligned_bounds_are_refused() -> None:
-    """Bounds off the base bucket are refused, and the reason names them (C11)."""
+    """Bounds off the base bucket are refused, and the reason names them (C11, C13)."""
     opens = datetime(2026, 3, 1, 0, 30, tzinfo=UTC)
 
     with pytest.raises(RefusedPeriod, match="base bucket of 60"):

@@ -65,7 +65,7 @@ def test_an_invalid_record_changes_nothing_and_is_reported(second: Any) -> None:
 
 
 def test_names_move_with_renames() -> None:
-    """A rename frees the old name; an archived metric keeps its own."""
+    """A rename frees the old name; an archived metric keeps its own; no two share one (CS16)."""
     rename = {"type": "rename", "schema_version": 1, "metric_id": "m", "name": "new"}
     end = {**END, "effective_to": "2026-03-01T00:00:00Z"}
 

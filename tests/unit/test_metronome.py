@@ -74,7 +74,7 @@ REFUSED: list[tuple[str, str, Any]] = [
 
 @pytest.mark.parametrize(("rule", "pointer", "body"), REFUSED)
 def test_refused(rule: str, pointer: str, body: Any) -> None:
-    """A body that breaks one rule is refused for that rule, at the member at fault."""
+    """A body that breaks one rule (of lists: CM5) is refused for it, at the member at fault."""
     with pytest.raises(DefinitionError) as refused:
         metronome.parse(json.dumps(body))
 

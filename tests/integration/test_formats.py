@@ -269,16 +269,16 @@ STATSIG: dict[str, tuple[dict[str, Any], Naive]] = {
             sum(event.name == "visit" for event in events),
         ),
     ),
-    "whn count": (warehouse("count"), named("order", len)),
-    "whn sum": (
+    "wh count": (warehouse("count"), named("order", len)),
+    "wh sum": (
         warehouse("sum", valueColumn="value"),
         named("order", lambda events: sum(values(events), Decimal(0))),
     ),
-    "whn mean": (
+    "wh mean": (
         warehouse("mean", valueColumn="value"),
         named("order", lambda events: mean(values(events))),
     ),
-    "whn ratio": (
+    "wh ratio": (
         warehouse(
             "ratio",
             numeratorAggregation="sum",
@@ -292,7 +292,7 @@ STATSIG: dict[str, tuple[dict[str, Any], Naive]] = {
             sum(event.name == "visit" for event in events),
         ),
     ),
-    "whn distinct": (
+    "wh distinct": (
         warehouse("count_distinct", valueColumn="qty"),
         named(
             "order",
@@ -301,16 +301,16 @@ STATSIG: dict[str, tuple[dict[str, Any], Naive]] = {
             ),
         ),
     ),
-    "whn max": (warehouse("max", valueColumn="value"), per_user(max)),
-    "whn min": (warehouse("min", valueColumn="value"), per_user(min)),
-    "whn first": (warehouse("first_value", valueColumn="value"), edge(newest=False)),
-    "whn latest": (warehouse("latest_value", valueColumn="value"), edge(newest=True)),
-    "whn capped": (warehouse("sum", valueColumn="value", cap=50), named("order", capped)),
-    "whn threshold": (
+    "wh max": (warehouse("max", valueColumn="value"), per_user(max)),
+    "wh min": (warehouse("min", valueColumn="value"), per_user(min)),
+    "wh first": (warehouse("first_value", valueColumn="value"), edge(newest=False)),
+    "wh latest": (warehouse("latest_value", valueColumn="value"), edge(newest=True)),
+    "wh capped": (warehouse("sum", valueColumn="value", cap=50), named("order", capped)),
+    "wh threshold": (
         warehouse("sum", valueColumn="value", valueThreshold=900),
         named("order", reached),
     ),
-    "whn participation": (
+    "wh participation": (
         warehouse("daily_participation"),
         named("order", lambda events: len(by_day(events))),
     ),

@@ -28,4 +28,7 @@ fmt: env ## Format and repair what can be repaired
 bench: env ## Throughput of one worker beside its floor, in one run
 	@$(UV) run --frozen python -m benchmarks.throughput
 
-.PHONY: help env demo test check fmt bench
+fuzz: env ## Coverage-guided fuzzing of definitions and events, SECONDS=60 (Linux, CPython 3.11 to 3.13)
+	@$(UV) run --frozen --group fuzz python -m tests.fuzz -max_total_time=$(or $(SECONDS),60) -print_final_stats=1
+
+.PHONY: help env demo test check fmt bench fuzz

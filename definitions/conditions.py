@@ -147,10 +147,43 @@ _LISTS: Final[dict[Operator, tuple[Callable[[Any], Test], bool]]] = {
 
 
 def _list_test(operator: Operator, wanted: object) -> Test:
+    if type(wanted) is bool:
+        raise ValueError(f"an operand of {operator} is a text or a number")
     make, holds = _LISTS[operator]
     operand = wanted if make is _same else text_form(wanted)
     hit = make(operand)
     return hit if holds else lambda elements: not hit(elements)
+
+
+_ORDERED: Final = {
+    Operator.LESS,
+    Operator.LESS_OR_EQUAL,
+    Operator.GREATER,
+    Operator.GREATER_OR_EQUAL,
+}
+_NONE: Final = {Operator.IS_SET, Operator.IS_NOT_SET, Operator.IS_TRUE, Operator.IS_FALSE}
+_MANY: Final = {
+    Operator.IN,
+    Operator.NOT_IN,
+    Operator.CONTAINS,
+    Operator.NOT_CONTAINS,
+    Operator.STARTS_WITH,
+    Operator.NOT_STARTS_WITH,
+    Operator.ENDS_WITH,
+    Operator.NOT_ENDS_WITH,
+}
+
+
+def _reads_of(operator: Operator) -> set[Comparison]:
+    """The comparisons under which an operator has a meaning."""
+    if operator in _ORDERED:
+        return {Comparison.NUMBER}
+    if operator in {Operator.IS_TRUE, Operator.IS_FALSE}:
+        return {Comparison.BOOLEAN}
+    texts = {Comparison.STRING, Comparison.TEXT}
+    if operator in {Operator.EQUAL, Operator.NOT_EQUAL}:
+        return texts | {Comparison.NUMBER, Comparison.BOOLEAN}
+    return texts
 
 
 def _number_or_text_test(wanted: object) -> Test:
@@ -174,18 +207,20 @@ def compile_condition(condition: Condition) -> Test:
             back (DESIGN 6); no event can raise it.
     """
     operator, if_unknown = condition.operator, condition.if_unknown
+    if operator not in _MANY and len(condition.operands) != (operator not in _NONE):
+        raise ValueError(f"{operator} cannot have {len(condition.operands)} operands")
     if operator is Operator.IS_SET:
         return lambda seen: seen is not None and seen is not ABSENT
     if operator is Operator.IS_NOT_SET:
         return lambda seen: seen is None or seen is ABSENT
     if condition.operands == (None,):
         return lambda _: if_unknown  # a null operand makes the condition unknown (CK8)
-    if condition.comparison is Comparison.NUMBER_OR_TEXT:
+    if condition.comparison is Comparison.NUMBER_OR_TEXT and operator is Operator.EQUAL:
         return _guarded(text_form, _number_or_text_test(condition.operands[0]), if_unknown)
     if operator in _LISTS and condition.comparison is Comparison.LIST:
         return _guarded(_elements, _list_test(operator, condition.operands[0]), if_unknown)
     read = _READERS.get((condition.comparison, condition.strict))
-    if read is None or operator not in _TESTS:
+    if read is None or operator not in _TESTS or condition.comparison not in _reads_of(operator):
         raise ValueError(f"cannot evaluate {operator} under {condition.comparison}")
     wanted = tuple(read(operand) for operand in condition.operands)
     if None in wanted:

@@ -10,10 +10,26 @@ from decimal import Decimal
 from typing import Final
 
 from .conditions import Test, compile_condition, numeric_reader
-from .metric import Aggregation, EventSelector, Field, Measure, MetricVersion, Scope
-from .values import text_form
+from .metric import (
+    Aggregation,
+    Definition,
+    EventSelector,
+    Field,
+    Measure,
+    MetricVersion,
+    ResultKind,
+    Scope,
+)
+from .values import number, text_form
 
 Value = Decimal | str | None
+_RATIOS: Final = {ResultKind.RATIO, ResultKind.RATIO_SAME_DAY}
+_OF_COUNTS: Final = {
+    ResultKind.FUNNEL,
+    ResultKind.UNIT_FUNNEL,
+    ResultKind.UNITS,
+    ResultKind.UNIT_DAYS,
+}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -115,10 +131,32 @@ def compile_version(version: MetricVersion) -> tuple[Rule, ...]:
         )
         for index, measure in enumerate(definition.measures)
     )
+    _check_result(definition)
     for field in (field for rule in rules for field in rule.fields):
         if field.key is None and field.source != "value":
             raise ValueError(f"a field of source {field.source!r} needs a key")
     return rules
+
+
+def _check_result(definition: Definition) -> None:
+    """Refuse a result that a reader could not work out."""
+    result = definition.result
+    kinds = {measure.name: measure.aggregation for measure in definition.measures}
+    if result is None or len(kinds) != len(definition.measures):
+        raise ValueError("a result, and a name of its own for each measure, are due")
+    if result.op is ResultKind.ADD_METRICS:
+        return
+    sides = [result.args, result.denominator] if result.op in _RATIOS else [result.args]
+    for names in sides:
+        if not names or not set(names) <= set(kinds):
+            raise ValueError(f"{result.op} needs measures by their names")
+        if len({kinds[name] for name in names}) > 1:
+            raise ValueError(f"{result.op} adds measures of one aggregation")
+    if result.op in _OF_COUNTS and {kinds[name] for name in result.args} != {Aggregation.COUNT}:
+        raise ValueError(f"{result.op} is of counts")
+    for limit in (result.cap, result.threshold):
+        if limit is not None and (type(limit) is bool or number(limit) is None):
+            raise ValueError("cap and threshold are numbers")
 
 
 def compile_matcher(versions: Iterable[MetricVersion]) -> Matcher:
@@ -138,6 +176,8 @@ def _nanoseconds(moment: datetime | None) -> int | None:
 
 def _reader(measure: Measure) -> Callable[[object], Value] | None:
     if measure.aggregation is Aggregation.COUNT:
+        if measure.field is not None:
+            raise ValueError("a count has no field")
         return None
     if measure.field is None:
         raise ValueError(f"{measure.aggregation} needs a field")

@@ -3,6 +3,8 @@
 import uuid
 from typing import Any, Final
 
+from pydantic import RootModel
+
 from definitions.formats.native import (
     BOOLEAN,
     LIST,
@@ -251,7 +253,7 @@ class MetricRef(Answer):
 
 
 class FoundEvent(Answer):
-    """An event of POST /v1/events/search, whose answer is a bare list of them."""
+    """An event of POST /v1/events/search."""
 
     id: str
     transaction_id: str
@@ -265,4 +267,12 @@ class FoundEvent(Answer):
     matched_billable_metrics: list[MetricRef] | None = None
 
 
-ANSWERS: Final = (Message, One, Page, FoundEvent)
+class FoundEvents(RootModel[list[FoundEvent]]):
+    """The answer of POST /v1/events/search: a bare list."""
+
+    def native(self) -> list[dict[str, Any]]:
+        """The body, without the members that were not given."""
+        return [event.native() for event in self.root]
+
+
+ANSWERS: Final = (Message, One, Page, FoundEvents)

@@ -12,12 +12,6 @@ class Lineage(Answer):
     metrics: list[str]
 
 
-class Owner(Answer):
-    """Who owns a metric."""
-
-    name: str
-
-
 class ConsoleMetric(Answer):
     """A metric as it was given, with what reading adds."""
 
@@ -39,7 +33,7 @@ class ConsoleMetric(Answer):
     lastModifiedTime: int | None = None  # noqa: N815
     lastModifierEmail: str | None = None  # noqa: N815
     lastModifierName: str | None = None  # noqa: N815
-    owner: Owner | None = None
+    owner: dict[str, Any] | None = None
     team: str | None = None
     teamID: str | None = None  # noqa: N815
     unitTypes: list[str] | None = None  # noqa: N815

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 from hypothesis import given, settings
@@ -17,11 +18,28 @@ from definitions.formats import FORMATS, klaviyo, native_body, parse
 from definitions.formats.klaviyo import FILTERS_MAX, GROUPS_MAX
 from definitions.formats.native import dump_json, parse_json
 from definitions.matcher import compile_version
-from definitions.metric import Condition, Definition, MetricVersion
+from definitions.metric import (
+    Aggregation,
+    Class,
+    Comparison,
+    Condition,
+    Definition,
+    EventSelector,
+    Field,
+    Measure,
+    MetricVersion,
+    Operator,
+    Origin,
+    Result,
+    ResultKind,
+    Scope,
+)
 from definitions.values import ABSENT
 from pipeline.audit import Auditor
+from pipeline.core.aggregations import decode_partial
 from pipeline.core.event import Event, decode
 from pipeline.publish import line_of
+from pipeline.reads.results import Held, add_to, answer
 from pipeline.recount.events import read_event
 from pipeline.recount.matching import holds
 
@@ -325,6 +343,86 @@ def test_every_condition_is_read_alike() -> None:
             compared += 1
         assert test(ABSENT) == test(None)
     assert compared > 20_000
+
+
+LITERALS = st.one_of(TEXTS, st.integers(-3, 3), st.booleans(), st.none(), st.just(Decimal("1.5")))
+SOURCES = st.sampled_from(["property", "property", "value", "user", "user_custom", "custom_id"])
+FIELDS = st.builds(Field, source=SOURCES, key=KEYS)
+CONDITION = st.builds(
+    Condition,
+    field=FIELDS,
+    operator=st.sampled_from(list(Operator)),
+    operands=st.one_of(
+        LITERALS.map(lambda one: (one,)), st.just(()), st.lists(LITERALS, max_size=3).map(tuple)
+    ),
+    comparison=st.sampled_from(list(Comparison)),
+    if_unknown=st.booleans(),
+    strict=st.booleans(),
+)
+
+
+@st.composite
+def strange(draw: st.DrawFn) -> Definition:
+    """A body that no adapter made, but somebody might publish."""
+    kinds = draw(st.lists(st.sampled_from(list(Aggregation)), min_size=1, max_size=2))
+    if draw(st.booleans()):
+        kinds = [kinds[0]] * len(kinds)
+    measures = tuple(
+        Measure(
+            name=f"m{number}",
+            events=EventSelector(),
+            where=draw(st.lists(CONDITION, max_size=1).map(tuple)),
+            aggregation=kind,
+            field=draw(st.one_of(FIELDS, FIELDS, st.none())),
+            numeric_text=draw(st.booleans()),
+            unit=draw(st.one_of(st.none(), FIELDS)),
+        )
+        for number, kind in enumerate(kinds)
+    )
+    names = st.sampled_from([*(each.name for each in measures), "m0", "m0", "zz"])
+    result = Result(
+        op=draw(st.sampled_from(list(ResultKind))),
+        args=draw(st.lists(names, min_size=1, max_size=2).map(tuple)),
+        denominator=draw(st.lists(names, max_size=1).map(tuple)),
+        cap=draw(st.one_of(st.none(), LITERALS)),
+    )
+    return Definition(
+        scope=draw(st.sampled_from(list(Scope))),
+        origin=Origin(format="metronome", text="{}"),
+        measures=measures,
+        result=draw(st.sampled_from([result, result, result, None])),
+        dimensions=draw(st.lists(st.lists(KEYS, max_size=2).map(tuple), max_size=1).map(tuple)),
+        execution=Class.INCREMENTAL,
+    )
+
+
+@settings(max_examples=800)
+@given(strange(), EVENTS)
+def test_no_definition_can_crash_a_worker_or_a_reader(
+    definition: Definition, made: list[dict[str, Any]]
+) -> None:
+    """Whatever body lies on the control log is held back, or folds and is read without error."""
+    stored = json.loads(json.dumps(definition.model_dump(mode="json")))
+    definition = Definition.model_validate(stored)
+    version = MetricVersion(
+        metric_id="m", version=1, effective_from=None, definition=definition, digest=""
+    )
+    try:
+        rules = compile_version(version)
+    except ValueError:
+        return
+    assert len(rules) == len(definition.measures)
+    world = World(metrics={"m": definition})
+    world.append(lines_of(made))
+    asyncio.run(world.apply())
+    assert definition.result is not None
+    if definition.result.op is not ResultKind.ADD_METRICS:
+        held: Held = {}
+        for cell, text in asyncio.run(world.book()).cells.items():
+            number = int(cell.measure.rpartition(".")[2])
+            kind = definition.measures[number].aggregation
+            add_to(held, (number, cell.customer, cell.bucket), kind, decode_partial(kind, text))
+        answer(definition, held)
 
 
 WORDS = (

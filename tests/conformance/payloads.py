@@ -5,7 +5,6 @@ else; an accepted definition has the class of the index and comes back unchanged
 into our model of that answer and comes back equal.
 """
 
-import argparse
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -26,6 +25,8 @@ from definitions.metric import MetricVersion
 from pipeline.doors import klaviyo as klaviyo_door
 from pipeline.doors import metronome as metronome_door
 from pipeline.doors import statsig as statsig_door
+
+from .runner import main
 
 ANSWERS = {
     "klaviyo": klaviyo_door.ANSWERS,
@@ -160,16 +161,5 @@ def run(folder: Path) -> tuple[int, list[str]]:
     return len(index) - len(failures), failures
 
 
-def main() -> int:
-    """Entry of the command."""
-    parser = argparse.ArgumentParser(prog="python -m tests.conformance.payloads")
-    parser.add_argument("folder", type=Path)
-    passed, failures = run(parser.parse_args().folder)
-    for line in failures:
-        print(f"FAILED  {line}")  # noqa: T201  a command
-    print(f"{passed} passed, {len(failures)} failed")  # noqa: T201
-    return 1 if failures else 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main("payloads", run))

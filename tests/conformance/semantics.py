@@ -4,7 +4,6 @@ Every case goes through the translation of its system, the worker's decoder and 
 and through the recount's interpreter, which must agree.
 """
 
-import argparse
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -26,6 +25,8 @@ from pipeline.core.tally import Tally
 from pipeline.publish import line_of
 from pipeline.recount.events import read_event
 from pipeline.recount.matching import ABSENT, matches, value_of
+
+from .runner import main
 
 _NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 Contribution = dict[str, Any]
@@ -122,16 +123,5 @@ def run(file: Path) -> tuple[int, list[str]]:
     return len(cases) - len(failures), failures
 
 
-def main() -> int:
-    """Entry of the command."""
-    parser = argparse.ArgumentParser(prog="python -m tests.conformance.semantics")
-    parser.add_argument("file", type=Path)
-    passed, failures = run(parser.parse_args().file)
-    for line in failures:
-        print(f"FAILED  {line}")  # noqa: T201  a command
-    print(f"{passed} passed, {len(failures)} failed")  # noqa: T201
-    return 1 if failures else 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main("semantics", run))

@@ -19,6 +19,7 @@ from definitions.formats.native import Terms, parse_json
 from definitions.matcher import compile_matcher
 from definitions.metric import Aggregation, Definition, MetricVersion
 from definitions.times import parse_timestamp
+from definitions.values import canonical
 from pipeline.core.aggregations import RULES, element_of
 from pipeline.core.event import Event, decoder_for
 from pipeline.core.tally import Tally
@@ -47,15 +48,23 @@ def contribution(definition: Definition, line: bytes) -> Contribution:
     found: Contribution = {"match": bool(tally.adder(event.event_type)(event, at, 0, 0))}
     found["value"] = found["distinct"] = found["measure"] = None
     for cell, change in tally.cells().items():
-        if change.aggregation is not Aggregation.UNIQUE:
-            found["value"] = RULES[change.aggregation].finish(change.partial.value)
-        if change.partial.unreadable:
-            found["value"] = None
+        kind, partial = change.aggregation, change.partial
+        if kind is Aggregation.MEAN and partial.value[1]:
+            found["value"] = _added(found["value"], canonical(partial.value[0]))
+        elif kind not in {Aggregation.UNIQUE, Aggregation.MEAN} and not partial.unreadable:
+            found["value"] = _added(found["value"], RULES[kind].finish(partial.value))
         found["measure"] = _measure_name(definition, cell.measure)
     for cell, elements in tally.elements().items():
         (found["distinct"],) = elements
         found["measure"] = _measure_name(definition, cell.measure)
     return found
+
+
+def _added(held: str | None, value: str | None) -> str | None:
+    """What several measures add: an event counts once for each (CK10)."""
+    if held is None or value is None:
+        return value if held is None else held
+    return canonical(Decimal(held) + Decimal(value))
 
 
 def _measure_name(definition: Definition, key: str) -> str:
@@ -78,7 +87,7 @@ def recounted(definition: Definition, line: bytes) -> Contribution:
         if measure.aggregation is Aggregation.UNIQUE:
             found["distinct"] = None if value is None else element_of(value)
         elif value is not None:
-            found["value"] = str(value)
+            found["value"] = _added(found["value"], canonical(Decimal(value)))
     return found
 
 

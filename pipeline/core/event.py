@@ -55,6 +55,7 @@ class _Skipped(msgspec.Struct, gc=False):
 _NESTED: Final = (dict, list)
 _REQUIRED: Final = ("transaction_id", "customer_id", "event_type", "timestamp")
 _NARROW_KEYS_MAX: Final = 24  # beyond, making a dict is cheaper than a struct of as many members
+_UNDECIDED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _OPENING_BRACKET, _CLOSING_BRACE, _BACKSLASH = b"[}\\"
 
 
@@ -89,21 +90,36 @@ class Decoder:
 
     def decode(self, value: bytes | None) -> Event | Rejected:
         """Return the event that a record's value holds, or why it is none."""
+        # Most events: no escapes, no lists, and the second of two closing braces ends them, so
+        # that they cannot be nested too deeply. What is asked here is asked for every event.
+        if (
+            value
+            and _OPENING_BRACKET not in value
+            and _BACKSLASH not in value
+            and _CLOSING_BRACE not in value[:-2]
+            and value.isascii()
+            and len(value) <= EVENT_BYTES_MAX
+        ):
+            try:
+                return self._narrow(value)
+            except _UNDECIDED:
+                return self._reduced(decode_slowly(value))
+        return self._decode(value)
+
+    def _decode(self, value: bytes | None) -> Event | Rejected:
+        """Decode any value."""
         if not value:
             return Rejected(Reason.EMPTY, "the record has no value")
         if len(value) > EVENT_BYTES_MAX:
             return Rejected(Reason.TOO_LARGE, f"{len(value)} bytes, at most {EVENT_BYTES_MAX}")
-        # No more brackets than levels allowed: then it cannot be nested too deeply. Most events
-        # end with the second of two closing ones, which is asked first: it is cheaper.
-        if (_OPENING_BRACKET in value or _CLOSING_BRACE in value[:-2]) and value.count(
-            b"["
-        ) + value.count(b"{") > DEPTH_MAX:
+        # No more brackets than levels allowed: then it cannot be nested too deeply.
+        if value.count(b"[") + value.count(b"{") > DEPTH_MAX:
             return self._reduced(decode_slowly(value))
         try:
             if value.isascii() and _BACKSLASH not in value:
                 return self._narrow(value)
             event: Event | Rejected = _DECODE_WIDE(value)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except _UNDECIDED:
             event = decode_slowly(value)
         return self._reduced(event)
 

@@ -89,12 +89,13 @@ class Judge:
         rejected: list[DeadLetter] = []
         partition, seed, customers = self._partition, self._seed, self._customers
         decode, digest, clock_ms = self._decoder.decode, ID_DIGEST, self.clock_ms
+        oldest, newest = self._oldest, self._newest
         for record in records:
             stamp_ms = record.timestamp
             if stamp_ms > clock_ms:
                 if not self._tick(stamp_ms):
                     break
-                clock_ms = stamp_ms
+                clock_ms, oldest, newest = stamp_ms, self._oldest, self._newest
             event = decode(record.value)
             if isinstance(event, Rejected):
                 rejected.append(DeadLetter(record, event))
@@ -103,17 +104,17 @@ class Judge:
             if at is None:
                 rejected.append(DeadLetter(record, no_time(event)))
                 continue
-            if not self._oldest <= at <= self._newest:
+            if not oldest <= at <= newest:
                 rejected.append(DeadLetter(record, self._out_of_time(at)))
                 continue
-            customer = customers.get(event.customer_id) or self._customer(event.customer_id)
-            if customer.home != partition:
+            home, head = customers.get(event.customer_id) or self._customer(event.customer_id)
+            if home != partition:
                 self.misplaced += 1
                 if self._strict:
-                    why = Rejected(Reason.MISPLACED, f"the home is partition {customer.home}")
+                    why = Rejected(Reason.MISPLACED, f"the home is partition {home}")
                     rejected.append(DeadLetter(record, why))
                     continue
-            id_ = digest(customer.head + event.transaction_id.encode(), seed)[:ID_BYTES]
+            id_ = digest(head + event.transaction_id.encode(), seed)[:ID_BYTES]
             accepted.append((id_, event, at, clock_ms, record.offset))
         return accepted, rejected
 

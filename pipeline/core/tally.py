@@ -4,13 +4,14 @@ Rule: inside the loop a cell is a plain tuple within its rule, and a value a bar
 their names once for each cell, not once for each event.
 """
 
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from definitions.matcher import Matcher, Rule
 from definitions.metric import Aggregation
 from definitions.times import NS_PER_S
 
-from .adders import Adder, adder_for
+from .adders import INTEGERS, Adder, adder_for
 from .aggregations import RULES, Partial, Place, element_of
 from .event import Decoder
 
@@ -69,18 +70,23 @@ class _Lane:
     def cells(self, places: list[tuple[str, int]]) -> dict[CellKey, Change]:
         """The cells whose text changes; of UNIQUE ones only those with unreadable values."""
         key, kind, zero = self.rule.key, self.kind, RULES[self.kind].zero
+        payload = Decimal if kind in INTEGERS else _as_it_is
         found = {
-            CellKey(key, *places[at], 0, ()): Change(kind, Partial(value, 0))
+            CellKey(key, *places[at], 0, ()): Change(kind, Partial(payload(value), 0))
             for at, value in enumerate(self.totals)
             if value is not None
         }
         for where, value in self.values.items():
-            found[CellKey(key, *where)] = Change(kind, Partial(value, 0))
+            found[CellKey(key, *where)] = Change(kind, Partial(payload(value), 0))
         for where, count in self.unreadable.items():
             cell = CellKey(key, *where)
             value = found[cell].partial.value if cell in found else zero
             found[cell] = Change(kind, Partial(value, count))
         return found
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 class Tally:

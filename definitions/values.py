@@ -67,12 +67,22 @@ def decimal_of_text(text: str) -> Decimal | None:
     return Decimal(text)
 
 
-def number_of_token(token: str) -> Decimal | Unreadable:
-    """Return the value of a JSON number token; UNREADABLE outside C04."""
-    if len(token) <= NUMBER_CHARS_MAX and "e" not in token and "E" not in token:
-        return Decimal(token)
-    value = decimal_of_text(token)
-    return UNREADABLE if value is None else value
+class _Numbers(dict[str, Decimal | Unreadable]):
+    """Number tokens seen lately, and what they are worth: amounts and durations repeat."""
+
+    def __missing__(self, token: str) -> Decimal | Unreadable:
+        if len(token) > NUMBER_CHARS_MAX:
+            return UNREADABLE
+        value = Decimal(token) if "e" not in token and "E" not in token else None
+        made = value or decimal_of_text(token)
+        if len(self) >= _REMEMBERED_MAX:
+            self.clear()
+        self[token] = found = UNREADABLE if made is None else made
+        return found
+
+
+_REMEMBERED_MAX: Final = 1 << 14
+number_of_token: Final = _Numbers().__getitem__  # a JSON number token → its value; C04
 
 
 def number(value: object) -> Decimal | None:

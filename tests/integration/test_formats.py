@@ -399,6 +399,72 @@ def test_every_computed_type_of_klaviyo(recount: Recount, tmp_path: Path) -> Non
     assert recount.run("audit")[-1]["mismatches"] == 0
 
 
+def plain_metric(kind: str) -> dict[str, Any]:
+    """A streaming metric of n, by region."""
+    filters = [{"name": "n", "exists": True}, {"name": "r", "exists": True}]
+    made = {"aggregation_type": kind, "property_filters": filters, "group_keys": [["r"]]}
+    return made if kind == "COUNT" else {**made, "aggregation_key": "n"}
+
+
+METRONOME: dict[str, tuple[dict[str, Any], Callable[[list[Decimal]], Any]]] = {
+    "count": (plain_metric("COUNT"), len),
+    "sum": (plain_metric("SUM"), sum),
+    "max": (plain_metric("MAX"), max),
+    "latest": (plain_metric("LATEST"), lambda seen: seen[-1]),
+    "unique": (plain_metric("UNIQUE"), lambda seen: len(set(seen))),
+} | {
+    f"sql {kind}": (
+        {"sql": f"SELECT {kind} AS value, properties.r FROM events GROUP BY properties.r"},
+        naive,
+    )
+    for kind, naive in {
+        "COUNT(*)": len,
+        "COUNT(DISTINCT properties.n)": lambda seen: len(set(seen)),
+        "SUM(properties.n)": sum,
+        "MIN(properties.n)": min,
+        "MAX(properties.n)": max,
+        "AVG(properties.n)": mean,
+        "LATEST(properties.n)": lambda seen: seen[-1],
+        "EARLIEST(properties.n)": lambda seen: seen[0],
+    }.items()
+}
+
+
+@pytest.mark.timeout(120)  # some thirty commands
+def test_every_computed_type_of_metronome(recount: Recount) -> None:
+    """Streaming and SQL metrics, in total and by group."""
+    recount.run("init", "--partitions", "2")
+    for name, (body, _) in METRONOME.items():
+        text = json.dumps({"name": name, **body}).encode()
+        made = recount.run("metrics", "create", "--format", "metronome", "-", stdin=text)[0]
+        assert (made["status"], made["reasons"]) == ("active", [])
+    draw = random.Random(11)
+    events: list[dict[str, Any]] = [
+        {
+            "transaction_id": str(number),
+            "customer_id": "acme",
+            "event_type": "use",
+            "timestamp": (START + timedelta(minutes=number)).isoformat(),
+            "properties": {"n": str(draw.randrange(90)), "r": draw.choice(["eu", "us"])},
+        }
+        for number in range(120)
+    ]
+    recount.publish(draw.sample(events, len(events)))
+    recount.catch_up()
+
+    for name, (_, naive) in METRONOME.items():
+        for group in ("eu", "us"):
+            seen = [
+                Decimal(each["properties"]["n"])
+                for each in events
+                if each["properties"]["r"] == group
+            ]
+            options = ["--customer", "acme", "--group-key", "r", "--group-filter", f"r={group}"]
+            (line,) = usage(recount, name, *options)
+            assert (name, group, as_number(line["value"])) == (name, group, naive(seen))
+    assert recount.run("audit")[-1]["mismatches"] == 0
+
+
 def test_cloudevents_are_published(recount: Recount) -> None:
     """The subject is the customer; source and id are the identity; a bad line has its number."""
     recount.run("init", "--partitions", "2")

@@ -406,28 +406,27 @@ def plain_metric(kind: str) -> dict[str, Any]:
     return made if kind == "COUNT" else {**made, "aggregation_key": "n"}
 
 
-METRONOME: dict[str, tuple[dict[str, Any], Callable[[list[Decimal]], Any]]] = {
+Fold = Callable[[list[Decimal]], Any]
+SQL: dict[str, Fold] = {
+    "COUNT(*)": len,
+    "COUNT(DISTINCT properties.n)": lambda seen: len(set(seen)),
+    "SUM(properties.n)": sum,
+    "MIN(properties.n)": min,
+    "MAX(properties.n)": max,
+    "AVG(properties.n)": mean,
+    "LATEST(properties.n)": lambda seen: seen[-1],
+    "EARLIEST(properties.n)": lambda seen: seen[0],
+}
+METRONOME: dict[str, tuple[dict[str, Any], Fold]] = {
     "count": (plain_metric("COUNT"), len),
     "sum": (plain_metric("SUM"), sum),
     "max": (plain_metric("MAX"), max),
     "latest": (plain_metric("LATEST"), lambda seen: seen[-1]),
     "unique": (plain_metric("UNIQUE"), lambda seen: len(set(seen))),
-} | {
-    f"sql {kind}": (
-        {"sql": f"SELECT {kind} AS value, properties.r FROM events GROUP BY properties.r"},
-        naive,
-    )
-    for kind, naive in {
-        "COUNT(*)": len,
-        "COUNT(DISTINCT properties.n)": lambda seen: len(set(seen)),
-        "SUM(properties.n)": sum,
-        "MIN(properties.n)": min,
-        "MAX(properties.n)": max,
-        "AVG(properties.n)": mean,
-        "LATEST(properties.n)": lambda seen: seen[-1],
-        "EARLIEST(properties.n)": lambda seen: seen[0],
-    }.items()
 }
+for kind, naive_sql in SQL.items():
+    sql = f"SELECT {kind} AS value, properties.r FROM events GROUP BY properties.r"
+    METRONOME[f"sql {kind}"] = ({"sql": sql}, naive_sql)
 
 
 @pytest.mark.timeout(120)  # some thirty commands

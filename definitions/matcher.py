@@ -23,6 +23,7 @@ from .metric import (
 from .values import number, text_form
 
 Value = Decimal | str | None
+_IN_PROPERTIES: Final = {"property", "value"}
 _RATIOS: Final = {ResultKind.RATIO, ResultKind.RATIO_SAME_DAY}
 _OF_COUNTS: Final = {
     ResultKind.FUNNEL,
@@ -67,18 +68,14 @@ class Rule:
 class Matcher:
     """The rules of a set of versions, by event type.
 
-    properties: the properties that any rule reads. reads_context: whether any reads the context.
+    properties, reads_context: what the rules read of the event types seen so far. They decide
+    what is decoded, never what is counted: whoever meets a type asks see() before it counts.
     """
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = tuple(rules)
-        fields = {field for rule in self._rules for field in rule.fields}
-        self.properties = frozenset(
-            field.key
-            for field in fields
-            if field.source in {"property", "value"} and field.key is not None
-        )
-        self.reads_context = any(field.source != "property" for field in fields)
+        self.properties: frozenset[str] = frozenset()
+        self.reads_context = False
         # A type that no definition names: only rules without `include` can match it.
         self._other = tuple(rule for rule in self._rules if rule.measure.events.include is None)
         including: dict[str, list[Rule]] = {}
@@ -95,6 +92,21 @@ class Matcher:
             )
             for event_type in (*including, *excluded)
         }
+
+    def see(self, event_type: str) -> bool:
+        """Note an event type; return whether more must be decoded for it than before."""
+        fields = [field for rule in self.candidates(event_type) for field in rule.fields]
+        read = {
+            field.key
+            for field in fields
+            if field.source in _IN_PROPERTIES and field.key is not None
+        }
+        context = any(field.source != "property" for field in fields)
+        if read <= self.properties and context <= self.reads_context:
+            return False
+        self.properties |= read
+        self.reads_context |= context
+        return True
 
     def candidates(self, event_type: str) -> tuple[Rule, ...]:
         """The rules whose event types admit this one, in a fixed order."""

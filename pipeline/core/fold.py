@@ -16,10 +16,10 @@ from definitions.matcher import Matcher
 
 from .dedup import GENERATIONS_PER_WINDOW, ID_BYTES, IdIndex
 from .deployment import Deployment
-from .event import decoder_for
+from .event import Event, decoder_for
 from .judge import DeadLetter, Judge, LogRecord
 from .state import PartitionState
-from .tally import CellKey, Change, Tally
+from .tally import CellKey, Change, Tally, Unseen
 
 SLICE: Final = 512  # records
 CELLS_MAX: Final = 10_000  # fields; of one measure, day and customer they share a key
@@ -58,6 +58,26 @@ def fold(
         index: Exactly the ids of the partition's living generations; what has aged out at the
             first record's generation is dropped from it.
     """
+    try:
+        return _fold(records, partition, state, deployment, matcher, index)
+    except Unseen:
+        # Seldom, for a type is met once: look at all of them, then decode what they need.
+        decoder = decoder_for(frozenset(), context=False)
+        for record in records:
+            event = decoder.decode(record.value)
+            if isinstance(event, Event):
+                matcher.see(event.event_type)
+        return _fold(records, partition, state, deployment, matcher, index)
+
+
+def _fold(
+    records: Sequence[LogRecord],
+    partition: int,
+    state: PartitionState,
+    deployment: Deployment,
+    matcher: Matcher,
+    index: IdIndex,
+) -> Plan:
     plan = Plan(state.next, state.next, state.clock_ms, state.last, None)
     decoder = decoder_for(matcher.properties, matcher.reads_context)
     judge = Judge(partition, state.clock_ms, deployment, records[0].timestamp, decoder)

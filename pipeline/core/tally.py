@@ -39,6 +39,10 @@ class Change(NamedTuple):
     partial: Partial
 
 
+class Unseen(Exception):
+    """An event type was met whose rules read more than was decoded. fold() begins again."""
+
+
 class _Lane:
     """What one rule gathers. totals: payloads of the cells without groups, by place; None is none.
 
@@ -114,7 +118,13 @@ class Tally:
         )
 
     def adder(self, event_type: str) -> Adder:
-        """Make the adder of an event type."""
+        """Make the adder of an event type.
+
+        Raises:
+            Unseen: the decoder does not make what the type's rules read.
+        """
+        if self._matcher.see(event_type):
+            raise Unseen
         rules = self._matcher.candidates(event_type)
         lanes = [
             self._lanes.setdefault(rule.key, _Lane(self._partition, rule, len(self._places)))

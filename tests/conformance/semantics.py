@@ -39,6 +39,7 @@ def contribution(definition: Definition, line: bytes) -> Contribution:
         metric_id="m", version=1, effective_from=None, definition=definition, digest=""
     )
     matcher = compile_matcher([version])
+    matcher.see(json.loads(line)["event_type"])
     decoder = decoder_for(matcher.properties, matcher.reads_context)
     event = decoder.decode(line)
     assert isinstance(event, Event), event

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ..recount import answers, recount
-from ..world import DAY_MS, FIVE, NOW_MS, World, answers_of, event, terms
+from ..world import DAY_MS, FIVE, NOW_MS, World, answers_of, event, parse, terms
 
 # Values around every border of FORMATS C04, and what is no number at all.
 VALUES: st.SearchStrategy[Any] = st.one_of(
@@ -149,3 +149,30 @@ def test_a_resend_with_its_own_timestamp_never_counts_twice() -> None:
         asyncio.run(world.apply())
 
         assert world.state.counters["counted"] == 1, distance
+
+
+@given(st.lists(st.integers(0, 29), min_size=1, max_size=60), st.lists(st.integers(0, 60)))
+def test_types_met_late_are_read_whole(kinds: list[int], cuts: list[int]) -> None:
+    """What is decoded follows the types seen so far; what is counted does not."""
+    metrics = {
+        f"m{number}": parse(
+            {
+                "name": f"m{number}",
+                "aggregation_type": "SUM",
+                "aggregation_key": f"p{number}",
+                "event_type_filter": {"in_values": [f"t{number}"]},
+                "property_filters": [{"name": f"p{number}", "exists": True}],
+            }
+        )
+        for number in range(30)
+    }
+    world = World(metrics=metrics)
+    world.append(
+        event(at, event_type=f"t{kind}", properties={f"p{kind}": "1", "p0": "5"})
+        for at, kind in enumerate(kinds)
+    )
+
+    asyncio.run(world.apply([cut for cut in cuts if cut < len(kinds)]))
+
+    assert_recount(world)
+    assert world.state.counters["counted"] == len(kinds)

@@ -1,4 +1,5 @@
-"""Statsig console metrics: every rule of FORMATS section 2; statsig_neutral.py builds.
+"""Statsig console metrics: every rule of FORMATS section 2; statsig_neutral.py and
+statsig_warehouse.py build.
 
 parse() checks every rule, reports all broken ones at once, and only then builds. The native text
 is kept in `origin`, so the way back is exact.
@@ -8,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..metric import Definition
+from ..metric import Class, Definition, Origin, Scope
 from ..values import number_or_text
 from .native import (
     DEFAULT_TERMS,
@@ -29,7 +30,8 @@ from .statsig_members import (
     MEMBERS,
     WAREHOUSE,
 )
-from .statsig_neutral import build
+from .statsig_neutral import NotComputable, build_cloud
+from .statsig_warehouse import build_warehouse
 
 NAME: Final = re.compile(r"[a-zA-Z0-9_.\-()/ %:]{4,200}")
 DESCRIPTION_CHARS_MAX: Final = 1_000
@@ -106,7 +108,7 @@ def parse(text: str, terms: Terms = DEFAULT_TERMS) -> tuple[str, Definition]:
     _check_by_type(body, problems)
     _check_warehouse(body, problems)
     problems.raise_if_any()
-    return body["name"], build(body, text, terms)
+    return body["name"], _build(body, text, terms)
 
 
 def parse_update(text: str) -> dict[str, Any]:
@@ -288,3 +290,26 @@ def _check_warehouse(body: dict[str, Any], problems: Problems) -> None:
         _check_criteria(native, name, pointer, problems)
     for at, event in _objects(native, "funnelEvents", FUNNEL_EVENT, pointer, problems):
         _check_criteria(event, "criteria", at, problems)
+
+
+def _build(body: dict[str, Any], text: str, terms: Terms) -> Definition:
+    """Return the neutral definition of a body that holds every rule."""
+    make = build_warehouse if body["type"] == "user_warehouse" else build_cloud
+    shared: dict[str, Any] = {
+        "scope": Scope.DEPLOYMENT,
+        "origin": Origin(format="statsig", text=text),
+        "day_offset_minutes": terms.statsig_day_minutes,
+    }
+    try:
+        measures, result, execution, reasons = make(body, terms)
+    except NotComputable as why:
+        return Definition(
+            **shared,
+            measures=(),
+            result=None,
+            execution=Class.NOT_COMPUTABLE,
+            reasons=(str(why),),
+        )
+    return Definition(
+        **shared, measures=measures, result=result, execution=execution, reasons=reasons
+    )

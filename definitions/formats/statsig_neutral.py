@@ -8,15 +8,12 @@ from ..metric import (
     Comparison,
     Component,
     Condition,
-    Definition,
     EventSelector,
     Field,
     Measure,
     Operator,
-    Origin,
     Result,
     ResultKind,
-    Scope,
 )
 from .native import Terms
 
@@ -50,42 +47,21 @@ _CONDITIONS: Final = {
 _WITHOUT_VALUES: Final = {"is_null", "non_null", "is_true", "is_false"}
 # Statsig's words for what a number of an event is → how its values combine
 _SUMS: Final = {"value", "metadata"}
-_COMBINED: Final = (Class.INCREMENTAL, Class.COMBINE_AT_READ, Class.ENTITY_STATE)
 
 
 class NotComputable(Exception):
     """What the event stream does not hold; its only argument names it."""
 
 
-def build(body: dict[str, Any], text: str, terms: Terms) -> Definition:
-    """Return the neutral definition of a body that holds every rule."""
-    from .statsig_warehouse import build_warehouse  # noqa: PLC0415  it uses what is below
-
-    make = build_warehouse if body["type"] == "user_warehouse" else _build_cloud
-    shared: dict[str, Any] = {
-        "scope": Scope.DEPLOYMENT,
-        "origin": Origin(format="statsig", text=text),
-        "day_offset_minutes": terms.statsig_day_minutes,
-    }
-    try:
-        measures, result, execution, reasons = make(body, terms)
-    except NotComputable as why:
-        return Definition(
-            **shared,
-            measures=(),
-            result=None,
-            execution=Class.NOT_COMPUTABLE,
-            reasons=(str(why),),
-        )
-    return Definition(
-        **shared, measures=measures, result=result, execution=execution, reasons=reasons
-    )
-
-
 Built = tuple[tuple[Measure, ...], Result, Class, tuple[str, ...]]
 
 
-def _build_cloud(body: dict[str, Any], _: Terms) -> Built:
+def build_cloud(body: dict[str, Any], _: Terms) -> Built:
+    """Return what a metric of any other type than user_warehouse computes.
+
+    Raises:
+        NotComputable: it needs what the event stream does not hold.
+    """
     kind = body["type"]
     if body.get("rollupTimeWindow") == "custom":
         raise NotComputable(

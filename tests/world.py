@@ -17,6 +17,7 @@ from pipeline.core.aggregations import RULES, Partial, decode_partial, merge_par
 from pipeline.core.dedup import ID_HASH
 from pipeline.core.deployment import FORMAT_VERSION, Deployment
 from pipeline.core.deployment import RULES as RULES_NUMBER
+from pipeline.core.event import Decoder
 from pipeline.core.state import PartitionState
 from pipeline.deploy.checks import first_state
 from pipeline.edges.clock import SetClock
@@ -29,6 +30,10 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp()) * 1000
 DAY_MS = 86_400_000
 STORE_ID = "0123456789abcdef0123456789abcdef"
+
+
+# Everything of an event, properties as a dict.
+decode = Decoder(None, context=True).decode
 
 
 def deployment(**changes: Any) -> Deployment:

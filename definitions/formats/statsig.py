@@ -1,5 +1,6 @@
-"""Statsig console metrics: every rule of FORMATS section 2; statsig_neutral.py and
-statsig_warehouse.py build.
+"""Statsig console metrics: every rule of FORMATS section 2.
+
+statsig_neutral.py and statsig_warehouse.py say what is computed.
 
 parse() checks every rule, reports all broken ones at once, and only then builds. The native text
 is kept in `origin`, so the way back is exact.

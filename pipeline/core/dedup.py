@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 ID_BYTES: Final = 12
 ID_HASH: Final = "xxh3_128/96"
-ID_DIGEST: Final = xxhash.xxh3_128_digest
 # A window is four generations; with the running one, five can still be asked for.
 GENERATIONS_PER_WINDOW: Final = 4
 _LOAD_MAX: Final = 0.72
@@ -51,7 +50,7 @@ def _customer_of(customer_id: str, homes: int) -> Customer:
 
 def identity(head: bytes, transaction_id: str, seed: int) -> bytes:
     """Return the 12-byte id of the pair (customer_id, transaction_id)."""
-    return ID_DIGEST(head + transaction_id.encode(), seed)[:ID_BYTES]
+    return xxhash.xxh3_128_digest(head + transaction_id.encode(), seed)[:ID_BYTES]
 
 
 def seed_of(store_id: str) -> int:

@@ -148,18 +148,12 @@ def _decoding(properties: Any, context: Any) -> Callable[[bytes], Event]:
 
 
 _DECODE_WIDE: Final = _decoding(dict[str, Any], dict[str, Any])
-_EVERYTHING: Final = Decoder(None, context=True)
 
 
 @lru_cache(maxsize=64)
 def decoder_for(keys: frozenset[str], context: bool) -> Decoder:
     """The Decoder of these arguments, made once."""
     return Decoder(keys, context=context)
-
-
-def decode(value: bytes | None) -> Event | Rejected:
-    """Decode with all properties as a dict, for callers who read any of them."""
-    return _EVERYTHING.decode(value)
 
 
 def _findable(key: str, name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from definitions.times import NS_PER_MS, parse_timestamp
 
-from .dedup import ID_BYTES, ID_DIGEST, Customer, customer_of, generation_of, seed_of
+from .dedup import Customer, customer_of, generation_of, identity, seed_of
 from .deployment import Deployment, Keying
 from .event import Decoder, Event, Rejected, no_time
 from .reasons import Reason
@@ -88,7 +88,7 @@ class Judge:
         accepted: list[Accepted] = []
         rejected: list[DeadLetter] = []
         partition, seed, customers = self._partition, self._seed, self._customers
-        decode, digest, clock_ms = self._decoder.decode, ID_DIGEST, self.clock_ms
+        decode, clock_ms = self._decoder.decode, self.clock_ms
         oldest, newest = self._oldest, self._newest
         for record in records:
             stamp_ms = record.timestamp
@@ -114,7 +114,7 @@ class Judge:
                     why = Rejected(Reason.MISPLACED, f"the home is partition {home}")
                     rejected.append(DeadLetter(record, why))
                     continue
-            id_ = digest(head + event.transaction_id.encode(), seed)[:ID_BYTES]
+            id_ = identity(head, event.transaction_id, seed)
             accepted.append((id_, event, at, clock_ms, record.offset))
         return accepted, rejected
 

@@ -37,14 +37,14 @@ from definitions.metric import (
 from definitions.values import ABSENT
 from pipeline.audit import Auditor
 from pipeline.core.aggregations import decode_partial
-from pipeline.core.event import Event, decode
+from pipeline.core.event import Event
 from pipeline.publish import line_of
 from pipeline.reads.results import Held, add_to, answer
 from pipeline.recount.events import read_event
 from pipeline.recount.matching import holds
 
 from ..conformance.payloads import MAPPED
-from ..world import NOW, World
+from ..world import NOW, World, decode
 
 TEXTS = st.sampled_from(
     ["x", "X", "xz", "zx", "1", "1.0", "01", "-3", "", "true", "TRUE", "é", "a%b", "7e2", "700"]

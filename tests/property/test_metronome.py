@@ -11,9 +11,11 @@ from definitions.formats import metronome, native_body
 from definitions.matcher import Matcher, compile_version
 from definitions.metric import MetricVersion
 from definitions.values import ABSENT
-from pipeline.core.event import Event, decode
+from pipeline.core.event import Event
 from pipeline.recount.events import read_event
 from pipeline.recount.matching import matches, value_of
+
+from ..world import decode
 
 NAMES = st.sampled_from(["a", "b", "c.d", "", "ü"])
 TEXTS = st.sampled_from(["x", "1", "true", "1.0", "", "null"])

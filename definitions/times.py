@@ -1,7 +1,7 @@
-"""RFC 3339 text → whole nanoseconds since 1970 UTC: a seventh digit still orders readings."""
+"""RFC 3339 text ↔ instants; event time is whole nanoseconds since 1970 UTC."""
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -74,3 +74,8 @@ def _rest_ns(text: str) -> int | None:
 
 
 _known_rest_ns: Final = lru_cache(maxsize=1 << 14)(_rest_ns)
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return the one text of an instant: UTC, `Z`, no fraction where it is zero."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

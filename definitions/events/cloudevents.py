@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 from ..formats.native import TEXT, Problems
-from ..times import parse_timestamp
-from .common import Arrival, digest, rfc3339
+from ..times import parse_timestamp, rfc3339
+from .common import Arrival, digest
 
 _REQUIRED: Final = ("specversion", "id", "source", "type", "subject")
 

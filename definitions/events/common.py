@@ -47,11 +47,6 @@ def of_milliseconds(value: int) -> datetime | None:
         return None
 
 
-def rfc3339(moment: datetime) -> str:
-    """Return the one text of an instant: UTC, `Z`."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
 def digest(*parts: str) -> str:
     """Hash texts, each with its length, so that no two lists of texts are one."""
     hashed = hashlib.blake2b(digest_size=16)

@@ -10,7 +10,8 @@ from ..formats.native import (
     TEXT_OR_NULL,
     Problems,
 )
-from .common import Arrival, digest, instant, rfc3339
+from ..times import rfc3339
+from .common import Arrival, digest, instant
 
 PROPERTIES_MAX: Final = 400
 STRING_BYTES_MAX: Final = 100 * 1024

@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from ..formats.native import OBJECT, TEXT, Kind, Problems, is_number
-from .common import Arrival, instant, of_milliseconds, rfc3339
+from ..times import rfc3339
+from .common import Arrival, instant, of_milliseconds
 
 # An event whose name holds one of these is dropped, not refused (FORMATS 2.7).
 DROPPED: Final = frozenset('"\\[]{}<>#=;&$%|\0\r\n')

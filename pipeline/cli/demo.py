@@ -13,7 +13,9 @@ from typing import Any, Final
 
 import typer
 
-from ..core.windows import ceil_to_bucket, rfc3339
+from definitions.times import rfc3339
+
+from ..core.windows import ceil_to_bucket
 from ..edges.clock import SystemClock
 from ..errors import ExitCode, PipelineError
 from ..settings import load_settings

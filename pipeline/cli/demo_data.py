@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from ..core.windows import rfc3339
+from definitions.times import rfc3339
 
 EVENTS: Final = 20_000
 _SEED: Final = 2013

@@ -13,11 +13,11 @@ from definitions.errors import DefinitionError
 from definitions.formats import FORMATS, guess, native_body, parse, updated
 from definitions.formats.native import dump_json, parse_json
 from definitions.metric import Definition
-from definitions.times import parse_timestamp
+from definitions.times import parse_timestamp, rfc3339
 
 from ..control.records import Metric, digest_of
 from ..control.terms import terms_of
-from ..core.windows import ceil_to_bucket, moment_of, ns_of, rfc3339
+from ..core.windows import ceil_to_bucket, moment_of, ns_of
 from ..edges.clock import SystemClock
 from ..errors import ConflictError, ExitCode, UnknownNameError, UsageError
 from .open import Opened, opened

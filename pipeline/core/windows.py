@@ -22,11 +22,6 @@ def moment_of(ns: int) -> datetime:
     return _EPOCH + timedelta(microseconds=ns // 1000)
 
 
-def rfc3339(moment: datetime) -> str:
-    """Return the one text of an instant: UTC, `Z`, no fraction where it is zero."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
 def bucket_of(event_ns: int, bucket_s: int) -> int:
     """Return the number of the base bucket of an event time; negative before 1970."""
     return event_ns // (bucket_s * NS_PER_S)

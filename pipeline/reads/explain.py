@@ -9,11 +9,11 @@ from dataclasses import asdict
 from typing import Any
 
 from definitions.explain import explain
-from definitions.times import NS_PER_MS
+from definitions.times import NS_PER_MS, rfc3339
 
 from ..control.records import ControlState, Identity
 from ..core.state import PartitionState
-from ..core.windows import moment_of, rfc3339
+from ..core.windows import moment_of
 from ..deploy.checks import check_state
 from ..ports import EventLog, RollupStore
 from ..recount.events import NotCounted, Plain, read_event

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from definitions.times import NS_PER_MS
+from definitions.times import NS_PER_MS, rfc3339
 
 from ..core.state import PartitionState
-from ..core.windows import moment_of, rfc3339
+from ..core.windows import moment_of
 from ..ports import Book, Span
 
 

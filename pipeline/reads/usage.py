@@ -10,14 +10,14 @@ from datetime import timedelta
 from typing import Any, Final
 
 from definitions.metric import Definition, ResultKind
-from definitions.times import NS_PER_MS
+from definitions.times import NS_PER_MS, rfc3339
 
 from ..control.records import Identity, Metric, Version
 from ..core.aggregations import Partial, decode_partial
 from ..core.periods import RefusedPeriod, Window, windows
 from ..core.state import COUNTERS, PartitionState
 from ..core.tally import CellKey
-from ..core.windows import ns_of, rfc3339
+from ..core.windows import ns_of
 from ..deploy.checks import check_state
 from ..errors import UsageError
 from ..ports import Book, Clock, EventLog, RollupStore, Span

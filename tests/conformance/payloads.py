@@ -21,6 +21,7 @@ from definitions.events import translate
 from definitions.events.common import Arrival, instant
 from definitions.formats import klaviyo, native_body, parse, statsig
 from definitions.formats.native import DEFAULT_TERMS, dump_json, parse_json
+from definitions.matcher import compile_version
 from definitions.metric import MetricVersion
 from pipeline.doors import klaviyo as klaviyo_door
 from pipeline.doors import metronome as metronome_door
@@ -117,19 +118,13 @@ def _take_definition(entry: Mapping[str, Any], text: str) -> str | None:
     if wanted is not None and mapped.execution != wanted:
         return f"with a mapped source class {mapped.execution}, not {wanted}"
     for made in (definition, mapped):
-        compiles(
+        # A worker must be able to fold what was accepted.
+        compile_version(
             MetricVersion(
                 metric_id="m", version=1, effective_from=None, definition=made, digest=""
             )
         )
     return None
-
-
-def compiles(version: MetricVersion) -> None:
-    """Assert that a worker can fold a version that it accepted."""
-    from definitions.matcher import compile_version  # noqa: PLC0415  only here
-
-    compile_version(version)
 
 
 def _check_shape(entry: Mapping[str, Any], text: str) -> str | None:

@@ -6,7 +6,7 @@ Every method may raise StoreUnavailable or LogUnavailable (retry later), and Hal
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 from .core.commit import Answer, Commit
 from .core.judge import DeadLetter, LogRecord
@@ -20,6 +20,22 @@ class Span:
 
     start: int
     end: int
+
+
+CELLS: Final = "c"
+ELEMENTS: Final = "u"
+
+
+class Address(NamedTuple):
+    """Where cells lie: those of one measure, day (since 1970, UTC) and owner.
+
+    kind: CELLS, their texts; ELEMENTS, the UNIQUE sets of the same.
+    """
+
+    kind: str
+    measure: str
+    day: int
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +92,12 @@ class RollupStore(Protocol):
         """Return every cell of these measures, customers and days, from one atomic read."""
         ...
 
-    async def read_all(self, partition: int) -> Book | None:
-        """Return every cell of a partition, indexed or not, from one atomic read."""
+    def addresses(self, partition: int) -> AsyncIterator[Address]:
+        """Yield every address that holds cells, indexed or not; those made meanwhile may lack."""
+        ...
+
+    async def read_addresses(self, partition: int, addresses: Sequence[Address]) -> Book | None:
+        """Return every cell under these addresses, from one atomic read."""
         ...
 
 

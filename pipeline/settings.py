@@ -58,6 +58,19 @@ class Settings(BaseSettings):
         json_schema_extra={"unit": "s"},
     )
 
+    rejected_consecutive_max: int = Field(
+        10_000,
+        ge=0,
+        description="events rejected in a row in one partition, past which a worker stops (exit 5)"
+        "; 0: no limit; events that can be re-driven do not count",
+    )
+    rejected_ratio_max: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="the same as a share of the last 20,000 events of a partition; 0: no limit",
+    )
+
     @field_validator("deployment")
     @classmethod
     def _deployment(cls, value: str) -> str:

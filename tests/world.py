@@ -18,6 +18,7 @@ from pipeline.core.dedup import ID_HASH
 from pipeline.core.deployment import FORMAT_VERSION, Deployment
 from pipeline.core.deployment import RULES as RULES_NUMBER
 from pipeline.core.event import Decoder
+from pipeline.core.limits import Limits
 from pipeline.core.state import PartitionState
 from pipeline.deploy.checks import first_state
 from pipeline.edges.clock import SetClock
@@ -25,6 +26,7 @@ from pipeline.edges.memory import MemoryLog, MemoryStore
 from pipeline.ports import Book
 
 from .recount import Record, Terms
+from .whole import whole
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp()) * 1000
@@ -164,6 +166,10 @@ class World:
         assert self.control.identity is not None
         return self.control.identity
 
+    async def heard(self) -> ControlState:
+        """What a reader of the control log knows."""
+        return self.control
+
     def append(self, values: Iterable[bytes | None], at_ms: int = NOW_MS) -> None:
         """Append records with one append time."""
         for value in values:
@@ -173,12 +179,12 @@ class World:
         """A worker that has not opened the partition yet."""
         return Owner(
             0,
-            identity=self.identity,
             store=self.store,
             log=self.log,
             definitions=self.definitions,
             clock=SetClock(NOW + timedelta(days=400)),
             flush_s=0.25,
+            limits=Limits(0, 0),
         )
 
     async def apply(self, cuts: Sequence[int] = ()) -> None:
@@ -192,7 +198,7 @@ class World:
 
     async def book(self) -> Book:
         """Everything the store holds."""
-        book = await self.store.read_all(0)
+        book = await whole(self.store, 0)
         assert book is not None
         return book
 

@@ -9,8 +9,9 @@ from definitions.metric import MetricVersion
 from definitions.times import NS_PER_MS
 
 from ..control.log import ControlLog
-from ..control.records import ControlState
+from ..control.records import ControlState, Identity
 from ..core.windows import ns_of
+from ..deploy.checks import identity_of
 from ..errors import LogUnavailable
 
 _RETRY_S: Final = 0.5
@@ -27,6 +28,11 @@ class Definitions:
         self.changes = 0
         self._matchers: dict[frozenset[str], Matcher] = {}
         self._ends: tuple[int, dict[str, int]] = (-1, {})
+
+    @property
+    def identity(self) -> Identity:
+        """The deployment as the control log says now: partitions are added while workers run."""
+        return identity_of(self.state)
 
     def foldable(self) -> list[MetricVersion]:
         """The versions that this release can fold and that count anything."""

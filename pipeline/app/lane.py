@@ -2,23 +2,26 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from ..control.records import Identity
 from ..core.judge import LogRecord
-from ..deploy.checks import check_topics
+from ..core.limits import Limits
+from ..deploy.checks import check_copy, check_policy, check_topics
 from ..edges.kafka import KafkaAdmin
-from ..errors import LogUnavailable
-from ..ports import Clock, EventLog, RollupStore
+from ..edges.redis import RedisStore
+from ..errors import LogUnavailable, StoreUnavailable
+from ..ports import Clock, EventLog
 from .crash import guarded
 from .definitions import Definitions
 from .owner import Owner, Released, SeekBack
 
 RELEASE_S_MAX: Final = 2.0
+OPEN_S_MAX: Final = 45.0  # below the rebalance timeout, which is a minute
 _TICK_S: Final = 0.5
 _BATCHES_MAX: Final = 2  # fetches that may wait for an owner
-_TOPICS_EVERY_S: Final = 5.0
+_CHECK_EVERY_S: Final = 5.0
 _OPEN_AT_ONCE: Final = 4
 
 Seek = Callable[[int, int], Awaitable[None]]
@@ -29,13 +32,13 @@ _Batch = tuple[Sequence[LogRecord], Seek]
 class Parts:
     """What a worker is wired from."""
 
-    identity: Identity
-    store: RollupStore
+    store: RedisStore
     log: EventLog
     definitions: Definitions
     clock: Clock
     admin: KafkaAdmin
     flush_s: float
+    limits: Limits
 
 
 class _Desk:
@@ -86,20 +89,43 @@ class Lane:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._desks: dict[int, _Desk] = {}
+        self.store_answers = True  # when it was looked at last
+        self._ahead = False  # whether the topic had more partitions than we knew of
+
+    @property
+    def definitions(self) -> Definitions:
+        """What this process knows of the control log."""
+        return self._parts.definitions
 
     async def open(self, partitions: Sequence[int]) -> dict[int, int]:
-        """Own exactly these partitions, afresh; return where to fetch each from."""
+        """Own exactly these partitions, afresh; return where to fetch each from.
+
+        Raises:
+            StoreUnavailable: not within OPEN_S_MAX. The group waits for us meanwhile: the process
+                ends, and its successor joins when it can.
+        """
         await self.release()
+        try:
+            async with asyncio.timeout(OPEN_S_MAX):
+                await self._check()
+                return await self._open(partitions)
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"partitions {list(partitions)} could not be opened within {OPEN_S_MAX:.0f} s: "
+                "Redis or Kafka does not answer"
+            ) from error
+
+    async def _open(self, partitions: Sequence[int]) -> dict[int, int]:
         parts = self._parts
         owners = {
             number: Owner(
                 number,
-                identity=parts.identity,
                 store=parts.store,
                 log=parts.log,
                 definitions=parts.definitions,
                 clock=parts.clock,
                 flush_s=parts.flush_s,
+                limits=parts.limits,
             )
             for number in partitions
         }
@@ -130,9 +156,8 @@ class Lane:
             await desk.put(records, seek)
 
     async def tend(self, positions: Callable[[], Mapping[int, int]], seek: Seek) -> None:
-        """Tick idle partitions and look at the topics, for ever."""
+        """Tick idle partitions, for ever."""
         last: dict[int, tuple[int, int]] = {}
-        looked = self._parts.clock.monotonic()
         while True:
             await asyncio.sleep(_TICK_S)
             now = positions()
@@ -147,16 +172,31 @@ class Lane:
                     await seek(number, back.offset)
                 except Released:
                     continue
-            if self._parts.clock.monotonic() - looked > _TOPICS_EVERY_S:
-                looked = self._parts.clock.monotonic()
-                await self._look_at_topics()
 
-    async def _look_at_topics(self) -> None:
-        identity = self._parts.identity
-        try:
-            found = await self._parts.admin.describe(
-                [name for name, _ in identity.topics.values()]
-            )
-        except LogUnavailable:
-            return  # fetching waits as well; looked at again in a few seconds
-        check_topics(identity, found)
+    async def check(self) -> None:
+        """Look at topics, store and settings again and again, also while owners wait."""
+        while True:
+            await asyncio.sleep(_CHECK_EVERY_S)
+            await self._check()
+
+    @property
+    def nexts(self) -> dict[int, int | None]:
+        """Where every owned partition stands; None while it is being opened."""
+        return {number: desk.owner.stands for number, desk in self._desks.items()}
+
+    async def _check(self) -> None:
+        """Look at topics and store again. A service that is away is looked at the next time."""
+        parts, identity = self._parts, self._parts.definitions.identity
+        with suppress(LogUnavailable):
+            found = await parts.admin.describe([name for name, _ in identity.topics.values()])
+            identity = parts.definitions.identity
+            events = found.get(identity.topics["events"][0])
+            # `init` tells the control log before it grows the topic: we may be behind it once.
+            ahead = events is not None and events.partitions > len(identity.starts)
+            check_topics(identity, found, growing=ahead and not self._ahead)
+            self._ahead = ahead
+        self.store_answers = False
+        with suppress(StoreUnavailable):
+            await check_policy(parts.store)
+            await check_copy(parts.store, identity)
+            self.store_answers = True

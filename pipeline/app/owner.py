@@ -17,17 +17,17 @@ from typing import Final, TypeVar
 from definitions.matcher import Matcher
 from definitions.times import NS_PER_MS
 
-from ..control.records import Identity
 from ..core.aggregations import Partial, decode_partial
 from ..core.commit import Answer, Commit, settle, transitions
 from ..core.cursor import Step, from_next, step_of
 from ..core.dedup import ID_BYTES, IdIndex
 from ..core.fold import Plan, fold, nothing
 from ..core.judge import LogRecord
+from ..core.limits import Limits, Rejections
 from ..core.state import PartitionState
 from ..core.tally import CellKey
 from ..core.windows import moment_of
-from ..deploy.checks import REBUILD, check_span, check_state
+from ..deploy.checks import REBUILD, check_span, check_state, unregistered
 from ..errors import Halt, Unavailable
 from ..ports import Clock, EventLog, RollupStore
 from .definitions import Definitions
@@ -38,7 +38,10 @@ _SLICE_MIN: Final = 100  # records of a flush
 _SLICE_MAX: Final = 20_000
 _OPEN_TRIES_MAX: Final = 20
 _VERSIONS_WAIT_S_MAX: Final = 30.0
+_REGISTERED_WAIT_S_MAX: Final = 10.0  # how far a worker may lag behind the control log
+_CONTROL_POLL_S: Final = 0.1
 _RETRY_S: Final = (0.05, 2.0)
+_IDS_AT_ONCE: Final = 250_000 * ID_BYTES  # heartbeats and the watchdog go on between
 _CLOCK_SKEW_MAX: Final = timedelta(hours=1)
 _APPEND_TIME: Final = 1
 _STAMP_KIND: Final = attrgetter("timestamp_type")
@@ -63,21 +66,21 @@ class Owner:
         self,
         partition: int,
         *,
-        identity: Identity,
         store: RollupStore,
         log: EventLog,
         definitions: Definitions,
         clock: Clock,
         flush_s: float,
+        limits: Limits,
     ) -> None:
         self.partition = partition
-        self._identity = identity
-        self._deployment = identity.deployment
+        self._deployment = definitions.identity.deployment
         self._store = store
         self._log = log
         self._definitions = definitions
         self._clock = clock
         self._flush_s = flush_s
+        self._rejections = Rejections(limits)
         self._state: PartitionState | None = None
         self._index = IdIndex()
         self._cells: dict[CellKey, Partial] = {}
@@ -94,6 +97,11 @@ class Owner:
         """What the partition stands on; open() comes first."""
         assert self._state is not None, "the partition is not open"
         return self._state
+
+    @property
+    def stands(self) -> int | None:
+        """The same as an offset, for whoever watches; None while it is being opened."""
+        return None if self._state is None else self._state.next
 
     # -- opening ---------------------------------------------------------------------------------
 
@@ -122,14 +130,21 @@ class Owner:
             await self._await_versions(state)
             self._index = IdIndex(sum(counts.values()))
             for generation, ids in packed.items():
-                self._index.record(ids, generation)
+                for at in range(0, len(ids), _IDS_AT_ONCE):
+                    self._index.record(ids[at : at + _IDS_AT_ONCE], generation)
+                    await asyncio.sleep(0)
             self._state, self._changes_seen = state, -1
             return state.next
         raise Halt(f"partition {self.partition} is moved by another worker all the time")
 
     async def _checked_state(self) -> PartitionState:
+        deadline = self._clock.monotonic() + _REGISTERED_WAIT_S_MAX
+        while self.partition not in (identity := self._definitions.identity).starts:
+            if self._clock.monotonic() > deadline:
+                raise Halt(unregistered(identity, self.partition + 1))
+            await asyncio.sleep(_CONTROL_POLL_S)
         state = await self._retry(lambda: self._store.state(self.partition))
-        return check_state(state, self._identity, self.partition)
+        return check_state(state, self._definitions.identity, self.partition)
 
     async def _check_log(self, state: PartitionState) -> None:
         spans = await self._retry(self._log.spans)
@@ -164,7 +179,9 @@ class Owner:
                     f"partition {self.partition} counts {unknown[0]}, which is not on the control "
                     f"log: the log was cut or is another one; restore it, or {REBUILD}"
                 )
-            await asyncio.sleep(0.1)
+            if self.released:
+                raise Released
+            await asyncio.sleep(_CONTROL_POLL_S)
 
     # -- taking ----------------------------------------------------------------------------------
 
@@ -220,6 +237,18 @@ class Owner:
                 "hour ahead of this machine's clock; correct the clock that is wrong"
             )
 
+    def _check_rejections(self, records: Sequence[LogRecord], plan: Plan) -> None:
+        """Halt where too much is rejected, before anything of the flush is written."""
+        offsets = [record.offset for record in records[: plan.counters["consumed"]]]
+        too_much = self._rejections.add(offsets, plan.dead_letters)
+        if too_much is not None:
+            raise Halt(
+                f"partition {self.partition}: {too_much}; nothing at or after {plan.lo} was "
+                "written. Correct the producer or the release; where the events are to be "
+                "rejected all the same, raise RECOUNT_REJECTED_CONSECUTIVE_MAX and "
+                "RECOUNT_REJECTED_RATIO_MAX (0 is no limit) and start again"
+            )
+
     async def tick(self, position: int | None) -> None:
         """Do what an idle partition needs: new definitions, and markers at the end of the log.
 
@@ -268,6 +297,7 @@ class Owner:
             index=self._index,
         )
         self._check_clock(plan.clock_ms)
+        self._check_rejections(records, plan)
         await self._retry(lambda: self._log.reject(self.partition, plan.dead_letters))
         await self._commit(plan, active)
         self._changes_seen = changes

@@ -27,7 +27,7 @@ from ..settings import Settings
 from .definitions import Definitions
 
 CHILD: Final = "worker-process"
-_BACKOFF_S: Final = (0.5, 30.0)
+_BACKOFF_S: Final = (0.5, 8.0)  # a service that is back is used within ten seconds
 _STEADY_S: Final = 60.0  # a child that ran this long starts the back-off anew
 _POLL_S: Final = 0.3
 _STOP_S_MAX: Final = 15.0

@@ -133,6 +133,10 @@ class LaneThread(driver.AIOKafkaConsumerThread):
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
         )
 
+    def generation(self) -> int:
+        """The generation of our membership in the group; -1 without one."""
+        return int(self._ensure_consumer()._coordinator.generation)  # noqa: SLF001  no public way
+
     def positions(self) -> dict[int, int]:
         """Where the consumer stands in every assigned partition that has a position."""
         consumer = self._ensure_consumer()
@@ -164,6 +168,11 @@ class LaneConsumer(driver.Consumer):
         """Where the consumer stands, by partition."""
         thread: LaneThread = self._thread
         return thread.positions()
+
+    def generation(self) -> int:
+        """The generation of our membership in the group; -1 without one."""
+        thread: LaneThread = self._thread
+        return thread.generation()
 
     async def getmany(
         self,

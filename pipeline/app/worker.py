@@ -14,17 +14,27 @@ from typing import Any, Final
 import faust
 
 from ..control.log import ControlLog
-from ..deploy.checks import NO_IDENTITY, check_policy, check_store, check_topics, identity_of
+from ..core.limits import Limits
+from ..deploy.checks import (
+    check_identity,
+    check_policy,
+    check_store,
+    check_topics,
+    known_identity,
+)
 from ..edges.clock import SystemClock
 from ..edges.kafka import KafkaAdmin, KafkaLog, topic_names
 from ..edges.redis import RedisStore
-from ..errors import ExitCode, UsageError
+from ..errors import ExitCode
 from ..settings import Settings
 from .crash import die, guarded
 from .definitions import Definitions
 from .lane import Lane, Parts, Seek
 from .transport import LaneConsumer, LaneTransport, NoTables
+from .watchdog import Doctor, Signs, examine, keep_beating, watch_loop
 
+SELDOM_S: Final = 10.0
+_SAID_MAX: Final = 1_000
 _STOP_S_MAX: Final = 8.0
 _SWITCH_S: Final = 0.02
 _STREAM_BUFFER: Final = 16  # fetches; with POLL_RECORDS_MAX it bounds memory
@@ -34,6 +44,8 @@ _POLL_INTERVAL_S: Final = 604_800.0  # beyond it aiokafka leaves the group and d
 def run(settings: Settings) -> None:
     """Run until SIGTERM, then end the process; any surprise ends it too."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Seldom())
     # Long-lived objects are frozen out of the collector; what a batch makes dies by refcount.
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
@@ -42,45 +54,109 @@ def run(settings: Settings) -> None:
     asyncio.run(guarded(_serve(settings)))
 
 
+class Seldom(logging.Filter):
+    """Lets the same message through once in SELDOM_S: aiokafka would repeat 75 a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clock = SystemClock()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is written."""
+        now, key = self._clock.monotonic(), (record.name, str(record.msg))
+        if now - self._said.get(key, -SELDOM_S) < SELDOM_S:
+            return False
+        if len(self._said) >= _SAID_MAX:
+            self._said.clear()
+        self._said[key] = now
+        return True
+
+
 async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    beating = asyncio.create_task(keep_beating(watch_loop()))
+    working = asyncio.create_task(guarded(_work(settings, stop)))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not working.done():
+        # Told to stop: _work() leaves by itself, also out of the middle of its start.
+        await asyncio.wait((working,), timeout=_STOP_S_MAX)
+    beating.cancel()
+    os._exit(ExitCode.DONE)
+
+
+async def _work(settings: Settings, stop: asyncio.Event) -> None:
+    """Start, run until told to stop, and end."""
     async with AsyncExitStack() as stack:
-        names, admin = topic_names(settings.deployment), KafkaAdmin(settings.address)
-        topics = await admin.describe(list(names.values()))
-        if names["control"] not in topics:
-            raise UsageError(NO_IDENTITY)
-        control = await stack.enter_async_context(ControlLog(settings.address, names["control"]))
-        identity = identity_of(control.state)
-        store = RedisStore(settings.redis, settings.deployment, identity.deployment.base_bucket_s)
-        stack.push_async_callback(store.close)
-        log = KafkaLog(settings.address, events=names["events"], rejected=names["rejected"])
-        stack.push_async_callback(log.close)
-        check_topics(identity, topics)
-        await check_policy(store)
-        await check_store(store, identity)
-        definitions = Definitions(control.state)
-        lane = Lane(
-            Parts(
-                identity=identity,
-                store=store,
-                log=log,
-                definitions=definitions,
-                clock=SystemClock(),
-                admin=admin,
-                flush_s=settings.flush_ms / 1000,
-            )
-        )
+        lane, names, log, control = await _boot(settings, stack)
         app = _app(settings, lane, names["events"])
+        definitions = lane.definitions
         tasks = [asyncio.create_task(guarded(definitions.follow(control)))]
-        await app.start()
+        starting = asyncio.create_task(app.start())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            os._exit(ExitCode.DONE)  # nothing was taken yet
+        await starting
         consumer: LaneConsumer = app.consumer
-        seek = _seeker(consumer)
-        tasks.append(asyncio.create_task(guarded(lane.tend(consumer.positions, seek))))
+        doctor = Doctor(settings.session_timeout_s)
+
+        def signs() -> Signs:
+            assigned: dict[int, int | None] = {tp.partition: None for tp in consumer.assignment()}
+            return Signs(assigned | lane.nexts, consumer.generation(), lane.store_answers)
+
+        tasks += [
+            asyncio.create_task(guarded(work))
+            for work in (
+                lane.tend(consumer.positions, _seeker(consumer)),
+                lane.check(),
+                examine(doctor, log, SystemClock(), signs),
+            )
+        ]
         await stop.wait()
         await _end(app, lane, tasks)
+
+
+async def _boot(
+    settings: Settings, stack: AsyncExitStack
+) -> tuple[Lane, dict[str, str], KafkaLog, ControlLog]:
+    """Open everything and check it.
+
+    Raises:
+        Halt, UsageError: nobody restarts it. Unavailable: a supervisor tries again.
+    """
+    names, admin = topic_names(settings.deployment), KafkaAdmin(settings.address)
+    store = RedisStore(settings.redis, settings.deployment)
+    stack.push_async_callback(store.close)
+    topics = await admin.describe(list(names.values()))
+    if names["control"] not in topics:
+        await known_identity(None, store)
+    control = await stack.enter_async_context(ControlLog(settings.address, names["control"]))
+    identity = await known_identity(control.state, store)
+    store.base_bucket_s = identity.deployment.base_bucket_s
+    log = KafkaLog(settings.address, events=names["events"], rejected=names["rejected"])
+    stack.push_async_callback(log.close)
+    check_identity(identity)
+    check_topics(identity, topics)
+    await check_policy(store)
+    await store.check_rights()
+    await check_store(store, identity)
+    lane = Lane(
+        Parts(
+            store=store,
+            log=log,
+            definitions=Definitions(control.state),
+            clock=SystemClock(),
+            admin=admin,
+            flush_s=settings.flush_ms / 1000,
+            limits=Limits(settings.rejected_consecutive_max, settings.rejected_ratio_max),
+        )
+    )
+    return lane, names, log, control
 
 
 async def _end(app: Any, lane: Lane, tasks: list[asyncio.Task[None]]) -> None:

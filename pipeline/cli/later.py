@@ -7,7 +7,6 @@ import typer
 from ..errors import UsageError
 
 _COMMANDS: Final = {
-    "rebuild": "it comes with the fault suite; until then start a new deployment",
     "serve": "it comes with the HTTP doors",
     "keys": "it comes with the HTTP doors",
 }

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from ..control.log import ControlLog
 from ..control.records import Identity, Metric
-from ..deploy.checks import NO_IDENTITY, identity_of
+from ..deploy.checks import known_identity
 from ..edges.clock import SystemClock
 from ..edges.kafka import KafkaAdmin, KafkaLog, topic_names
 from ..edges.redis import RedisStore
-from ..errors import UnknownNameError, UsageError
+from ..errors import UnknownNameError
 from ..reads.usage import Reader
 from ..settings import Settings, load_settings
 
@@ -60,14 +60,15 @@ async def opened() -> AsyncIterator[Opened]:
     """
     settings = load_settings()
     names = topic_names(settings.deployment)
-    if not await KafkaAdmin(settings.address).describe([names["control"]]):
-        raise UsageError(NO_IDENTITY)
-    async with ControlLog(settings.address, names["control"]) as control:
-        identity = identity_of(control.state)
-        store = RedisStore(settings.redis, settings.deployment, identity.deployment.base_bucket_s)
-        log = KafkaLog(settings.address, events=names["events"], rejected=names["rejected"])
-        try:
+    store = RedisStore(settings.redis, settings.deployment)
+    log = KafkaLog(settings.address, events=names["events"], rejected=names["rejected"])
+    try:
+        if not await KafkaAdmin(settings.address).describe([names["control"]]):
+            await known_identity(None, store)
+        async with ControlLog(settings.address, names["control"]) as control:
+            identity = await known_identity(control.state, store)
+            store.base_bucket_s = identity.deployment.base_bucket_s
             yield Opened(settings, control, identity, store, log)
-        finally:
-            await store.close()
-            await log.close()
+    finally:
+        await store.close()
+        await log.close()

@@ -44,9 +44,7 @@ def init_command(
     config: Annotated[Path | None, typer.Option(help="Settings of the formats.")] = None,
 ) -> None:
     """Make the deployment's topics and identity, or check that they are as asked; idempotent."""
-    if keying == Keying.STRICT:
-        raise UsageError("--keying strict is not there yet: it comes with `rejected redrive`")
-    if keying not in {None, Keying.TRUST}:
+    if keying not in {None, *Keying}:
         raise UsageError("--keying is trust or strict")
     if base_bucket not in {None, *BASE_BUCKETS_S}:
         raise UsageError("--base-bucket is 1h or 15m")

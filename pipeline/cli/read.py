@@ -154,7 +154,7 @@ def audit(
     async def work() -> Findings:
         async with opened() as deployment:
             auditor = Auditor(
-                deployment.identity, deployment.control.state, deployment.store, deployment.log
+                deployment.identity, deployment.control.catch_up, deployment.store, deployment.log
             )
             with progress("recounted") as (bar, task):
                 return await auditor.run(

@@ -1,70 +1,120 @@
-"""rejected list."""
+"""rejected list, rejected redrive."""
 
 import base64
-from typing import Annotated, Any
+import re
+from typing import Annotated, Any, Final
 
 import typer
 
-from ..core.reasons import Reason
-from ..edges.kafka import all_records, headers_of
-from ..errors import UsageError
-from .later import add_absent
+from ..core.reasons import REDRIVABLE, Reason
+from ..edges.clock import SystemClock
+from ..errors import UnknownNameError, UsageError
+from ..letters import Letter, Redriven, letters_of, redrive
 from .open import opened
-from .output import TableOption, show, wait
+from .output import TableOption, progress, show, wait
+
+_PLACE: Final = re.compile(r"([0-9]+)@([0-9]+)")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Dead letters.", no_args_is_help=True)
     group.command("list")(list_command)
-    add_absent(group, "redrive", "rejected redrive", "it comes with the fault suite")
+    group.command("redrive")(redrive_command)
     app.add_typer(group, name="rejected")
 
 
-def list_command(
-    reason: Annotated[str | None, typer.Option(help="Only this reason.")] = None,
-    table: TableOption = False,
-) -> None:
-    """List the dead letters with reason and original, each rejected event once."""
+ReasonOption = Annotated[str | None, typer.Option(help="Only this reason.")]
+
+
+def _check(reason: str | None) -> None:
     if reason is not None and reason not in set(Reason):
         raise UsageError(f"--reason is one of {', '.join(Reason)}")
-    show(wait(_letters(reason)), table=table)
 
 
-async def _letters(reason: str | None) -> list[dict[str, Any]]:
-    async with opened() as deployment:
-        topic = deployment.identity.topics["rejected"][0]
-        found: dict[str, dict[str, Any]] = {}
-        async for record in all_records(deployment.settings.address, topic):
-            key = (record.key or b"").decode(errors="replace")
-            place, _, offset = key.rpartition("@")
-            source, _, partition = place.rpartition("/")
-            # A crash may have written a letter twice: the same key, the same original.
-            if key in found or not offset.isdigit() or not partition.isdigit():
-                continue
-            headers = headers_of(record)
-            if reason is not None and headers.get("reason") != reason:
-                continue
-            found[key] = {
-                "reason": headers.get("reason"),
-                "detail": headers.get("detail"),
-                "topic": source,
-                "partition": int(partition),
-                "offset": int(offset),
-                "append_time_ms": int(headers.get("append_time", "-1")),
-                "key": headers.get("key"),
-                **_original(record.value, headers),
-            }
-    return list(found.values())
+def list_command(reason: ReasonOption = None, table: TableOption = False) -> None:
+    """List the dead letters with reason and original, each rejected event once."""
+    _check(reason)
+
+    async def work() -> list[Letter]:
+        async with opened() as deployment:
+            topic = deployment.identity.topics["rejected"][0]
+            return await letters_of(deployment.settings.address, topic)
+
+    show((_line(each) for each in wait(work()) if reason in {None, each.reason}), table=table)
 
 
-def _original(value: bytes | None, headers: dict[str, str]) -> dict[str, Any]:
+def _line(letter: Letter) -> dict[str, Any]:
+    return {
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "append_time_ms": letter.append_time_ms,
+        "key": letter.key,
+        **_original(letter),
+        **({} if letter.redriven is None else {"redriven": letter.redriven}),
+    }
+
+
+def _original(letter: Letter) -> dict[str, Any]:
     """The original as text; bytes that are no UTF-8 as base64."""
-    if "omitted" in headers:
-        return {"original": None, "omitted": headers["omitted"]}
-    if value is None:
+    if letter.omitted is not None:
+        return {"original": None, "omitted": letter.omitted}
+    if letter.original is None:
         return {"original": None}
     try:
-        return {"original": value.decode()}
+        return {"original": letter.original.decode()}
     except UnicodeDecodeError:
-        return {"original": None, "original_base64": base64.b64encode(value).decode()}
+        return {"original": None, "original_base64": base64.b64encode(letter.original).decode()}
+
+
+def redrive_command(
+    reason: ReasonOption = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="PARTITION@OFFSET", help="Only the event that lay there.")
+    ] = None,
+) -> None:
+    """Send rejected events again, under their own transaction_id, to their home partition.
+
+    Only what can count now is sent: misplaced, too_far_ahead once it no longer is, unknown_kind.
+    """
+    _check(reason)
+    if reason is not None and reason not in REDRIVABLE:
+        raise UsageError(
+            f"{reason} would only repeat; re-drive takes {', '.join(sorted(REDRIVABLE))}"
+        )
+    place = None if at is None else _PLACE.fullmatch(at)
+    if at is not None and place is None:
+        raise UsageError("--at is PARTITION@OFFSET, as `recount rejected list` shows them")
+
+    async def work() -> Redriven:
+        async with opened() as deployment:
+            address, identity = deployment.settings.address, deployment.identity
+            letters = await letters_of(address, identity.topics["rejected"][0])
+            wanted = [each for each in letters if reason in {None, each.reason}]
+            if place is not None:
+                wanted = _lying_at(wanted, int(place[1]), int(place[2]))
+            with progress("re-driven", len(wanted)) as (bar, task):
+                return await redrive(
+                    address,
+                    identity,
+                    deployment.log,
+                    wanted,
+                    now=SystemClock().now(),
+                    progress=lambda done: bar.advance(task, done),
+                )
+
+    told = wait(work())
+    show([{"redriven": told.sent, "refused": dict(told.refused)}])
+    if place is not None and not told.sent:
+        raise UsageError(next(iter(told.refused)))
+
+
+def _lying_at(letters: list[Letter], partition: int, offset: int) -> list[Letter]:
+    """The letter of one place, the latest where a topic was made anew."""
+    found = [each for each in letters if (each.partition, each.offset) == (partition, offset)]
+    if not found:
+        raise UnknownNameError(f"no dead letter lies at {partition}@{offset}")
+    return [max(found, key=lambda letter: letter.append_time_ms)]

@@ -169,7 +169,26 @@ class ControlState:
             raise _Refused("partitions of another store")
         starts = {int(number): int(start) for number, start in record["starts"].items()}
         merged = {**starts, **self.identity.starts}
-        self.identity = _with_starts(self.identity, merged)
+        self.identity = replace(self.identity, starts=dict(sorted(merged.items())))
+
+    def take_rebuild(self, record: dict[str, Any]) -> None:
+        """Every partition applied again from `starts`: maybe another topic, or other rules."""
+        if self.identity is None or record["store_id"] != self.identity.deployment.store_id:
+            raise _Refused("a rebuild of another store")
+        starts = {int(number): int(start) for number, start in record["starts"].items()}
+        if set(self.identity.starts) - set(starts):
+            raise _Refused("a rebuild of all partitions names the start of each")
+        topic, _ = self.identity.topics["events"]
+        rules, format_version = record["rules"], record["format_version"]
+        if type(rules) is not int or type(format_version) is not int:
+            raise _Refused("rules and format_version are integers")
+        self.identity = replace(
+            self.identity,
+            topics={**self.identity.topics, "events": (topic, str(record["events_topic_id"]))},
+            rules=rules,
+            format_version=format_version,
+            starts=dict(sorted(starts.items())),
+        )
 
     def take_definition(self, record: dict[str, Any]) -> None:
         """A version of a metric."""
@@ -268,6 +287,7 @@ _INVALID: Final = (
 _KINDS: Final = {
     "identity": ControlState.take_identity,
     "partitions": ControlState.take_partitions,
+    "rebuild": ControlState.take_rebuild,
     "definition": ControlState.take_definition,
     "rename": ControlState.take_rename,
     "end": ControlState.take_end,
@@ -299,7 +319,3 @@ def _is_foldable(body: MetricVersion | None) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _with_starts(identity: Identity, starts: Mapping[int, int]) -> Identity:
-    return replace(identity, starts=dict(sorted(starts.items())))

@@ -1,6 +1,7 @@
 """Why an event is rejected: one closed list for header, telemetry label and docs heading."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class Reason(StrEnum):
@@ -16,3 +17,8 @@ class Reason(StrEnum):
     TOO_OLD = "too_old"
     TOO_FAR_AHEAD = "too_far_ahead"
     MISPLACED = "misplaced"
+
+
+# What another try can make countable: it was sent to the wrong place, too early, or to a release
+# that did not know it yet. Any other reason would only repeat.
+REDRIVABLE: Final = frozenset({Reason.MISPLACED, Reason.TOO_FAR_AHEAD, Reason.UNKNOWN_KIND})

@@ -1,9 +1,11 @@
 """What makes a process refuse to start or go on: exit 5, with what to do (DESIGN 3)."""
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
 from ..control.records import ControlState, Identity
+from ..core.dedup import ID_HASH
 from ..core.deployment import FORMAT_VERSION, RULES
 from ..core.state import PartitionState
 from ..edges.kafka import TopicInfo
@@ -31,6 +33,23 @@ def identity_of(state: ControlState) -> Identity:
     return state.identity
 
 
+async def known_identity(state: ControlState | None, store: RedisStore) -> Identity:
+    """Return the identity on the control log; None is a log that is not there.
+
+    Raises:
+        Halt: Redis knows the deployment, so it was there once. UsageError: nobody knows it.
+    """
+    if state is not None and state.identity is not None:
+        return state.identity
+    if await store.identity() is None:
+        raise UsageError(NO_IDENTITY)
+    raise Halt(
+        "Redis holds this deployment, but Kafka's control log does not name it: the topic was "
+        "deleted, made anew or cut, or this is another Kafka; restore the topic, correct "
+        "RECOUNT_KAFKA, or choose another RECOUNT_DEPLOYMENT"
+    )
+
+
 async def check_policy(store: RedisStore) -> None:
     """Halt on an eviction policy that may drop a bill."""
     policy = await store.eviction_policy()
@@ -41,12 +60,41 @@ async def check_policy(store: RedisStore) -> None:
         )
 
 
+def check_identity(identity: Identity) -> None:
+    """Halt on an identity that this release would read otherwise than it was meant."""
+    if identity.id_hash != ID_HASH:
+        raise Halt(
+            f"the deployment's ids are {identity.id_hash}, this release makes {ID_HASH}; run the "
+            "release that made it"
+        )
+
+
 async def check_store(store: RedisStore, identity: Identity) -> None:
     """Halt where Redis is emptied, foreign, or lacks a registered partition."""
-    if await store.identity() is None:
-        raise Halt(f"Redis lacks this deployment's identity: emptied, or the wrong one; {REBUILD}")
+    await check_copy(store, identity)
     for number in identity.starts:
         check_state(await store.state(number), identity, number)
+
+
+async def check_copy(store: RedisStore, identity: Identity) -> None:
+    """Halt where Redis' copy of the identity is gone, or is that of another deployment."""
+    copy = await store.identity()
+    if copy is None:
+        raise Halt(f"Redis lacks this deployment's identity: emptied, or the wrong one; {REBUILD}")
+    found = _store_id(copy)
+    if found != identity.deployment.store_id:
+        raise Halt(
+            f"Redis holds a deployment of this name with store id {found!r}, Kafka's control log "
+            f"says {identity.deployment.store_id!r}: two deployments under one prefix, a wrong "
+            "Kafka, or a wrong Redis; choose another RECOUNT_DEPLOYMENT, or correct the address"
+        )
+
+
+def _store_id(copy: bytes) -> object:
+    try:
+        return json.loads(copy)["store_id"]
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def check_state(
@@ -84,10 +132,15 @@ def check_topics(
                 f"was deleted and made anew; {REBUILD}"
             )
         if role == "events" and found.partitions > len(identity.starts) and not growing:
-            raise Halt(
-                f"topic {topic!r} has {found.partitions} partitions, {len(identity.starts)} are "
-                f"registered; run `recount init --partitions {found.partitions}`"
-            )
+            raise Halt(unregistered(identity, found.partitions))
+
+
+def unregistered(identity: Identity, partitions: int) -> str:
+    """Say that the events topic has partitions that nobody registered."""
+    return (
+        f"topic {identity.topics['events'][0]!r} has {partitions} partitions, "
+        f"{len(identity.starts)} are registered; run `recount init --partitions {partitions}`"
+    )
 
 
 def check_span(state: PartitionState, partition: int, start: int, end: int) -> None:

@@ -322,14 +322,31 @@ class KafkaLog:
         """Write dead letters; return once all are durable."""
         if not letters:
             return
-        if self._producer is None:
-            self._producer = await self._stack.enter_async_context(producer(self._address))
-        sent = [await self._send(partition, letter) for letter in letters]
+        client = await self._producing()
+        sent = [await self._send(client, partition, letter) for letter in letters]
         async with _guard():
             await asyncio.gather(*sent)
 
-    async def _send(self, partition: int, letter: DeadLetter) -> "asyncio.Future[Any]":
+    async def mark_redriven(self, key: str, append_time_ms: int, to: str) -> None:
+        """Note beside a dead letter where its event was sent again; return once it is durable."""
+        client = await self._producing()
+        headers = [
+            ("redriven", to.encode()),
+            ("append_time", str(append_time_ms).encode()),
+        ]
+        async with _guard():
+            await client.send_and_wait(self._rejected, None, key=key.encode(), headers=headers)
+
+    async def _producing(self) -> AIOKafkaProducer:
+        """The producer; started once."""
+        if self._producer is None:
+            self._producer = await self._stack.enter_async_context(producer(self._address))
         assert self._producer is not None
+        return self._producer
+
+    async def _send(
+        self, client: AIOKafkaProducer, partition: int, letter: DeadLetter
+    ) -> "asyncio.Future[Any]":
         record, rejected = letter.record, letter.rejected
         value = record.value
         headers = [
@@ -345,7 +362,7 @@ class KafkaLog:
             value = None
         key = letter_key(self._events, partition, record.offset).encode()
         async with _guard():
-            future: asyncio.Future[Any] = await self._producer.send(
+            future: asyncio.Future[Any] = await client.send(
                 self._rejected, value, key=key, headers=headers
             )
             return future

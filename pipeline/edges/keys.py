@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ..core.tally import CellKey
+from ..ports import CELLS, ELEMENTS, Address
 
 SECONDS_PER_DAY: Final = 86_400
 _NULL: Final = "-"
@@ -35,11 +36,11 @@ class Keys:
 
     def cells(self, measure: str, day: int, customer: str) -> str:
         """The hash of the cells of a measure, day and customer."""
-        return f"{self.prefix}c:{measure}:{day}:{customer}"
+        return self.at(Address(CELLS, measure, day, customer))
 
     def elements(self, measure: str, day: int, customer: str) -> str:
         """The set of UNIQUE elements of the same."""
-        return f"{self.prefix}u:{measure}:{day}:{customer}"
+        return self.at(Address(ELEMENTS, measure, day, customer))
 
     def day_of(self, bucket: int) -> int:
         """The day that holds a base bucket."""
@@ -83,13 +84,17 @@ class Keys:
             raise ValueError(f"not a member of ours: {member[:80]!r}")
         return self.cell_of(measure, day, customer, member[:end]), member[end + 1 :]
 
-    def address_of(self, key: str) -> tuple[str, str, int, str] | None:
-        """Return (`c` or `u`, measure, day, customer) of a key, or None if it is neither."""
+    def at(self, address: Address) -> str:
+        """The key of an address."""
+        return f"{self.prefix}{address.kind}:{address.measure}:{address.day}:{address.owner}"
+
+    def address_of(self, key: str) -> Address | None:
+        """Return the address of a key, or None if it is not one of cells."""
         parts = key[len(self.prefix) :].split(":", 3)
-        if len(parts) != 4 or parts[0] not in {"c", "u"}:
+        if len(parts) != 4 or parts[0] not in {CELLS, ELEMENTS}:
             return None
-        kind, measure, day, customer = parts
-        return kind, measure, int(day), customer
+        kind, measure, day, owner = parts
+        return Address(kind, measure, int(day), owner)
 
 
 def _field_end(text: str) -> int:

@@ -12,7 +12,9 @@ local wanted, texts = cmsgpack.unpack(ARGV[6]), {}
 for i = 2, #KEYS do
   local fields = wanted[i - 1]
   for at = 1, #fields, CHUNK do
-    local found = redis.call('HMGET', KEYS[i], unpack(fields, at, math.min(at + CHUNK - 1, #fields)))
+    local last = math.min(at + CHUNK - 1, #fields)
+    local found = redis.pcall('HMGET', KEYS[i], unpack(fields, at, last))
+    if found.err then return redis.error_reply(found.err .. ' at ' .. KEYS[i]) end
     for j = 1, #found do texts[#texts + 1] = found[j] end
   end
 end

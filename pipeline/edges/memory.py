@@ -19,7 +19,7 @@ from ..core.state import (
     id_counts_text,
 )
 from ..core.tally import CellKey
-from ..ports import Book, Span
+from ..ports import CELLS, ELEMENTS, Address, Book, Span
 
 
 @dataclass
@@ -107,27 +107,47 @@ class MemoryStore:
         days: Sequence[int],
     ) -> Book | None:
         """Return every cell of these measures, customers and days."""
-        book = await self.read_all(partition)
-        if book is None:
-            return None
-
-        def wanted(cell: CellKey) -> bool:
-            day = cell.bucket // self._per_day
-            return cell.measure in measures and cell.customer in customers and day in days
-
-        return Book(
-            book.state,
-            {cell: text for cell, text in book.cells.items() if wanted(cell)},
-            {cell: members for cell, members in book.elements.items() if wanted(cell)},
+        return await self.read_addresses(
+            partition,
+            [
+                Address(kind, measure, day, customer)
+                for kind in (CELLS, ELEMENTS)
+                for measure in measures
+                for customer in customers
+                for day in days
+            ],
         )
 
-    async def read_all(self, partition: int) -> Book | None:
-        """Return every cell of a partition."""
-        held = self._partitions.get(partition)
+    async def addresses(self, partition: int) -> AsyncIterator[Address]:
+        """Yield every address that holds cells."""
+        held = self._partitions.get(partition, _Partition())
+        for address in {
+            *(self._address(CELLS, cell) for cell in held.cells),
+            *(self._address(ELEMENTS, cell) for cell in held.elements),
+        }:
+            yield address
+
+    async def read_addresses(self, partition: int, addresses: Sequence[Address]) -> Book | None:
+        """Return every cell under these addresses."""
+        held, wanted = self._partitions.get(partition), set(addresses)
         if held is None:
             return None
-        elements = {cell: frozenset(members) for cell, members in held.elements.items()}
-        return Book(decode_state(held.fields), dict(held.cells), elements)
+        return Book(
+            decode_state(held.fields),
+            {
+                cell: text
+                for cell, text in held.cells.items()
+                if self._address(CELLS, cell) in wanted
+            },
+            {
+                cell: frozenset(members)
+                for cell, members in held.elements.items()
+                if self._address(ELEMENTS, cell) in wanted
+            },
+        )
+
+    def _address(self, kind: str, cell: CellKey) -> Address:
+        return Address(kind, cell.measure, cell.bucket // self._per_day, cell.customer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,78 +1,50 @@
 """Redis: apply a commit in one script, load cells in one, read them in one MULTI."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import redis.asyncio as aredis
-from redis import exceptions as rex
 
 from ..core.commit import Answer, Commit
 from ..core.state import PartitionState, decode_state, encode_state, fence_of
 from ..core.tally import CellKey
-from ..errors import Halt, StoreUnavailable, UsageError
-from ..ports import Book
+from ..errors import Halt, StoreUnavailable
+from ..ports import CELLS, ELEMENTS, Address, Book
 from .keys import Keys, identity_key
+from .redis_client import connect, guard
 
 _APPLY: Final = (Path(__file__).parent / "apply.lua").read_text()
 _LOAD: Final = (Path(__file__).parent / "load.lua").read_text()
+_RIGHTS: Final = """\
+for _, command in ipairs({{'HSET', 'f', 'v'}, {'SADD', 'm'}, {'RPUSH', 'e'}}) do
+  redis.call(command[1], KEYS[1], unpack(command, 2))
+  redis.call('TYPE', KEYS[1])
+  redis.call('UNLINK', KEYS[1])
+end
+return redis.call('HMGET', KEYS[1], 'f')
+"""
 _ID_SLICE: Final = 200  # list elements a slice: heartbeats go on while ids load
 _SCAN_COUNT: Final = 2_000
+_REBUILDING: Final = "rebuilding"
 _SNAPSHOT_TRIES_MAX: Final = 50
-_TIMEOUT_S: Final = 10.0
 _PACK: Final = msgspec.msgpack.Encoder()
-# What Redis says when it will do better later; any other refusal is for people.
-_LATER: Final = (
-    "OOM",
-    "LOADING",
-    "BUSY",
-    "READONLY",
-    "MISCONF",
-    "MASTERDOWN",
-    "TRYAGAIN",
-    "NOREPLICAS",
-)
-
-
-@asynccontextmanager
-async def _guard() -> AsyncIterator[None]:
-    """Translate the client's errors into ours."""
-    try:
-        yield
-    except rex.AuthenticationError as error:
-        raise Halt(f"Redis refused the login: {error}; correct RECOUNT_REDIS") from error
-    except (rex.ConnectionError, rex.TimeoutError, OSError) as error:
-        raise StoreUnavailable(f"Redis does not answer: {error}") from error
-    except rex.ResponseError as error:
-        text = str(error)
-        if isinstance(error, rex.OutOfMemoryError) or text.startswith(_LATER):
-            raise StoreUnavailable(f"Redis refuses for now: {text}") from error
-        raise Halt(f"Redis refused a command: {text}") from error
 
 
 class RedisStore:
     """The rollups of one deployment."""
 
     def __init__(self, url: str, deployment: str, base_bucket_s: int = 3600) -> None:
-        if url.startswith("redis+cluster"):
-            raise UsageError("redis+cluster:// is not there yet: give one Redis (redis://…)")
-        try:
-            # redis-py types answers by a setting of the client that no type shows.
-            self._client: Any = aredis.Redis.from_url(
-                url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S
-            )
-        except ValueError as error:
-            raise UsageError(f"RECOUNT_REDIS: {error}") from error
+        self._client = connect(url)
         self._apply = self._client.register_script(_APPLY)
         self._load = self._client.register_script(_LOAD)
+        self._rights = self._client.register_script(_RIGHTS)
         self._deployment = deployment
-        self._base_bucket_s = base_bucket_s
+        self.base_bucket_s = base_bucket_s
 
     def keys(self, partition: int) -> Keys:
         """The keys of a partition."""
-        return Keys(self._deployment, partition, self._base_bucket_s)
+        return Keys(self._deployment, partition, self.base_bucket_s)
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -82,32 +54,41 @@ class RedisStore:
 
     async def identity(self) -> bytes | None:
         """Return the copy of the deployment's identity; None where there is none."""
-        async with _guard():
+        async with guard(self._client):
             held: bytes | None = await self._client.get(identity_key(self._deployment))
             return held
 
-    async def write_identity(self, text: bytes) -> None:
-        """Write the copy of the identity, unless there is one."""
-        async with _guard():
-            await self._client.set(identity_key(self._deployment), text, nx=True)
+    async def write_identity(self, text: bytes, *, again: bool = False) -> None:
+        """Write the copy of the identity, unless there is one; `again` replaces it."""
+        async with guard(self._client):
+            await self._client.set(identity_key(self._deployment), text, nx=not again)
 
     async def eviction_policy(self) -> str:
         """Return maxmemory-policy: anything but noeviction may evict a bill."""
-        async with _guard():
+        async with guard(self._client):
             config = await self._client.config_get("maxmemory-policy")
             return str(config["maxmemory-policy"])
+
+    async def check_rights(self) -> None:
+        """Try every command that a commit writes with, on a key of no meaning.
+
+        Raises:
+            Halt: the user may not use one of them. In a commit it would come after a first write.
+        """
+        async with guard(self._client):
+            await self._rights(keys=[f"{self.keys(0).prefix}rights"])
 
     # -- one partition -------------------------------------------------------------------------
 
     async def state(self, partition: int) -> PartitionState | None:
         """Return a partition's state; None where it was never registered, or was emptied."""
-        async with _guard():
+        async with guard(self._client):
             return _state(await self._client.hgetall(self.keys(partition).state))
 
     async def register(self, partition: int, state: PartitionState) -> None:
         """Write a partition's first state, if it has none."""
         key = self.keys(partition).state
-        async with _guard():
+        async with guard(self._client):
             pipe = self._client.pipeline(transaction=True)
             for name, text in encode_state(state).items():
                 pipe.hsetnx(key, name, text)
@@ -122,7 +103,7 @@ class RedisStore:
         for cell in cells:
             by_key.setdefault(_cells_key(keys, cell), []).append(cell)
         fields = [[keys.field(cell) for cell in wanted] for wanted in by_key.values()]
-        async with _guard():
+        async with guard(self._client):
             found = await self._load(
                 keys=[keys.state, *by_key], args=[*fence_of(state), _PACK.encode(fields)]
             )
@@ -139,7 +120,7 @@ class RedisStore:
         keys, packed = self.keys(partition), {}
         for generation in counts:
             parts: list[bytes] = []
-            async with _guard():
+            async with guard(self._client):
                 while True:
                     at = len(parts)
                     part = await self._client.lrange(keys.ids(generation), at, at + _ID_SLICE - 1)
@@ -178,7 +159,7 @@ class RedisStore:
             }
         )
         after = commit.after
-        async with _guard():
+        async with guard(self._client):
             word, detail = await self._apply(
                 keys=[keys.state, *cells, *sets, *dropped, *log],
                 args=[*commit.fence, str(after.next), after.acts, body, commit.new_ids],
@@ -195,7 +176,7 @@ class RedisStore:
     async def customers(self, partition: int, measures: Iterable[str]) -> set[str]:
         """Return the customers that have cells of any of these measures."""
         keys = self.keys(partition)
-        async with _guard():
+        async with guard(self._client):
             raw: set[bytes] = await self._client.sunion(
                 [keys.customers(measure) for measure in measures]
             )
@@ -217,14 +198,14 @@ class RedisStore:
         known: set[int] = set()
         for _ in range(_SNAPSHOT_TRIES_MAX):
             wanted = [
-                name(measure, day, customer)
+                Address(kind, measure, day, customer)
                 for measure in measures
                 for customer in customers
                 for day in days
                 if day in known
-                for name in (keys.cells, keys.elements)
+                for kind in (CELLS, ELEMENTS)
             ]
-            async with _guard():
+            async with guard(self._client):
                 pipe = self._client.pipeline(transaction=True)
                 for measure in measures:
                     pipe.smembers(keys.days(measure))
@@ -234,35 +215,74 @@ class RedisStore:
             known |= book[0]
         raise StoreUnavailable("the stream adds days faster than they can be read; try again")
 
-    async def read_all(self, partition: int) -> Book | None:
-        """Return every cell of a partition, whether an index names it or not.
+    async def addresses(self, partition: int) -> AsyncIterator[Address]:
+        """Yield the address of every key of cells, whether an index names it or not, once each."""
+        keys, cursor = self.keys(partition), 0
+        pattern, seen = f"{_escape(keys.prefix)}[cu]:*", set[bytes]()
+        while True:
+            async with guard(self._client):
+                cursor, names = await self._client.scan(cursor, match=pattern, count=_SCAN_COUNT)
+            # SCAN may name a key twice, but only while the table is resized: soon after.
+            fresh = [name for name in names if name not in seen]
+            seen = set(names)
+            for name in fresh:
+                address = keys.address_of(name.decode())
+                if address is not None:
+                    yield address
+            if not cursor:
+                return
 
-        Keys are listed, read in one MULTI, and listed again: a book is whole when no key came in
-        between. Keys of cells are never deleted, so the second list holds all that was there.
-        """
-        keys = self.keys(partition)
-        known = await self._cell_keys(keys)
-        for _ in range(_SNAPSHOT_TRIES_MAX):
-            async with _guard():
-                pipe = self._client.pipeline(transaction=True)
-                book = await _book(pipe, keys, sorted(known))
-            listed = await self._cell_keys(keys)
-            if listed <= known:
-                return None if book is None else book[1]
-            known |= listed
-        raise StoreUnavailable("the stream adds keys faster than they can be read; try again")
+    async def read_addresses(self, partition: int, addresses: Sequence[Address]) -> Book | None:
+        """Return the cells under these addresses, from one atomic read."""
+        async with guard(self._client):
+            pipe = self._client.pipeline(transaction=True)
+            book = await _book(pipe, self.keys(partition), addresses)
+        return None if book is None else book[1]
 
-    async def _cell_keys(self, keys: Keys) -> set[str]:
-        pattern = f"{_escape(keys.prefix)}[cu]:*"
-        async with _guard():
-            return {
-                key.decode() async for key in self._client.scan_iter(pattern, count=_SCAN_COUNT)
-            }
+    # -- rebuild -------------------------------------------------------------------------------
+
+    async def begin_rebuild(self, partition: int) -> None:
+        """Mark a partition: from now on every commit is refused and every reader waits."""
+        async with guard(self._client):
+            pipe = self._client.pipeline(transaction=True)
+            pipe.unlink(self.keys(partition).state)
+            pipe.hset(self.keys(partition).state, _REBUILDING, "1")
+            await pipe.execute()
+
+    async def clear(self, partition: int) -> int:
+        """Delete every key of a marked partition but its state; return how many there were."""
+        keys, count = self.keys(partition), 0
+        async with guard(self._client):
+            names: list[bytes] = []
+            async for name in self._client.scan_iter(
+                f"{_escape(keys.prefix)}*", count=_SCAN_COUNT
+            ):
+                if name.decode() != keys.state:
+                    names.append(name)
+                if len(names) >= _SCAN_COUNT:
+                    count += await self._client.unlink(*names)
+                    names.clear()
+            if names:
+                count += await self._client.unlink(*names)
+        return count
+
+    async def finish_rebuild(self, partition: int, state: PartitionState) -> None:
+        """Give a cleared partition its first state."""
+        key = self.keys(partition).state
+        async with guard(self._client):
+            pipe = self._client.pipeline(transaction=True)
+            pipe.unlink(key)
+            pipe.hset(key, mapping=encode_state(state))
+            await pipe.execute()
 
 
 def _state(fields: Mapping[bytes, bytes]) -> PartitionState | None:
     if not fields:
         return None
+    if _REBUILDING.encode() in fields:
+        raise StoreUnavailable(
+            "a partition is being rebuilt; if no `recount rebuild` runs any more, run it again"
+        )
     try:
         return decode_state({name.decode(): text.decode() for name, text in fields.items()})
     except (KeyError, ValueError) as error:
@@ -284,7 +304,7 @@ def _index(keys: Keys, cells: Iterable[CellKey]) -> dict[str, set[str]]:
 
 
 async def _book(
-    pipe: Any, keys: Keys, names: Sequence[str], *, skipped: int = 0
+    pipe: Any, keys: Keys, addresses: Sequence[Address], *, skipped: int = 0
 ) -> tuple[set[int], Book] | None:
     """Read the state and these keys of cells, behind `skipped` questions for days.
 
@@ -292,12 +312,11 @@ async def _book(
         The days, and the book; None where the partition has no state.
     """
     pipe.hgetall(keys.state)
-    addresses = [keys.address_of(name) for name in names]
-    for name, address in zip(names, addresses, strict=True):
-        if address is not None and address[0] == "c":
-            pipe.hgetall(name)
+    for address in addresses:
+        if address.kind == CELLS:
+            pipe.hgetall(keys.at(address))
         else:
-            pipe.smembers(name)
+            pipe.smembers(keys.at(address))
     answers = await pipe.execute()
     days = {int(day) for answer in answers[:skipped] for day in answer}
     fields, *found = answers[skipped:]
@@ -307,21 +326,20 @@ async def _book(
     cells: dict[CellKey, str] = {}
     elements: dict[CellKey, set[str]] = {}
     for address, content in zip(addresses, found, strict=True):
-        if address is not None:
-            _collect(keys, address, content, cells, elements)
+        _collect(keys, address, content, cells, elements)
     sets = {cell: frozenset(members) for cell, members in elements.items()}
     return days, Book(state, cells, sets)
 
 
 def _collect(
     keys: Keys,
-    address: tuple[str, str, int, str],
+    address: Address,
     content: Any,
     cells: dict[CellKey, str],
     elements: dict[CellKey, set[str]],
 ) -> None:
     kind, measure, day, customer = address
-    if kind == "c":
+    if kind == CELLS:
         for field, text in content.items():
             cells[keys.cell_of(measure, day, customer, field.decode())] = text.decode()
         return

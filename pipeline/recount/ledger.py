@@ -1,24 +1,25 @@
 """One partition, recounted record by record: fates, cells, identities.
 
-A Ledger keeps whole histories where the pipeline keeps increments: every value of a cell is
-collected and the aggregate is taken at the end.
+It shares nothing with the pipeline's fold but the parsed definition. It may be run in parts, by
+customer, so that the identities of one part at a time are in memory.
 """
 
 import hashlib
-from base64 import b64encode
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import ROUND_HALF_EVEN, Context, Decimal
-from typing import Any, NamedTuple
+from math import inf
+from typing import NamedTuple
+from zlib import crc32
 
-from definitions.metric import Aggregation, Measure, MetricVersion, Scope
+from definitions.metric import Measure, MetricVersion, Scope
 
 from .events import NotCounted, Plain, read_event
-from .matching import ABSENT, look_up, matches, plain, text_of, value_of
+from .kept import Kept, Reading
+from .matching import ABSENT, look_up, matches, text_of, value_of
 
-_WIDE = Context(prec=1_000, rounding=ROUND_HALF_EVEN)
 _MS = 1_000_000
+_BODY = (1 << 64) - 1
 
 
 class Terms(NamedTuple):
@@ -50,75 +51,117 @@ class Cell(NamedTuple):
     groups: tuple[str | None, ...]
 
 
-class Reading(NamedTuple):
-    """A value with what orders readings: event time, log clock, offset."""
+class Share(NamedTuple):
+    """A part of the customers (or of other owners of cells), told by a hash of the name."""
 
-    at: int
-    clock_ms: int
-    offset: int
-    value: Any
+    number: int
+    of: int
+
+    def holds(self, name: str) -> bool:
+        """Whether a name belongs to this part."""
+        return self.of == 1 or crc32(name.encode()) % self.of == self.number
+
+
+WHOLE = Share(0, 1)
+
+
+def of_everybody(version: MetricVersion, measure: Measure) -> bool:
+    """Whether events of many customers meet in one cell of a measure."""
+    return measure.unit is not None or version.definition.scope is not Scope.CUSTOMER
+
+
+def _always(_measure: str, _owner: str) -> float:
+    return inf
 
 
 @dataclass
 class Ledger:
-    """Fed with every record of a partition, in order, from its start to one offset."""
+    """Fed with every record of a partition, in order, from its start.
+
+    share: whose events are judged and counted; a repeat has the customer of its first, so that
+    parts can be recounted one after the other. fates: of the share's records below `until`;
+    what has no customer belongs to part 0. clock_until: the log clock there. closes: (measure,
+    owner) → the offset below which events reach the owner's cells; 0 for none.
+    """
 
     partition: int
     terms: Terms
     active: list[Active]
+    share: Share = WHOLE
+    until: float = inf
+    closes: Callable[[str, str], float] = _always
     fates: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
-    readings: dict[Cell, list[Reading]] = field(default_factory=lambda: defaultdict(list))
-    unreadable: Counter[Cell] = field(default_factory=Counter)
+    ids: Counter[int] = field(default_factory=Counter)
+    kept: dict[Cell, Kept] = field(default_factory=dict)
     conflicts: int = 0
     clock_ms: int = -1
-    _seen: dict[tuple[str, str], tuple[int, bytes]] = field(default_factory=dict)
+    clock_until: int = -1
+    _seen: dict[bytes, int] = field(default_factory=dict)
 
     def feed(self, offset: int, append_ms: int, value: bytes | None) -> None:
         """Take one record."""
         self.clock_ms = max(self.clock_ms, append_ms)
-        self.fates["consumed"] += 1
+        if offset < self.until:
+            self.clock_until = self.clock_ms
         try:
             event = read_event(value)
-            self._judge_age(event)
         except NotCounted as why:
-            self.fates["rejected"] += 1
-            self.reasons[str(why)] += 1
-            if str(why) == "misplaced":
-                self.fates["misplaced"] += 1
+            if self.share.number == 0:
+                self._reject(offset, str(why))
             return
-        if home_of(event.customer_id, self.terms.homes) != self.partition:
-            self.fates["misplaced"] += 1
-        if self._is_repeated(event, value or b""):
-            self.fates["duplicate"] += 1
+        if not self.share.holds(event.customer_id):
             return
+        away = home_of(event.customer_id, self.terms.homes) != self.partition
+        why_not = self._misjudged(event, away=away)
+        if why_not is not None:
+            self._reject(offset, why_not)
+            return
+        self._note(offset, "consumed")
+        if away:
+            self._note(offset, "misplaced")
+        generation = (4 * self.clock_ms) // self.terms.dedup_window_ms
+        if self._is_repeated(event, value or b"", generation):
+            self._note(offset, "duplicate")
+            return
+        if offset < self.until:
+            self.ids[generation] += 1
         counted = False
         for item in self.active:
             if item.start <= offset and (item.end is None or offset < item.end):
                 counted = self._count(item.version, event, offset) or counted
-        self.fates["counted" if counted else "unmatched"] += 1
+        self._note(offset, "counted" if counted else "unmatched")
 
-    def _judge_age(self, event: Plain) -> None:
+    def _note(self, offset: int, fate: str) -> None:
+        if offset < self.until:
+            self.fates[fate] += 1
+
+    def _reject(self, offset: int, why: str) -> None:
+        if offset < self.until:
+            self.fates["consumed"] += 1
+            self.fates["rejected"] += 1
+            self.fates["misplaced"] += why == "misplaced"
+            self.reasons[why] += 1
+
+    def _misjudged(self, event: Plain, *, away: bool) -> str | None:
         behind = self.clock_ms * _MS - event.at
         if self.terms.max_age_ms and behind > self.terms.max_age_ms * _MS:
-            raise NotCounted("too_old")
+            return "too_old"
         if behind < -self.terms.max_ahead_ms * _MS:
-            raise NotCounted("too_far_ahead")
-        away = home_of(event.customer_id, self.terms.homes) != self.partition
-        if away and self.terms.strict:
-            raise NotCounted("misplaced")
+            return "too_far_ahead"
+        return "misplaced" if away and self.terms.strict else None
 
-    def _is_repeated(self, event: Plain, value: bytes) -> bool:
+    def _is_repeated(self, event: Plain, value: bytes, generation: int) -> bool:
         """At most four generations old; a repeat does not renew the memory (DESIGN 5)."""
-        pair = (event.customer_id, event.transaction_id)
-        generation = (4 * self.clock_ms) // self.terms.dedup_window_ms
-        body = hashlib.sha256(value).digest()
-        if pair in self._seen:
-            first, first_body = self._seen[pair]
-            if generation - first <= 4:
-                self.conflicts += body != first_body
-                return True
-        self._seen[pair] = (generation, body)
+        customer, body = event.customer_id.encode(), hashlib.sha256(value).digest()[:8]
+        pair = hashlib.sha256(b"%d:%s" % (len(customer), customer))
+        pair.update(event.transaction_id.encode())
+        key = pair.digest()[:16]
+        known = self._seen.get(key)
+        if known is not None and generation - (known >> 64) <= 4:
+            self.conflicts += known & _BODY != int.from_bytes(body, "big")
+            return True
+        self._seen[key] = generation << 64 | int.from_bytes(body, "big")
         return False
 
     def _count(self, version: MetricVersion, event: Plain, offset: int) -> bool:
@@ -130,7 +173,8 @@ class Ledger:
             bucket = event.at // (self.terms.bucket_s * 10**9)
             owner = _owner_of(version, measure, event)
             value = value_of(measure, event)
-            if value is ABSENT or owner is None:
+            name = f"{version.metric_id}#{version.version}.{number}"
+            if value is ABSENT or owner is None or offset >= self.closes(name, owner):
                 continue
             sets: list[tuple[str | None, ...]] = [()]
             sets += [
@@ -138,32 +182,19 @@ class Ledger:
                 for names in version.definition.dimensions
             ]
             for grouping_set, groups in enumerate(sets):
-                name = f"{version.metric_id}#{version.version}.{number}"
                 cell = Cell(name, owner, bucket, grouping_set, groups)
+                kept = self.kept.get(cell)
+                if kept is None:
+                    kept = self.kept[cell] = Kept(measure.aggregation)
                 if value is None:
-                    self.unreadable[cell] += 1
+                    kept.skip(offset)
                 else:
-                    self.readings[cell].append(Reading(event.at, self.clock_ms, offset, value))
+                    kept.add(Reading(event.at, self.clock_ms, offset, value))
         return found
 
     def texts(self) -> dict[Cell, tuple[str | None, frozenset[str] | None]]:
         """What every cell must hold: its stored text, and a UNIQUE cell's elements."""
-        kinds = {
-            f"{item.version.key}.{number}": measure.aggregation
-            for item in self.active
-            for number, measure in enumerate(item.version.definition.measures)
-        }
-        found: dict[Cell, tuple[str | None, frozenset[str] | None]] = {}
-        for cell in self.readings.keys() | self.unreadable.keys():
-            readings, skipped = self.readings.get(cell, []), self.unreadable[cell]
-            kind = kinds[cell.measure]
-            if kind is Aggregation.UNIQUE:
-                elements = frozenset(element(reading.value) for reading in readings)
-                found[cell] = (f"|{skipped}" if skipped else None, elements or None)
-                continue
-            text = aggregate_text(kind, readings, self.partition)
-            found[cell] = (f"{text}|{skipped}" if skipped else text, None)
-        return found
+        return {cell: kept.holds(self.partition) for cell, kept in self.kept.items()}
 
 
 def _owner_of(version: MetricVersion, measure: Measure, event: Plain) -> str | None:
@@ -171,42 +202,6 @@ def _owner_of(version: MetricVersion, measure: Measure, event: Plain) -> str | N
     if measure.unit is not None:
         return text_of(look_up(measure.unit, event))
     return event.customer_id if version.definition.scope is Scope.CUSTOMER else ""
-
-
-def element(text: str) -> str:
-    """What a UNIQUE set holds for a value."""
-    raw = text.encode()
-    if len(raw) < 16:
-        return text
-    return str(b64encode(hashlib.blake2b(raw, digest_size=16).digest()), "ascii")
-
-
-def aggregate_text(kind: Aggregation, readings: Iterable[Reading], partition: int) -> str:
-    """The stored text of a cell with these readings (ARCHITECTURE, "Stored texts")."""
-    found = list(readings)
-    values = [reading.value for reading in found]
-    if kind is Aggregation.COUNT:
-        return str(len(found))
-    if kind is Aggregation.SUM:
-        return plain(_total(values))
-    if kind is Aggregation.MEAN:
-        return f"{plain(_total(values))}/{len(values)}"
-    if not found:
-        return ""
-    if kind is Aggregation.MAX:
-        return plain(max(values))
-    if kind is Aggregation.MIN:
-        return plain(min(values))
-    choose = max if kind is Aggregation.LATEST else min
-    won = choose(found, key=lambda reading: (reading.at, reading.clock_ms, reading.offset))
-    return f"{won.at}:{won.clock_ms}:{partition}:{won.offset}:{plain(won.value)}"
-
-
-def _total(values: Iterable[Decimal]) -> Decimal:
-    total = Decimal(0)
-    for value in values:
-        total = _WIDE.add(total, value)
-    return total
 
 
 _HOMES: dict[tuple[str, int], int] = {}

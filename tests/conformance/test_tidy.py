@@ -24,7 +24,7 @@ OWNERS = {
         "pipeline/control/log.py",
         "pipeline/app/transport.py",
     },
-    "redis": {"pipeline/edges/redis.py", "pipeline/stack/probe.py"},
+    "redis": {"pipeline/edges/redis_client.py", "pipeline/stack/probe.py"},
     "confluent_kafka": {"pipeline/edges/kafka.py", "pipeline/stack/probe.py"},
     "numpy": {"pipeline/core/dedup.py"},
     "re2": {"definitions/conditions.py", "pipeline/recount/matching.py"},

@@ -26,6 +26,7 @@ from pipeline.stack.probe import redis_answers
 from ..recount import Record, Terms, answers, recount
 from ..services import Recount, Services
 from ..waiting import eventually
+from ..whole import whole
 
 DAY_MS = 86_400_000
 TERMS = Terms(35 * DAY_MS, 34 * DAY_MS, DAY_MS, 3600)
@@ -166,7 +167,7 @@ async def _read(command: Recount) -> list[tuple[Book, list[Record]]]:
     found = []
     try:
         for number in await log.spans():
-            book = await store.read_all(number)
+            book = await whole(store, number)
             assert book is not None
             records: list[Record] = []
             async for batch in log.read(number, book.state.start, book.state.next):

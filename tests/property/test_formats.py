@@ -250,7 +250,7 @@ def audited(definition: Definition, lines: list[bytes]) -> list[dict[str, Any]]:
 
     async def work() -> Any:
         await world.apply()
-        auditor = Auditor(world.identity, world.control, world.store, world.log)
+        auditor = Auditor(world.identity, world.heard, world.store, world.log)
         return await auditor.run(lambda _: None, lambda _: None)
 
     findings = asyncio.run(work())

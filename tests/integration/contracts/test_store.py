@@ -19,6 +19,7 @@ from pipeline.edges.redis import RedisStore
 from pipeline.errors import Halt, StoreUnavailable
 from pipeline.ports import RollupStore
 from tests.services import Services, fresh
+from tests.whole import whole
 from tests.world import STORE_ID
 
 CELL = CellKey("m#1.0", "cü:1", 490_000, 0, ())
@@ -74,7 +75,7 @@ async def test_a_commit_is_written_whole(store: RollupStore) -> None:
     flush = await commit(store, FIRST, plan(0, 3))
 
     assert await store.apply(flush) is Answer.APPLIED
-    book = await store.read_all(0)
+    book = await whole(store, 0)
     assert book is not None
     assert book.state == flush.after == await store.state(0)
     assert book.cells == {CELL: "1", GROUPED: "1|2"}
@@ -90,7 +91,7 @@ async def test_a_second_commit_adds_to_the_first(store: RollupStore) -> None:
     second = await commit(store, first.after, plan(3, 5, elements={SET: {"y"}}))
 
     assert await store.apply(second) is Answer.APPLIED
-    book = await store.read_all(0)
+    book = await whole(store, 0)
     assert book is not None
     assert book.cells == {CELL: "2", GROUPED: "2|4"}
     assert book.elements[SET] == {"x", "y", "1:=", ""}
@@ -102,10 +103,10 @@ async def test_the_same_commit_again_is_recognised(store: RollupStore) -> None:
     """A flush whose reply was lost is answered `already`, and nothing is added."""
     flush = await commit(store, FIRST, plan(0, 3))
     await store.apply(flush)
-    before = await store.read_all(0)
+    before = await whole(store, 0)
 
     assert await store.apply(flush) is Answer.ALREADY
-    assert await store.read_all(0) == before
+    assert await whole(store, 0) == before
 
 
 @pytest.mark.parametrize(
@@ -126,12 +127,12 @@ async def test_every_fence_refuses_whole(store: RollupStore, wrong: dict[str, An
     """A commit computed on anything but what is stored is refused, and nothing changes."""
     first = await commit(store, FIRST, plan(0, 3))
     await store.apply(first)
-    before = await store.read_all(0)
+    before = await whole(store, 0)
     believed = replace(first.after, **wrong)
     flush = settle(0, believed, believed, plan(believed.next, 9), HELD)[0]
 
     assert await store.apply(flush) is Answer.REFUSED
-    assert await store.read_all(0) == before
+    assert await whole(store, 0) == before
 
 
 async def test_ended_generations_are_dropped(store: RollupStore) -> None:
@@ -177,7 +178,7 @@ async def test_an_unregistered_partition_is_none(store: RollupStore) -> None:
     ):
         assert await store.load(0, [CELL], other) is None
     assert await store.load(0, [CELL], FIRST) == {CELL: None}
-    assert await store.read_all(5) is None
+    assert await whole(store, 5) is None
 
 
 async def test_registering_again_changes_nothing(store: RollupStore) -> None:
@@ -245,7 +246,7 @@ async def test_large_commits_pass_the_unpack_limit(real: RedisStore) -> None:
     flush.elements = {SET: {f"e{number}" for number in range(9_000)}}
 
     assert await real.apply(await commit(real, FIRST, flush)) is Answer.APPLIED
-    book = await real.read_all(0)
+    book = await whole(real, 0)
     assert book is not None
     assert len(book.cells) == 9_000
     assert len(book.elements[SET]) == 9_000
@@ -269,7 +270,7 @@ async def test_reads_while_commits_go_on_are_whole(real: RedisStore) -> None:
     async def read() -> None:
         while state.next < 60:
             try:
-                book = await real.read_all(0)
+                book = await whole(real, 0)
             except StoreUnavailable:
                 continue
             assert book is not None

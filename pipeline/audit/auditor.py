@@ -1,0 +1,361 @@
+"""The audit of one deployment: plan passes, read books, recount the log, compare.
+
+Memory is bounded: a pass holds the identities of a share of the customers and the books of a share
+of the owners; what is larger takes more passes over the log.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from math import inf
+from typing import Any, Final
+
+from definitions.metric import MetricVersion
+from definitions.times import NS_PER_MS
+
+from ..control.records import ControlState, Identity
+from ..core.dedup import GENERATIONS_PER_WINDOW, generation_of
+from ..core.state import PartitionState
+from ..core.windows import ns_of
+from ..deploy.checks import check_state
+from ..errors import StoreUnavailable
+from ..ports import CELLS, ELEMENTS, Address, EventLog, RollupStore, Span
+from ..reads.recounting import active_of, terms_of
+from ..recount.kept import Kept
+from ..recount.ledger import Cell, Ledger, Share, of_everybody
+from .books import Books, WentBack, count_keys, read_books
+from .findings import Findings
+
+EVENTS_PER_PASS: Final = 2_000_000  # some 200 bytes each, for their identities
+KEYS_PER_PASS: Final = 100_000
+_TRIES_MAX: Final = 5
+_NS_PER_S: Final = 1_000_000_000
+_SECONDS_PER_DAY: Final = 86_400
+_NOWHERE: Final = 0.0
+_NOTHING: Final = (None, None)
+Progress = Callable[[int], None]
+Refresh = Callable[[], Awaitable[ControlState]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How many passes: by customers, and rounds by owners of cells that many customers share."""
+
+    customers: int
+    rounds: int
+
+    @property
+    def passes(self) -> int:
+        """How often the log is read."""
+        return self.customers * self.rounds
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What passes add up to."""
+
+    fates: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    ids: Counter[int] = field(default_factory=Counter)
+    conflicts: int = 0
+    clock_ms: int = -1
+
+    def add(self, ledger: Ledger) -> None:
+        """Take a part."""
+        self.fates += ledger.fates
+        self.reasons += ledger.reasons
+        self.ids += ledger.ids
+        self.conflicts += ledger.conflicts
+        self.clock_ms = ledger.clock_until
+
+
+class Auditor:
+    """Compares one deployment with a recount of its log.
+
+    Args:
+        refresh: Reads the control log to its end: definitions may come while the audit runs.
+    """
+
+    def __init__(
+        self, identity: Identity, refresh: Refresh, store: RollupStore, log: EventLog
+    ) -> None:
+        self._identity = identity
+        self._refresh = refresh
+        self._store = store
+        self._log = log
+        self._terms = terms_of(identity)
+        self._bucket_ns = self._terms.bucket_s * _NS_PER_S
+
+    async def run(self, started: Progress, progress: Progress) -> Findings:
+        """Audit every partition.
+
+        Args:
+            started: Told once how many offsets will be read. progress: told offsets as they go.
+
+        Raises:
+            StoreUnavailable: Redis loses writes again and again.
+        """
+        plans: dict[int, _Plan] = {}
+        total = 0
+        shared = _SharedMeasures(await self._refresh())
+        for number in self._identity.starts:
+            state = await self._state(number)
+            plans[number] = await self._plan(number, state, shared)
+            total += (state.next - state.start) * plans[number].passes
+        started(total)
+        findings = Findings()
+        for number, plan in plans.items():
+            findings.add(await self._settled(number, plan, progress))
+        return findings
+
+    async def _settled(self, number: int, plan: _Plan, progress: Progress) -> Findings:
+        for _ in range(_TRIES_MAX):
+            try:
+                return await self._partition(number, plan, progress)
+            except WentBack:
+                continue
+        raise StoreUnavailable(f"partition {number} goes back all the time; audit it again later")
+
+    async def _state(self, number: int) -> PartitionState:
+        return check_state(await self._store.state(number), self._identity, number)
+
+    async def _plan(self, number: int, state: PartitionState, shared: "_SharedMeasures") -> _Plan:
+        own, common = await count_keys(self._store, number, shared.holds)
+        customers = max(_parts(state.next - state.start, EVENTS_PER_PASS), _parts(own))
+        return _Plan(customers, _parts(common))
+
+    async def _partition(self, number: int, plan: _Plan, progress: Progress) -> Findings:
+        findings, sums = Findings(), _Sums()
+        span = (await self._log.spans())[number]
+        state = await self._state(number)
+        since = await self._verifiable_since(number, state, span)
+        for round_ in range(plan.rounds):
+            measures = _SharedMeasures(await self._refresh())
+            common = await self._books(number, Share(round_, plan.rounds), measures.has)
+            kept: dict[Cell, Kept] = {}
+            for part in range(plan.customers):
+                share = Share(part, plan.customers)
+                own = None if round_ else await self._books(number, share, measures.lacks)
+                ledger, measures = await self._recount(
+                    _Pass(number, span, state.next, share, own, common), kept, progress
+                )
+                if own is not None:
+                    sums.add(ledger)
+                    mine = [cell for cell in kept if not measures.holds(cell.measure)]
+                    compared = {cell: kept.pop(cell) for cell in mine}
+                    self._compare(number, own, compared, measures, since, findings)
+            self._compare(number, common, kept, measures, since, findings)
+        findings.events = sums.fates["consumed"]
+        findings.duplicate_conflicts = sums.conflicts
+        findings.offsets[f"{self._identity.topics['events'][0]}/{number}"] = state.next
+        if since is None:
+            self._compare_counters(number, state, sums, findings)
+        return findings
+
+    async def _books(self, number: int, share: Share, wanted: Callable[[Address], bool]) -> Books:
+        return await read_books(self._store, number, await self._state(number), share, wanted)
+
+    async def _verifiable_since(
+        self, number: int, state: PartitionState, span: Span
+    ) -> float | None:
+        """From which event time on (ns) every event must still be on the log; None is all.
+
+        An event is at most max_ahead before its time on the log, and whether it repeats another
+        one depends on the window before it, which is up to five generations long.
+        """
+        if span.start <= state.start:
+            return None
+        first = await self._log.probe(number, span.start)
+        if first is None:
+            return inf
+        window_ms = self._terms.dedup_window_ms * (GENERATIONS_PER_WINDOW + 1)
+        ahead_ms = self._terms.max_ahead_ms + window_ms / GENERATIONS_PER_WINDOW
+        return (first.timestamp + ahead_ms) * NS_PER_MS
+
+    async def _recount(
+        self, asked: "_Pass", kept: dict[Cell, Kept], progress: Progress
+    ) -> tuple[Ledger, "_SharedMeasures"]:
+        """Read the log once for a share of the customers, up to where the last book closes."""
+        control = await self._refresh()
+        measures = _SharedMeasures(control)
+        latest = asked.latest(await self._state(asked.partition))
+        ledger = Ledger(
+            asked.partition,
+            self._terms,
+            active_of(control, latest),
+            share=asked.share,
+            until=asked.until,
+            closes=asked.closes(measures),
+            kept=kept,
+        )
+        low, high = max(latest.start, asked.span.start), asked.ends
+        if low < high:
+            async for records in self._log.read(asked.partition, low, high):
+                for record in records:
+                    ledger.feed(record.offset, record.timestamp, record.value)
+                progress(len(records))
+        return ledger, measures
+
+    # -- comparing -----------------------------------------------------------------------------
+
+    def _compare_counters(
+        self, number: int, state: PartitionState, sums: _Sums, findings: Findings
+    ) -> None:
+        clock = sums.clock_ms
+        pairs: dict[str, tuple[Any, Any]] = {
+            name: (stored, sums.fates[name]) for name, stored in state.counters.items()
+        }
+        pairs["rejected_by_reason"] = (dict(state.rejected), dict(+sums.reasons))
+        pairs["clock"] = (state.clock_ms, clock)
+        oldest = generation_of(max(clock, 0), self._terms.dedup_window_ms) - GENERATIONS_PER_WINDOW
+        living = {number: count for number, count in sums.ids.items() if number >= oldest}
+        pairs["ids"] = (dict(state.id_counts), living)
+        for name, (stored, recounted) in pairs.items():
+            if stored != recounted:
+                findings.differ(number, {"counter": name}, stored, recounted)
+
+    def _compare(
+        self,
+        number: int,
+        books: Books,
+        kept: dict[Cell, Kept],
+        measures: "_SharedMeasures",
+        since: float | None,
+        findings: Findings,
+    ) -> None:
+        """Compare every cell that either side has and that readers may look at."""
+        expected = _expected(kept, books, number, self._day_of)
+        held = {
+            cell: (books.cells.get(cell), books.elements.get(cell))
+            for cell in books.cells.keys() | books.elements.keys()
+        }
+        for cell in held.keys() | expected.keys():
+            opens = cell.bucket * self._bucket_ns
+            if not measures.covers(cell, opens):
+                continue
+            findings.cells += 1
+            if since is not None and opens < since:
+                findings.unverifiable_cells += 1
+                continue
+            stored, wanted = held.get(cell, _NOTHING), expected.get(cell, _NOTHING)
+            if stored != wanted:
+                findings.differ(number, {"cell": cell._asdict()}, _shown(*stored), _shown(*wanted))
+
+    def _day_of(self, cell: Cell) -> int:
+        return cell.bucket * self._terms.bucket_s // _SECONDS_PER_DAY
+
+
+def _parts(count: int, most: int = KEYS_PER_PASS) -> int:
+    """In how many parts at most `most` each are taken."""
+    return max(-(-count // most), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One reading of a partition's log. until: where counters close. own: None in later rounds."""
+
+    partition: int
+    span: Span
+    until: int
+    share: Share
+    own: Books | None
+    common: Books
+
+    @property
+    def books(self) -> list[Books]:
+        """The books of this pass."""
+        return [self.common] if self.own is None else [self.own, self.common]
+
+    @property
+    def ends(self) -> int:
+        """The offset at which the last book closes."""
+        return max(self.until, *(books.until for books in self.books))
+
+    def latest(self, state: PartitionState) -> PartitionState:
+        """The newest state seen: its activations and ends include those of all the others."""
+        return max([state, *(books.latest for books in self.books)], key=lambda each: each.next)
+
+    def closes(self, measures: "_SharedMeasures") -> Callable[[str, str], float]:
+        """Where the book of (measure, owner) closes; 0 where this pass has none."""
+        own, common = self.own, self.common
+
+        def closes(measure: str, owner: str) -> float:
+            if measures.holds(measure):
+                return common.closes_at(owner) if common.share.holds(owner) else _NOWHERE
+            return _NOWHERE if own is None else own.closes_at(owner)
+
+        return closes
+
+
+def _expected(
+    kept: dict[Cell, Kept], books: Books, partition: int, day_of: Callable[[Cell], int]
+) -> dict[Cell, tuple[str | None, frozenset[str] | None]]:
+    """What the cells must hold, but for keys that were made after the listing began."""
+    first: dict[Address, int] = {}
+    for cell, each in kept.items():
+        for kind, at in ((CELLS, each.first_text), (ELEMENTS, each.first_element)):
+            if at >= 0:
+                address = Address(kind, cell.measure, day_of(cell), cell.customer)
+                first[address] = min(at, first.get(address, at))
+    late = {
+        address
+        for address, at in first.items()
+        if address not in books.listed and at >= books.from_next
+    }
+    found = {}
+    for cell, each in kept.items():
+        text, elements = each.holds(partition)
+        day = day_of(cell)
+        if Address(CELLS, cell.measure, day, cell.customer) in late:
+            text = None
+        if Address(ELEMENTS, cell.measure, day, cell.customer) in late:
+            elements = None
+        if text is not None or elements is not None:
+            found[cell] = (text, elements)
+    return found
+
+
+class _SharedMeasures:
+    """What the control log says of measures: which have cells of many customers, which are read.
+
+    Cells outside a version's effective times are dead: nobody reads them (DESIGN 6).
+    """
+
+    def __init__(self, control: ControlState) -> None:
+        self._shared: set[str] = set()
+        self._bounds: dict[str, tuple[int | None, int | None]] = {}
+        for key, version in control.versions.items():
+            body: MetricVersion | None = version.body
+            starts = None if body is None else body.effective_from
+            self._bounds[key] = (_ns(starts), _ns(version.effective_to))
+            for number, measure in enumerate(body.definition.measures if body else ()):
+                if body is not None and of_everybody(body, measure):
+                    self._shared.add(f"{key}.{number}")
+
+    def holds(self, measure: str) -> bool:
+        """Whether events of many customers meet in the measure's cells."""
+        return measure in self._shared
+
+    def has(self, address: Address) -> bool:
+        """The same, of an address."""
+        return address.measure in self._shared
+
+    def lacks(self, address: Address) -> bool:
+        """The opposite: cells of one customer each, and those of no measure we know."""
+        return address.measure not in self._shared
+
+    def covers(self, cell: Cell, opens_ns: int) -> bool:
+        """Whether a reader may look at a cell; one of an unknown version must not exist."""
+        starts, ends = self._bounds.get(cell.measure.rpartition(".")[0], (None, None))
+        return (starts is None or opens_ns >= starts) and (ends is None or opens_ns < ends)
+
+
+def _ns(moment: datetime | None) -> int | None:
+    return None if moment is None else ns_of(moment)
+
+
+def _shown(text: str | None, elements: frozenset[str] | None) -> Any:
+    if elements is None:
+        return text
+    return {"text": text, "elements": sorted(elements)[:20], "size": len(elements)}

@@ -1,0 +1,102 @@
+"""Books: an owner's cells with the offset they stand at, from one atomic read each (DESIGN 7).
+
+Rule: `from_next` is read before the keys are listed. A key that is not listed was made at or after
+it, so what the recount first adds there later is left to the next audit; anything else is missing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..core.state import PartitionState
+from ..ports import Address, RollupStore
+from ..recount.ledger import Cell, Share
+
+KEYS_AT_ONCE: Final = 1_000  # of a MULTI: some milliseconds of Redis
+
+
+class WentBack(Exception):
+    """Redis stands before where it stood: it lost writes. What was read so far is void."""
+
+
+@dataclass(slots=True)
+class Books:
+    """What the owners of one share hold, and up to which offset. latest: the newest state read."""
+
+    share: Share
+    from_next: int
+    latest: PartitionState
+    closes: dict[str, int] = field(default_factory=dict)
+    cells: dict[Cell, str] = field(default_factory=dict)
+    elements: dict[Cell, frozenset[str]] = field(default_factory=dict)
+    listed: set[Address] = field(default_factory=set)
+
+    @property
+    def until(self) -> int:
+        """The offset at which the last of them closes."""
+        return max(self.closes.values(), default=self.from_next)
+
+    def closes_at(self, owner: str) -> int:
+        """Where an owner's book closes; one without keys closes where listing began."""
+        return self.closes.get(owner, self.from_next)
+
+
+async def count_keys(
+    store: RollupStore, partition: int, is_shared: Callable[[str], bool]
+) -> tuple[int, int]:
+    """Return how many keys hold cells of one customer each, and how many are shared by many."""
+    own = shared = 0
+    async for address in store.addresses(partition):
+        if is_shared(address.measure):
+            shared += 1
+        else:
+            own += 1
+    return own, shared
+
+
+async def read_books(
+    store: RollupStore,
+    partition: int,
+    state: PartitionState,
+    share: Share,
+    wanted: Callable[[Address], bool],
+) -> Books:
+    """Read the books of every owner of a share that has wanted addresses.
+
+    Args:
+        state: What the partition stands on, read just now.
+
+    Raises:
+        WentBack: Redis lost writes meanwhile; start again.
+    """
+    books = Books(share, state.next, state)
+    owners: dict[str, list[Address]] = {}
+    async for address in store.addresses(partition):
+        if share.holds(address.owner) and wanted(address):
+            owners.setdefault(address.owner, []).append(address)
+    for names in _batches(owners):
+        addresses = [address for name in names for address in owners[name]]
+        book = await store.read_addresses(partition, addresses)
+        if book is None or book.state.next < state.next:
+            raise WentBack
+        books.closes |= dict.fromkeys(names, book.state.next)
+        books.cells |= {Cell(*cell): text for cell, text in book.cells.items()}
+        books.elements |= {Cell(*cell): members for cell, members in book.elements.items()}
+        books.listed.update(addresses)
+        if book.state.next > books.latest.next:
+            books.latest = book.state
+    return books
+
+
+def _batches(owners: Mapping[str, list[Address]]) -> Iterator[list[str]]:
+    """Owners whose books are read together; one owner's is never split."""
+    batch: list[str] = []
+    keys = 0
+    for name, addresses in owners.items():
+        if batch and keys + len(addresses) > KEYS_AT_ONCE:
+            yield batch
+            batch, keys = [], 0
+        batch.append(name)
+        keys += len(addresses)
+    if batch:
+        yield batch

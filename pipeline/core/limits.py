@@ -1,0 +1,67 @@
+"""How many events may be rejected before that is no longer the producers' fault alone.
+
+A bad deploy must not dead-letter a day: past a limit the worker stops before it writes anything of
+the flush. What `rejected redrive` sends again without loss (REDRIVABLE) is not held against it.
+Limits decide when a worker stops, never what a flush contains.
+"""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .judge import DeadLetter
+from .reasons import REDRIVABLE
+
+RECENT_EVENTS: Final = 20_000  # over which the ratio is taken
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """0 is no limit. consecutive_max: events. ratio_max: of the last RECENT_EVENTS events."""
+
+    consecutive_max: int
+    ratio_max: float
+
+
+class Rejections:
+    """What a partition's last plans rejected."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._consecutive = 0
+        self._recent: deque[tuple[int, int]] = deque()
+
+    def add(self, offsets: Sequence[int], letters: Sequence[DeadLetter]) -> str | None:
+        """Take a plan's offsets and dead letters; return what is too much, or None."""
+        held = {
+            letter.record.offset for letter in letters if letter.rejected.reason not in REDRIVABLE
+        }
+        self._recent.append((len(offsets), len(held)))
+        if not held:
+            self._consecutive = 0
+            return None
+        longest = run = self._consecutive
+        for offset in offsets:
+            run = run + 1 if offset in held else 0
+            longest = max(longest, run)
+        self._consecutive = run
+        limits = self._limits
+        if limits.consecutive_max and longest > limits.consecutive_max:
+            return f"{longest} events in a row were rejected{_mostly(letters)}"
+        total, rejected = self._totals()
+        if limits.ratio_max and total >= RECENT_EVENTS and rejected > total * limits.ratio_max:
+            return f"{rejected} of the last {total} events were rejected{_mostly(letters)}"
+        return None
+
+    def _totals(self) -> tuple[int, int]:
+        total = sum(taken for taken, _ in self._recent)
+        while total - self._recent[0][0] >= RECENT_EVENTS:
+            total -= self._recent.popleft()[0]
+        return total, sum(rejected for _, rejected in self._recent)
+
+
+def _mostly(letters: Sequence[DeadLetter]) -> str:
+    ((reason, _),) = Counter(letter.rejected.reason for letter in letters).most_common(1)
+    letter = next(letter for letter in letters if letter.rejected.reason == reason)
+    return f", most of them {reason} (offset {letter.record.offset}: {letter.rejected.detail})"

@@ -1,0 +1,111 @@
+"""`recount rebuild`: what was derived is dropped, and the log is applied again from its start.
+
+Durable order: the partition is marked (every commit refused, every reader waits), emptied, the
+control log told of another topic or other rules, and only then given its first state. Killed
+anywhere, the next rebuild finishes it. Live workers wait meanwhile and go on with the new state.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..control.log import ControlLog
+from ..control.records import Identity
+from ..core.deployment import FORMAT_VERSION, RULES
+from ..edges.kafka import Address, KafkaAdmin, consumer, spans_of
+from ..edges.redis import RedisStore
+from ..errors import Halt, UsageError
+from .checks import REBUILD, check_identity, check_policy, first_state, identity_of
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """What was dropped. lost: partition → offsets of it that the log no longer holds."""
+
+    partitions: list[int]
+    keys: int
+    lost: Mapping[int, int]
+
+
+async def reset(
+    address: Address,
+    control: ControlLog,
+    store: RedisStore,
+    partition: int | None,
+    progress: Callable[[str], None],
+) -> Reset:
+    """Drop the derived state of a deployment, or of one partition, and register it afresh.
+
+    Raises:
+        Halt: the log is not one that can be applied. UsageError: no such partition.
+    """
+    identity = identity_of(control.state)
+    check_identity(identity)
+    await check_policy(store)
+    topic_id, partitions = await _events_topic(address, identity)
+    moved = topic_id != identity.topics["events"][1]
+    rules = (identity.rules, identity.format_version)
+    renewed = moved or rules != (RULES, FORMAT_VERSION)
+    if partition is not None:
+        if partition not in identity.starts:
+            raise UsageError(f"--partition: {partition} is not registered")
+        if renewed:
+            raise Halt(
+                "the topic was made anew, or another release judged before: every partition has "
+                f"to be rebuilt; {REBUILD}, without --partition"
+            )
+    async with consumer(address) as client:
+        spans = await spans_of(client, identity.topics["events"][0], partitions)
+    numbers = sorted(spans) if partition is None else [partition]
+    keys = 0
+    for number in numbers:
+        progress(f"partition {number}: dropping what was derived")
+        await store.begin_rebuild(number)
+        keys += await store.clear(number)
+    starts = {number: spans[number].start for number in numbers}
+    lost = _lost(identity, starts, moved=moved)
+    if renewed or any(identity.starts.get(number) != at for number, at in starts.items()):
+        identity = await _tell(control, identity, topic_id, {**identity.starts, **starts})
+    await store.write_identity(identity.text, again=True)
+    for number in numbers:
+        await store.finish_rebuild(number, first_state(identity, starts[number]))
+    return Reset(numbers, keys, lost)
+
+
+def _lost(identity: Identity, starts: Mapping[int, int], *, moved: bool) -> dict[int, int]:
+    if moved:
+        return {}
+    return {
+        number: at - identity.starts[number]
+        for number, at in starts.items()
+        if at > identity.starts.get(number, at)
+    }
+
+
+async def _events_topic(address: Address, identity: Identity) -> tuple[str, int]:
+    """The events topic as it is now, with at least as many partitions as are registered."""
+    admin, (name, _) = KafkaAdmin(address), identity.topics["events"]
+    found = (await admin.describe([name])).get(name)
+    if found is None:
+        raise Halt(f"topic {name!r} is gone; restore it, or start a new deployment")
+    stamped = await admin.config(name, "message.timestamp.type")
+    if stamped != "LogAppendTime":
+        raise Halt(f"topic {name!r} has {stamped}; set message.timestamp.type=LogAppendTime")
+    if found.partitions < len(identity.starts):
+        await admin.grow(name, len(identity.starts))
+    return found.id, max(found.partitions, len(identity.starts))
+
+
+async def _tell(
+    control: ControlLog, identity: Identity, topic_id: str, starts: Mapping[int, int]
+) -> Identity:
+    await control.write(
+        {
+            "type": "rebuild",
+            "store_id": identity.deployment.store_id,
+            "events_topic_id": topic_id,
+            "rules": RULES,
+            "format_version": FORMAT_VERSION,
+            "starts": {str(number): at for number, at in starts.items()},
+        }
+    )
+    return identity_of(control.state)

@@ -16,7 +16,13 @@ demo: env ## Real events through real Kafka and Redis, compared with a recount
 	@$(UV) run --frozen recount demo
 
 test: env ## Every test of the default suite, and the checks
-	@$(MAKE) --no-print-directory check && $(UV) run --frozen pytest
+	@$(MAKE) --no-print-directory check && $(UV) run --frozen pytest -n 2 --dist worksteal
+
+faults: env ## Every fault of the catalogue, the long ones too; SEED=n repeats the draws of one run
+	@SEED=$(SEED) $(UV) run --frozen pytest -m "fault or long" tests/fault
+
+soak: env ## Faults under traffic, audited all the while: MINUTES=10, or RUNS=n; SEED=n
+	@$(UV) run --frozen python -m tests.soak --minutes $(or $(MINUTES),10) --runs $(or $(RUNS),0) --seed $(or $(SEED),0)
 
 check: env ## Format, lint, types, contracts, spelling
 	@$(UV) run --frozen ruff format --check -q . && $(UV) run --frozen ruff check -q .
@@ -31,4 +37,4 @@ bench: env ## Throughput of one worker beside its floor, in one run
 fuzz: env ## Coverage-guided fuzzing of definitions and events, SECONDS=60 (Linux, CPython 3.11 to 3.13)
 	@$(UV) run --frozen --group fuzz python -m tests.fuzz -max_total_time=$(or $(SECONDS),60) -print_final_stats=1
 
-.PHONY: help env demo test check fmt bench fuzz
+.PHONY: help env demo test faults soak check fmt bench fuzz

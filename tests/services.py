@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.stack import local
+from pipeline.stack.native import free_port
 from pipeline.stack.probe import kafka_answers, redis_answers
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +36,9 @@ def services(folder: Path | None = None) -> Iterator[Services]:
         return
     with (
         tempfile.TemporaryDirectory(prefix="recount-") as made,
-        local.running(folder or Path(made)) as addresses,
+        local.running(
+            folder or Path(made), kafka_port=free_port(), redis_port=free_port()
+        ) as addresses,
     ):
         yield Services(addresses["kafka"], addresses["redis"])
 

@@ -250,7 +250,10 @@ class Owner:
             )
 
     async def tick(self, position: int | None) -> None:
-        """Do what an idle partition needs: new definitions, and markers at the end of the log.
+        """Do what an idle partition needs.
+
+        That is new definitions, markers at the end of the log, and a store that went back while
+        nothing new came: no commit would find it out.
 
         Args:
             position: Where the consumer stands, if nothing it delivered is still queued.
@@ -263,7 +266,12 @@ class Owner:
                 return
             if self._changes_seen != self._definitions.changes:
                 await self._flush_nothing(self.state.next)
-            if position is None or position <= self.state.next:
+            if position is None:
+                return
+            state = self.state
+            if await self._retry(lambda: self._store.load(self.partition, [], state)) is None:
+                await self._reopen()
+            if position <= self.state.next:
                 return
             spans = await self._retry(self._log.spans)
             end = spans[self.partition].end

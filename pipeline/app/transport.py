@@ -10,12 +10,14 @@ from typing import Any, ClassVar, NamedTuple
 import aiokafka
 from aiokafka.consumer import fetcher
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import CorruptRecordException
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from .crash import guarded
+from ..errors import Halt
+from .crash import CrashOnly, guarded
 from .lane import Lane
 
 FETCH_BYTES = 8 * 1_048_576
@@ -89,7 +91,8 @@ class LaneResult(fetcher.FetchResult):
         source: LaneRecords = self._partition_records  # type: ignore[has-type]
         records, source.rest = source.rest, []
         while max_records is None or len(records) < max_records:
-            part = next(source, None)
+            with CrashOnly():
+                part = self._next_batch(source)
             if part is None:
                 self._update_position()
                 self._partition_records = None
@@ -100,6 +103,18 @@ class LaneResult(fetcher.FetchResult):
         source.next_fetch_offset = records[-1].offset + 1
         self._update_position()
         return records
+
+    def _next_batch(self, source: LaneRecords) -> list[Any] | None:
+        point = self._topic_partition
+        try:
+            batch: list[Any] | None = next(source, None)
+        except CorruptRecordException as error:
+            raise Halt(
+                f"{point.topic}/{point.partition}: the record batch at or after offset "
+                f"{source.next_fetch_offset} is corrupt ({error}); nothing past it was applied. "
+                "Restore the partition from a replica or a copy, then start again"
+            ) from error
+        return batch
 
 
 # aiokafka offers no way to choose the classes. This module is imported by worker processes only,

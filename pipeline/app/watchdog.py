@@ -17,7 +17,7 @@ from ..errors import ExitCode, PipelineError, Unavailable
 from ..ports import Clock, EventLog
 from .crash import leave
 
-LOOP_S_MAX: Final = 15.0
+LOOP_S_MAX = 15.0
 STUCK_S_MAX: Final = 45.0
 _BEAT_S: Final = 0.5
 _WATCH_S: Final = 1.0
@@ -34,7 +34,7 @@ class Stuck(PipelineError):
     exit_code = ExitCode.BUG
 
 
-def watch_loop(loop_s_max: float = LOOP_S_MAX) -> Callable[[], None]:
+def watch_loop() -> Callable[[], None]:
     """Start the thread; return what the main loop must call again and again."""
     clock = SystemClock()
     beat = clock.monotonic()
@@ -51,7 +51,7 @@ def watch_loop(loop_s_max: float = LOOP_S_MAX) -> Callable[[], None]:
             now = clock.monotonic()
             if now - began > _FROZEN_S:
                 beat = now  # everybody was stopped: the loop gets its time as well
-            elif now - beat > loop_s_max:
+            elif now - beat > LOOP_S_MAX:
                 leave(Stuck(f"the main loop has not turned for {now - beat:.0f} s"))
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()

@@ -68,10 +68,12 @@ def up(
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[dict[str, str]]:
+def running(
+    folder: Path, *, kafka_port: int | None = None, redis_port: int | None = None
+) -> Iterator[dict[str, str]]:
     """A native stack for as long as this process lives, and not longer."""
     with _locked(folder):
-        keeper = start_keeper(folder)
+        keeper = start_keeper(folder, kafka_port=kafka_port, redis_port=redis_port)
     try:
         yield _addresses(json.loads((folder / STATE).read_text()))
     finally:

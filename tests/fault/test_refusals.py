@@ -10,7 +10,8 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from ..services import Recount
 from ..waiting import eventually
-from .harness import OwnRedis, Workers, own_redis, with_redis
+from .harness import Workers, with_redis
+from .own import OwnRedis, own_redis
 from .test_input import COUNT, good
 
 

@@ -1,0 +1,51 @@
+"""Stages: a deployment on a Redis of its own, and one on a broker of its own as well."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ..services import Recount, Services
+from .own import OwnKafka, own_kafka
+from .stage import Stage, staged
+
+Staging = Callable[..., AbstractContextManager[Stage]]
+
+
+@pytest.fixture
+def stage(recount: Recount, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """A deployment with two metrics on two partitions, nothing applied yet."""
+    with staged(recount, tmp_path, request.node.name, redis=()) as made:
+        made.prepare()
+        yield made
+
+
+@pytest.fixture
+def staging(recount: Recount, tmp_path: Path, request: pytest.FixtureRequest) -> Staging:
+    """What makes a stage on a Redis with options of its own; `recount init` is the test's."""
+
+    def made(*redis: str) -> AbstractContextManager[Stage]:
+        return staged(recount, tmp_path, request.node.name, redis=redis)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnKafka]:
+    """A broker that the tests of a module may break, and must start again."""
+    with own_kafka(tmp_path_factory.mktemp("broker")) as made:
+        yield made
+
+
+@pytest.fixture
+def breakable(
+    broker: OwnKafka, recount: Recount, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Stage]:
+    """A deployment on the broker that may be broken; workers reach it through its proxy."""
+    own = replace(recount, services=Services(broker.address, recount.services.redis))
+    with staged(own, tmp_path, request.node.name, kafka=broker.proxied, redis=()) as made:
+        made.prepare()
+        yield made
+        broker.proxy.release()

@@ -1,0 +1,157 @@
+"""A Redis and a Kafka of one test: to kill, to freeze, to damage, to start again."""
+
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from pipeline.stack.native import Ports, free_port, kafka_command, redis_command
+from pipeline.stack.probe import kafka_answers, redis_answers
+
+from ..waiting import eventually
+from .proxy import Proxy
+
+
+@dataclass
+class _Process:
+    """A service that a test starts, damages and ends."""
+
+    folder: Path
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def _run(self, command: list[str], log: str) -> None:
+        with (self.folder / log).open("ab") as output:
+            # Signals stay as Python has them: a file over its limit is an error, not a death.
+            self.process = subprocess.Popen(
+                command, stdout=output, stderr=output, restore_signals=False
+            )
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        assert self.process is not None
+        os.kill(self.process.pid, number)
+
+    def pause(self) -> None:
+        """Freeze."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Thaw."""
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(20)
+
+    def terminate(self) -> None:
+        """End cleanly."""
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(40)
+
+
+@dataclass
+class OwnRedis(_Process):
+    """A Redis of one test. options: of redis-server, over those of the local stack."""
+
+    port: int = field(default_factory=free_port)
+    options: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def client(self) -> Any:
+        """A plain client; redis-py types its answers by a setting that no type shows."""
+        return redis.Redis.from_url(self.url)
+
+    def start(self) -> None:
+        """Start on the same files."""
+        command = redis_command(self.folder, Ports(kafka=0, controller=0, redis=self.port))
+        self._run([*command, *self.options], "redis.log")
+        eventually(lambda: redis_answers(self.url), within_s=20, because="Redis answers")
+
+    def limit_files(self, size: int) -> None:
+        """Let no file grow past a size: a full disk; -1 is no limit."""
+        assert self.process is not None
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (size, -1))
+
+    def last_aof(self) -> Path:
+        """The append-only file that is written to."""
+        data = self.folder / "redis"
+        found = [*data.rglob("*.incr.aof"), *data.glob("appendonly.aof")]
+        return max(found, key=lambda path: path.stat().st_mtime)
+
+
+@dataclass
+class OwnKafka(_Process):
+    """A broker of one test, with a second listener behind a proxy."""
+
+    port: int = field(default_factory=free_port)
+    controller: int = field(default_factory=free_port)
+    hidden: int = field(default_factory=free_port)
+    proxy: Proxy = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.proxy = Proxy(self.hidden)
+
+    @property
+    def address(self) -> str:
+        """Where it answers."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def proxied(self) -> str:
+        """Where it answers behind the proxy: what it advertises there is the proxy's port."""
+        return f"127.0.0.1:{self.proxy.port}"
+
+    def start(self) -> None:
+        """Start on the same files."""
+        ports = Ports(kafka=self.port, controller=self.controller, redis=0)
+        command = kafka_command(self.folder, ports)
+        config = self.folder / "kafka.properties"
+        lines = dict(line.split("=", 1) for line in config.read_text().splitlines())
+        for name, more in (
+            ("listeners", f"PROXIED://127.0.0.1:{self.hidden}"),
+            ("advertised.listeners", f"PROXIED://{self.proxied}"),
+            ("listener.security.protocol.map", "PROXIED:PLAINTEXT"),
+        ):
+            lines[name] += f",{more}"
+        lines["inter.broker.listener.name"] = "PLAINTEXT"
+        config.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+        self._run(command, "kafka.log")
+        eventually(lambda: kafka_answers(self.address), within_s=60, because="Kafka answers")
+
+
+@contextmanager
+def own_redis(folder: Path, *options: str) -> Iterator[OwnRedis]:
+    """A Redis that ends with the block."""
+    made = OwnRedis(folder, options=options)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+@contextmanager
+def own_kafka(folder: Path) -> Iterator[OwnKafka]:
+    """A broker that ends with the block."""
+    made = OwnKafka(folder)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.kill()
+        made.proxy.close()

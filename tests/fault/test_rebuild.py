@@ -1,0 +1,112 @@
+"""Derived state dropped and applied again: under traffic, killed half way, after a loss."""
+
+import subprocess
+from typing import Any
+
+from ..waiting import eventually
+from .stage import Stage
+
+
+def contents(stage: Stage) -> dict[bytes, Any]:
+    """Every cell and element in Redis, by key."""
+    client = stage.redis.client
+    found: dict[bytes, Any] = {key: client.hgetall(key) for key in client.keys("*:c:*")}
+    return found | {key: client.smembers(key) for key in client.keys("*:u:*")}
+
+
+def test_f30_rebuild_gives_the_live_result(stage: Stage) -> None:
+    """The same log applied again gives the same bytes; no worker needs to run for it."""
+    stage.running()
+    stage.publish(2_000)
+    stage.caught_up()
+    stage.workers.end()
+    before, status = contents(stage), stage.recount.run("status")
+    done = stage.recount.run("rebuild")[0]
+
+    assert done["rebuilt"] == [0, 1]
+    assert done["dropped_keys"] > 0
+    assert contents(stage) == before
+    kept = ("next", "consumed", "counted", "duplicate", "rejected")
+    after = stage.recount.run("status")
+    assert [[line[name] for name in kept] for line in status] == [
+        [line[name] for name in kept] for line in after
+    ]
+    stage.exact()
+
+
+def test_f30_rebuild_killed_half_way_under_traffic(stage: Stage) -> None:
+    """Killed in the middle, run again, with workers and traffic: exact, and workers go on."""
+    worker = stage.running()
+    children = stage.workers.children(worker)
+    stage.publish(2_000)
+    first = stage.recount.start("rebuild", stderr=subprocess.DEVNULL)
+    key = f"recount:{{{stage.recount.deployment}/0}}:state"
+    eventually(
+        lambda: first.poll() is not None or stage.redis.client.hexists(key, "rebuilding"),
+        within_s=20,
+        because="the rebuild has begun",
+    )
+    first.kill()
+    first.wait(10)
+    stage.publish()
+    stage.recount.run("rebuild")
+    stage.publish()
+
+    stage.recovers()
+    stage.exact()
+    assert stage.workers.children(worker) == children
+
+
+def test_f30_a_rebuild_under_way_makes_readers_wait(stage: Stage) -> None:
+    """Between a killed rebuild and the next, readers say what to do: exit 4, no number."""
+    stage.running()
+    stage.workers.end()
+    key = f"recount:{{{stage.recount.deployment}/0}}:state"
+    stage.redis.client.delete(key)
+    stage.redis.client.hset(key, "rebuilding", "1")
+
+    done = stage.recount.ended("status")
+    assert done.returncode == 4
+    assert b"recount rebuild" in done.stderr
+    stage.recount.run("rebuild", "--partition", "0")
+    stage.exact()
+
+
+def test_f21_a_rebuild_after_everything_was_lost(stage: Stage) -> None:
+    """FLUSHALL under a worker: HALT; `rebuild` takes everything from Kafka."""
+    worker = stage.running()
+    before = contents(stage)
+    stage.redis.client.flushall()
+    stage.halted(worker, "recount rebuild")
+    stage.recount.run("rebuild")
+
+    assert contents(stage) == before
+    stage.exact()
+
+
+def test_f44_a_rebuild_of_one_partition(stage: Stage) -> None:
+    """One emptied shard: HALT naming it; `rebuild --partition` mends it, the others stay."""
+    stage.running()
+    stage.workers.end()
+    client, before = stage.redis.client, contents(stage)
+    other = client.hgetall(f"recount:{{{stage.recount.deployment}/0}}:state")
+    client.delete(*client.keys(f"recount:{{{stage.recount.deployment}/1}}:*"))
+    stage.halted(stage.worker(), "partition 1")
+    stage.recount.run("rebuild", "--partition", "1")
+
+    assert contents(stage) == before
+    assert client.hgetall(f"recount:{{{stage.recount.deployment}/0}}:state") == other
+    stage.exact()
+
+
+def test_rules_of_another_release(stage: Stage) -> None:
+    """State that another release judged is HALT; a rebuild mends it."""
+    stage.running()
+    stage.workers.end()
+    for number in range(2):
+        key = f"recount:{{{stage.recount.deployment}/{number}}}:state"
+        stage.redis.client.hset(key, "rules", "0")
+    stage.halted(stage.worker(), "rules number")
+    stage.recount.run("rebuild")
+
+    stage.exact()

@@ -1,0 +1,85 @@
+"""Where the partitions stand, straight from Redis and Kafka."""
+
+import time
+from typing import Any
+
+import redis
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from pipeline.edges.keys import Keys
+
+from ..services import Recount
+from ..waiting import eventually
+
+RECOVERY_S_MAX = 30.0
+
+
+class Watch:
+    """Reads `next` and the ends of the log of one deployment."""
+
+    def __init__(self, recount: Recount, partitions: int) -> None:
+        self.partitions = partitions
+        self._redis = redis.Redis.from_url(recount.services.redis)
+        self._deployment = recount.deployment
+        self._topic = f"{recount.deployment}.usage.events"
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": recount.services.kafka,
+                "group.id": "watch",
+                "isolation.level": "read_committed",
+                "log_level": 0,
+            }
+        )
+
+    def nexts(self) -> list[int]:
+        """Redis' offsets; -1 where a partition is being rebuilt."""
+        found = []
+        for number in range(self.partitions):
+            key = Keys(self._deployment, number, 3600).state
+            held: Any = self._redis.hget(key, "next")
+            found.append(int(held or -1))
+        return found
+
+    def ends(self) -> list[int]:
+        """The committed ends of the log."""
+        return [self._end(number) for number in range(self.partitions)]
+
+    def _end(self, number: int) -> int:
+        point = TopicPartition(self._topic, number)
+
+        def asked() -> Any:
+            try:
+                return self._consumer.get_watermark_offsets(point, timeout=10)
+            except KafkaException:
+                # A new partition, or a broker that has just come back.
+                self._consumer.list_topics(self._topic, timeout=10)
+                return None
+
+        found = eventually(asked, within_s=30, because=f"partition {number} has an end")
+        return int(found[1])
+
+    def at_the_end(self) -> bool:
+        """Whether nothing is left to apply."""
+        return all(at >= end for at, end in zip(self.nexts(), self.ends(), strict=True))
+
+    def moved(self, within_s: float = RECOVERY_S_MAX, *, live: bool = False) -> float:
+        """Wait until every partition passed where it stands, or the end; return the seconds.
+
+        live: traffic goes on, so wait for what comes from now on: until the end is passed.
+        """
+        began = time.monotonic()
+        stood, ends = self.nexts(), self.ends()
+
+        def moves() -> bool:
+            passed = zip(self.nexts(), stood, ends, strict=True)
+            if live:
+                return all(at > end for at, _, end in passed)
+            return all(at > before or at >= end for at, before, end in passed)
+
+        eventually(moves, within_s=within_s, because=f"the stream moves again from {stood}")
+        return time.monotonic() - began
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._consumer.close()
+        self._redis.close()

@@ -1,0 +1,1 @@
+"""Chaos for hours: `make soak MINUTES=n SEED=s`, or `RUNS=n`."""

@@ -1,0 +1,235 @@
+"""`make soak`: seeded faults under live traffic with a continuous audit; one summary line.
+
+Without RUNS one run lasts MINUTES; with it, runs of at least EVENTS events and FAULTS faults each.
+Every run ends at the end of the log, compared by `recount audit` and by the tests' own oracle.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..fault.harness import Workers, assert_exact
+from ..fault.own import OwnKafka, OwnRedis, own_kafka, own_redis
+from ..fault.proxy import Proxy
+from ..fault.watch import RECOVERY_S_MAX, Watch
+from ..services import Recount, Services, fresh
+from ..waiting import eventually
+from .faults import FAULTS, Ground, grow
+from .traffic import Traffic
+
+EVENTS_MIN = 200_000
+FAULTS_MIN = 15
+RATE, RATE_OF_HOURS = 2_500, 800  # events a second: the oracle holds a run in memory
+END_S_MAX = 180.0
+KINDS = ("COUNT", "SUM", "MAX", "LATEST", "UNIQUE")
+SHARED: dict[
+    str, dict[str, Any]
+] = {  # cells where many customers meet: a unit's, and the whole deployment's
+    "statsig": {
+        "name": "users",
+        "type": "event_user",
+        "unitTypes": ["userID"],
+        "metricEvents": [{"name": "use", "criteria": []}],
+    },
+    "klaviyo": {
+        "data": {
+            "type": "custom-metric",
+            "attributes": {
+                "name": "all uses",
+                "definition": {
+                    "aggregation_method": "count",
+                    "metric_groups": [{"metric_id": "use", "metric_filters": []}],
+                },
+            },
+        }
+    },
+}
+
+
+def say(text: str) -> None:
+    """Tell whoever watches."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+    sys.stderr.flush()
+
+
+@dataclass
+class Tally:
+    """What a soak adds up to."""
+
+    runs: int = 0
+    events: int = 0
+    audits: int = 0
+    mismatches: int = 0
+    stalls: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    failures: list[str] = field(default_factory=list)
+
+    def summary(self, seed: int) -> dict[str, Any]:
+        """The last line."""
+        every = [seconds for each in self.stalls.values() for seconds in each]
+        return {
+            "seed": seed,
+            "runs": self.runs,
+            "events": self.events,
+            "faults": len(every),
+            "audits": self.audits,
+            "mismatches": self.mismatches,
+            "longest_stall_s": round(max(every, default=0.0), 1),
+            "worst_stall_s": {
+                name: round(max(each), 1) for name, each in sorted(self.stalls.items())
+            },
+            "failures": self.failures,
+        }
+
+
+class Run:
+    """One deployment, from init to its last audit."""
+
+    def __init__(
+        self, kafka: OwnKafka, redis: OwnRedis, seed: int, folder: Path, rate: int
+    ) -> None:
+        self.seed, self.rate = seed, rate
+        self.draw = random.Random(seed)
+        self.recount = Recount(Services(kafka.address, redis.url), fresh("soak"))
+        self.redis_proxy = Proxy(redis.port)
+        folder.mkdir()
+        through = replace(
+            self.recount,
+            services=Services(kafka.proxied, f"redis://127.0.0.1:{self.redis_proxy.port}/0"),
+        )
+        self.ground = Ground(
+            recount=self.recount,
+            workers=Workers(through, folder),
+            kafka=kafka,
+            redis=redis,
+            redis_proxy=self.redis_proxy,
+            draw=self.draw,
+            folder=folder,
+        )
+        self.metrics: dict[str, dict[str, Any]] = {}
+        self.watch = Watch(self.recount, 4)
+        self.auditing = threading.Event()
+
+    def prepare(self) -> Traffic:
+        """Make the deployment and its metrics; start workers and traffic."""
+        self.recount.run("init", "--partitions", "4")
+        for kind in KINDS:
+            body: dict[str, Any] = {
+                "name": kind,
+                "aggregation_type": kind,
+                "event_type_filter": {"in_values": ["use"]},
+                "property_filters": [{"name": "v"}, {"name": "g", "exists": True}],
+                "group_keys": [["g"]],
+            }
+            if kind != "COUNT":
+                body["aggregation_key"] = "v"
+            self.metrics[self.recount.create(body)] = body
+        for system, body in SHARED.items():
+            text = json.dumps(body).encode()
+            self.recount.run("metrics", "create", "--format", system, "-", stdin=text)
+        self.ground.start_worker(2)
+        self.ground.start_worker(1)
+        topic = f"{self.recount.deployment}.usage.events"
+        return Traffic(self.recount.services.kafka, topic, partitions=4, seed=self.seed, rate=RATE)
+
+    def audit(self, tally: Tally) -> None:
+        """Audit again and again; a service that is away is no finding."""
+        while not self.auditing.is_set():
+            done = self.recount.ended("audit", within_s=400)
+            if done.returncode in {0, 1}:
+                lines = [json.loads(line) for line in done.stdout.splitlines()]
+                tally.audits += 1
+                tally.mismatches += lines[-1]["mismatches"]
+                if lines[-1]["mismatches"]:
+                    tally.failures.append(f"seed {self.seed}: live audit {lines[:3]}")
+            elif done.returncode != 4:
+                tally.failures.append(f"seed {self.seed}: audit {done.stderr.decode()[-500:]}")
+            self.auditing.wait(1)
+
+    def moved(self) -> float:
+        """Wait until the stream moves again; return how long that took, seconds."""
+        self.watch.partitions = self.ground.partitions
+        return self.watch.moved(within_s=3 * RECOVERY_S_MAX, live=True)
+
+    def go(self, tally: Tally, *, until: float, events: int, faults: int) -> None:
+        """Inject faults until time, events and faults are enough; then reach the end, exact."""
+        traffic = self.prepare()
+        traffic.start()
+        self.moved()
+        auditor = threading.Thread(target=self.audit, args=(tally,), daemon=True)
+        auditor.start()
+        injected = 0
+        names = list(FAULTS)
+        while time.monotonic() < until or injected < faults or traffic.sent < events:
+            fault = self.draw.choices(names, list(FAULTS.values()))[0]
+            if fault is grow and self.ground.partitions > 4:
+                continue
+            self.ground.pause(self.draw.uniform(0, 1.5))
+            say(f"seed {self.seed}: {fault.__name__} at {sum(self.watch.nexts())}")
+            fault(self.ground)
+            stall = self.moved()
+            tally.stalls[fault.__name__].append(stall)
+            injected += 1
+            if stall > RECOVERY_S_MAX:
+                tally.failures.append(f"seed {self.seed}: {fault.__name__} stalled {stall:.0f} s")
+        traffic.stop()
+        self.auditing.set()
+        auditor.join()
+        eventually(
+            self.watch.at_the_end, within_s=END_S_MAX, because="the end of the log is reached"
+        )
+        tally.events += assert_exact(self.recount, self.metrics, others=True)
+        for process in self.ground.alive:
+            process.terminate()
+            assert process.wait(25) == 0, "a worker did not leave within its limit"
+        tally.runs += 1
+        say(
+            f"seed {self.seed}: exact, {traffic.sent} sent, {traffic.aborted} aborted transactions"
+        )
+
+    def close(self) -> None:
+        """End what still runs."""
+        self.auditing.set()
+        self.ground.workers.end()
+        self.redis_proxy.close()
+        self.watch.close()
+
+
+def main() -> int:
+    """Run, and print the summary line; 1 where anything was wrong."""
+    parser = argparse.ArgumentParser(prog="make soak")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--runs", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    seed = asked.seed or random.SystemRandom().randrange(10**6)
+    say(f"SEED={seed}")
+    tally = Tally()
+    with tempfile.TemporaryDirectory(prefix="recount-soak-") as made:
+        folder = Path(made)
+        with own_kafka(folder) as kafka, own_redis(folder) as redis:
+            for number in range(max(asked.runs, 1)):
+                rate = RATE if asked.runs else RATE_OF_HOURS
+                run = Run(kafka, redis, seed + number, folder / f"run-{number}", rate)
+                until = 0.0 if asked.runs else time.monotonic() + asked.minutes * 60
+                try:
+                    run.go(tally, until=until, events=EVENTS_MIN, faults=FAULTS_MIN)
+                except AssertionError as error:
+                    tally.failures.append(f"seed {run.seed}: {str(error)[-1500:]}")
+                    say(run.ground.workers.logs())
+                finally:
+                    run.close()
+    summary = tally.summary(seed)
+    sys.stdout.write(json.dumps(summary) + "\n")
+    return 1 if tally.failures or tally.mismatches else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,277 @@
+"""What is done to the system under traffic. Each fault returns when it has ended.
+
+None of them is a HALT: after each, the stream has to move again by itself.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ..fault.harness import Workers
+from ..fault.own import OwnKafka, OwnRedis
+from ..fault.proxy import Proxy, is_commit
+from ..services import Recount
+from ..waiting import eventually
+
+_CLOCK: Final = """
+import sys
+if "worker-process" in sys.argv:
+    from datetime import timedelta
+    from pipeline.edges.clock import SystemClock
+    real = SystemClock.now
+    SystemClock.now = lambda self: real(self) + timedelta(hours={hours})
+"""
+
+
+@dataclass
+class Ground:
+    """What faults work on. recount: straight to the services; workers go through proxies."""
+
+    recount: Recount
+    workers: Workers
+    kafka: OwnKafka
+    redis: OwnRedis
+    redis_proxy: Proxy
+    draw: random.Random
+    folder: Path
+    alive: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    partitions: int = 4
+    defined: int = 0
+
+    def pause(self, seconds: float) -> None:
+        """Let a fault last."""
+        threading.Event().wait(seconds)
+
+    def start_worker(self, processes: int = 1) -> None:
+        """One more supervisor."""
+        self.alive.append(self.workers.start("--processes", str(processes)))
+
+    def child(self) -> int:
+        """Any worker process."""
+        found = eventually(
+            lambda: [pid for each in self.alive for pid in self.workers.children(each)],
+            within_s=30,
+            because="worker processes run",
+        )
+        return self.draw.choice(found)
+
+
+def kill_worker(at: Ground) -> None:
+    """Kill -9 of a worker process; its supervisor starts another."""
+    os.kill(at.child(), signal.SIGKILL)
+
+
+def kill_supervisor(at: Ground) -> None:
+    """Kill -9 of a supervisor with its processes; another one is started."""
+    at.workers.kill(at.alive.pop(at.draw.randrange(len(at.alive))))
+    at.start_worker(at.draw.choice([1, 2]))
+
+
+def freeze_worker(at: Ground) -> None:
+    """A worker process frozen beyond its session, a zombie when it wakes."""
+    pid = at.child()
+    os.kill(pid, signal.SIGSTOP)
+    at.pause(at.draw.uniform(2.5, 5))
+    os.kill(pid, signal.SIGCONT)
+
+
+def roll(at: Ground) -> None:
+    """A rolling restart: SIGTERM, a clean end, another worker."""
+    leaving = at.alive.pop(at.draw.randrange(len(at.alive)))
+    leaving.send_signal(signal.SIGTERM)
+    at.start_worker(at.draw.choice([1, 2]))
+    assert leaving.wait(25) == 0, "a worker did not leave within its limit"
+
+
+def storm(at: Ground) -> None:
+    """Workers that join and leave every second, more processes than partitions."""
+    for _ in range(3):
+        visitor = at.workers.start("--processes", "3")
+        at.pause(at.draw.uniform(0.5, 3))
+        visitor.send_signal(signal.SIGTERM)
+        assert visitor.wait(25) == 0, "a worker did not leave within its limit"
+
+
+def redis_killed(at: Ground) -> None:
+    """Kill -9 of Redis, started on the same files."""
+    at.redis.kill()
+    at.pause(at.draw.uniform(0, 2))
+    at.redis.start()
+
+
+def redis_torn(at: Ground) -> None:
+    """Redis killed, its file cut anywhere in the last writes."""
+    at.redis.kill()
+    path = at.redis.last_aof()
+    size = path.stat().st_size
+    os.truncate(path, max(size - at.draw.randrange(1, 200_000), 0))
+    at.redis.start()
+
+
+def redis_frozen(at: Ground) -> None:
+    """Redis does not answer for a while."""
+    at.redis.pause()
+    at.pause(at.draw.uniform(1, 5))
+    at.redis.resume()
+
+
+def redis_full(at: Ground) -> None:
+    """Redis out of memory for a while."""
+    at.redis.client.config_set("maxmemory", 1)
+    at.pause(at.draw.uniform(0.5, 3))
+    at.redis.client.config_set("maxmemory", 0)
+
+
+def redis_busy(at: Ground) -> None:
+    """Another client's script keeps Redis busy."""
+    at.redis.client.config_set("lua-time-limit", 100)
+    script = "local s = redis.call('TIME')[1] while redis.call('TIME')[1] - s < 3 do end"
+    at.redis.client.eval(script, 0)
+
+
+def redis_forgets_scripts(at: Ground) -> None:
+    """SCRIPT FLUSH, and every client thrown out."""
+    at.redis.client.script_flush()
+    at.redis.client.client_kill_filter(_type="normal")
+
+
+def reply_lost(at: Ground) -> None:
+    """Commits are applied and their replies swallowed; then the connection dies."""
+    at.redis_proxy.swallow(is_commit)
+    at.pause(at.draw.uniform(0.5, 2))
+    at.redis_proxy.release()
+    at.redis_proxy.reset()
+
+
+def reply_late(at: Ground) -> None:
+    """Commits are held back for a while."""
+    at.redis_proxy.hold(is_commit)
+    at.pause(at.draw.uniform(0.5, 4))
+    at.redis_proxy.release()
+
+
+def slow_network(at: Ground) -> None:
+    """Half a second more each way, to Redis and to Kafka."""
+    with at.redis_proxy.delaying(0.25), at.kafka.proxy.delaying(0.25):
+        at.pause(at.draw.uniform(1, 3))
+
+
+def connections_reset(at: Ground) -> None:
+    """Every connection reset, again and again."""
+    for _ in range(5):
+        at.redis_proxy.reset()
+        at.kafka.proxy.reset()
+        at.pause(at.draw.uniform(0, 0.3))
+
+
+def kafka_killed(at: Ground) -> None:
+    """Kill -9 of the broker, started on the same data."""
+    at.kafka.kill()
+    at.kafka.start()
+
+
+def kafka_restarted(at: Ground) -> None:
+    """A clean restart of the broker."""
+    at.kafka.terminate()
+    at.pause(at.draw.uniform(0, 2))
+    at.kafka.start()
+
+
+def kafka_frozen(at: Ground) -> None:
+    """The broker does not answer for a while."""
+    at.kafka.pause()
+    at.pause(at.draw.uniform(1, 6))
+    at.kafka.resume()
+
+
+def kafka_unreachable(at: Ground) -> None:
+    """Workers cannot reach the broker; producers can."""
+    at.kafka.proxy.refuse()
+    at.pause(at.draw.uniform(1, 6))
+    at.kafka.proxy.release()
+
+
+def define(at: Ground) -> None:
+    """A definition comes, another one ends."""
+    kinds = ("COUNT", "SUM", "MAX", "LATEST", "UNIQUE")
+    kind = kinds[at.defined % len(kinds)]
+    at.defined += 1
+    body = {
+        "name": f"extra{at.defined}",
+        "aggregation_type": kind,
+        "event_type_filter": {"in_values": ["use"]},
+        "property_filters": [{"name": "v"}],
+        "group_keys": [["g"]] if at.defined % 2 else [],
+    }
+    if kind != "COUNT":
+        body["aggregation_key"] = "v"
+    at.recount.create(body)
+    if at.defined > 1:
+        at.recount.run("metrics", "archive", f"extra{at.defined - 1}")
+
+
+def grow(at: Ground) -> None:
+    """Two partitions more, under traffic."""
+    at.partitions += 2
+    at.recount.run("init", "--partitions", str(at.partitions))
+
+
+def rebuild(at: Ground) -> None:
+    """One partition dropped and applied again, under traffic and with workers running."""
+    at.recount.run("rebuild", "--partition", str(at.draw.randrange(4)), within_s=200)
+
+
+def rebuild_killed(at: Ground) -> None:
+    """A rebuild killed half way; the next one finishes it."""
+    number = str(at.draw.randrange(4))
+    first = at.recount.start("rebuild", "--partition", number, stderr=subprocess.DEVNULL)
+    at.pause(at.draw.uniform(0.2, 2))
+    first.kill()
+    first.wait()
+    at.recount.run("rebuild", "--partition", number, within_s=200)
+
+
+def skewed(at: Ground, hours: int = 25) -> None:
+    """A worker whose clock is a day ahead takes part for a while."""
+    folder = at.folder / "skewed"
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(_CLOCK.format(hours=hours))
+    visitor = at.workers.start(PYTHONPATH=str(folder))
+    at.pause(at.draw.uniform(3, 6))
+    visitor.send_signal(signal.SIGTERM)
+    assert visitor.wait(25) == 0, "a worker did not leave within its limit"
+
+
+# fault → how often it is drawn beside the others
+FAULTS: Final[dict[Callable[[Ground], None], int]] = {
+    kill_worker: 4,
+    kill_supervisor: 2,
+    freeze_worker: 3,
+    roll: 2,
+    storm: 1,
+    redis_killed: 3,
+    redis_torn: 3,
+    redis_frozen: 2,
+    redis_full: 1,
+    redis_busy: 1,
+    redis_forgets_scripts: 1,
+    reply_lost: 3,
+    reply_late: 2,
+    slow_network: 1,
+    connections_reset: 2,
+    kafka_killed: 2,
+    kafka_restarted: 1,
+    kafka_frozen: 1,
+    kafka_unreachable: 1,
+    define: 1,
+    grow: 1,
+    rebuild: 1,
+    rebuild_killed: 1,
+    skewed: 1,
+}

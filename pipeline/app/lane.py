@@ -15,7 +15,8 @@ from ..errors import LogUnavailable, StoreUnavailable
 from ..ports import Clock, EventLog
 from .crash import guarded
 from .definitions import Definitions
-from .owner import Owner, Released, SeekBack
+from .opening import Released
+from .owner import Owner, SeekBack
 
 RELEASE_S_MAX: Final = 2.0
 OPEN_S_MAX: Final = 45.0  # below the rebalance timeout, which is a minute

@@ -7,10 +7,8 @@ Rule 2: every await may be the last one; nothing here is needed for correctness 
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from functools import partial
 from operator import attrgetter
 from typing import Final, TypeVar
 
@@ -20,28 +18,22 @@ from definitions.times import NS_PER_MS
 from ..core.aggregations import Partial, decode_partial
 from ..core.commit import Answer, Commit, settle, transitions
 from ..core.cursor import Step, from_next, step_of
-from ..core.dedup import ID_BYTES, IdIndex
+from ..core.dedup import IdIndex
 from ..core.fold import Plan, fold, nothing
 from ..core.judge import LogRecord
 from ..core.limits import Limits, Rejections
 from ..core.state import PartitionState
 from ..core.tally import CellKey
 from ..core.windows import moment_of
-from ..deploy.checks import REBUILD, check_span, check_state, unregistered
-from ..errors import Halt, Unavailable
+from ..errors import Halt
 from ..ports import Clock, EventLog, RollupStore
 from .definitions import Definitions
+from .opening import Opening, retrying
 
 T = TypeVar("T")
 CACHED_CELLS_MAX: Final = 400_000
 _SLICE_MIN: Final = 100  # records of a flush
 _SLICE_MAX: Final = 20_000
-_OPEN_TRIES_MAX: Final = 20
-_VERSIONS_WAIT_S_MAX: Final = 30.0
-_REGISTERED_WAIT_S_MAX: Final = 10.0  # how far a worker may lag behind the control log
-_CONTROL_POLL_S: Final = 0.1
-_RETRY_S: Final = (0.05, 2.0)
-_IDS_AT_ONCE: Final = 250_000 * ID_BYTES  # heartbeats and the watchdog go on between
 _CLOCK_SKEW_MAX: Final = timedelta(hours=1)
 _APPEND_TIME: Final = 1
 _STAMP_KIND: Final = attrgetter("timestamp_type")
@@ -53,10 +45,6 @@ class SeekBack(Exception):
     def __init__(self, offset: int) -> None:
         super().__init__(offset)
         self.offset = offset
-
-
-class Released(Exception):
-    """The partition was taken away while the store or the log did not answer."""
 
 
 class Owner:
@@ -89,6 +77,7 @@ class Owner:
         self._expected: int | None = None  # after a seek: the first offset that must come
         self._slice = 1_000
         self._lock = asyncio.Lock()
+        self._opening = Opening(partition, store, log, definitions, clock, self._retry)
         self.released = False
         self.taken = 0  # batches, for whoever watches progress
 
@@ -112,76 +101,9 @@ class Owner:
 
     async def _open(self) -> int:
         self._state, self._cells, self._expected = None, {}, None
-        for _ in range(_OPEN_TRIES_MAX):
-            state = await self._checked_state()
-            packed = await self._retry(
-                partial(self._store.load_ids, self.partition, state.id_counts)
-            )
-            if await self._checked_state() != state:
-                continue  # somebody else still moves it
-            counts = {generation: len(ids) // ID_BYTES for generation, ids in packed.items()}
-            if counts != dict(state.id_counts):
-                raise Halt(
-                    f"partition {self.partition}: the id log holds {counts} ids by generation, "
-                    f"the state says {dict(state.id_counts)}: a list was lost or is foreign; "
-                    f"{REBUILD}"
-                )
-            await self._check_log(state)
-            await self._await_versions(state)
-            self._index = IdIndex(sum(counts.values()))
-            for generation, ids in packed.items():
-                for at in range(0, len(ids), _IDS_AT_ONCE):
-                    self._index.record(ids[at : at + _IDS_AT_ONCE], generation)
-                    await asyncio.sleep(0)
-            self._state, self._changes_seen = state, -1
-            return state.next
-        raise Halt(f"partition {self.partition} is moved by another worker all the time")
-
-    async def _checked_state(self) -> PartitionState:
-        deadline = self._clock.monotonic() + _REGISTERED_WAIT_S_MAX
-        while self.partition not in (identity := self._definitions.identity).starts:
-            if self._clock.monotonic() > deadline:
-                raise Halt(unregistered(identity, self.partition + 1))
-            await asyncio.sleep(_CONTROL_POLL_S)
-        state = await self._retry(lambda: self._store.state(self.partition))
-        return check_state(state, self._definitions.identity, self.partition)
-
-    async def _check_log(self, state: PartitionState) -> None:
-        spans = await self._retry(self._log.spans)
-        span = spans.get(self.partition)
-        if span is None:
-            raise Halt(f"partition {self.partition} is gone from the topic; {REBUILD}")
-        check_span(state, self.partition, span.start, span.end)
-        offset, stamp = state.last
-        if offset >= span.start:
-            record = await self._retry(lambda: self._log.probe(self.partition, offset))
-            if record is None or (record.offset, record.timestamp) != (offset, stamp):
-                raise Halt(
-                    f"partition {self.partition}: the record at {offset} is not the one that was "
-                    f"applied last: the log was cut and filled again; {REBUILD}"
-                )
-
-    async def _await_versions(self, state: PartitionState) -> None:
-        """Wait, bounded, until every version active here is known; halt on one we cannot fold."""
-        digests = {key: activation.digest for key, activation in state.active.items()}
-        deadline = self._clock.monotonic() + _VERSIONS_WAIT_S_MAX
-        while True:
-            unknown, foreign = self._definitions.missing(state.folded, digests)
-            if foreign:
-                raise Halt(
-                    f"partition {self.partition} counts {foreign[0]}, which this release cannot "
-                    "fold as it was activated; run the release that activated it"
-                )
-            if not unknown:
-                return
-            if self._clock.monotonic() > deadline:
-                raise Halt(
-                    f"partition {self.partition} counts {unknown[0]}, which is not on the control "
-                    f"log: the log was cut or is another one; restore it, or {REBUILD}"
-                )
-            if self.released:
-                raise Released
-            await asyncio.sleep(_CONTROL_POLL_S)
+        state, self._index = await self._opening.load()
+        self._state, self._changes_seen = state, -1
+        return state.next
 
     # -- taking ----------------------------------------------------------------------------------
 
@@ -390,17 +312,4 @@ class Owner:
         raise SeekBack(await self._open())
 
     async def _retry(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Repeat until the world answers; blocking here is how fetching is slowed down.
-
-        Raises:
-            Released: the partition was taken away meanwhile.
-        """
-        delay, longest = _RETRY_S
-        while True:
-            try:
-                return await work()
-            except Unavailable:
-                if self.released:
-                    raise Released from None
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  jitter
-                delay = min(delay * 2, longest)
+        return await retrying(work, lambda: self.released)

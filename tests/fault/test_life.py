@@ -162,9 +162,9 @@ def test_f42_a_worker_behind_the_control_log(stage: Stage, tmp_path: Path) -> No
     environment = patch(
         tmp_path / "patch",
         "import asyncio",
-        "from pipeline.app import owner",
+        "from pipeline.app import opening",
         "from pipeline.control.log import ControlLog",
-        "owner._VERSIONS_WAIT_S_MAX = 3.0",
+        "opening._VERSIONS_WAIT_S_MAX = 3.0",
         "async def poll(self):",
         "    if getattr(self, 'deaf', False): await asyncio.sleep(0.2); return False",
         "    return await real(self)",

@@ -1,0 +1,589 @@
+"""A model of the whole: log, script, workers, zombies, rollback, loads, definitions.
+
+Real owners run over the memory twins, whose answers are the script's. Every call of a worker to
+store or log stops before it is made and again before its answer is read; at each stop any other
+thing may happen: another worker's step, a crash, a lost answer, a Redis that goes back to any
+earlier commit, a definition that comes or ends and is heard of by some workers only. At every
+moment the store must equal an independent recount. Hypothesis prints how to repeat a failure.
+
+Taking any one refusal out must make the model fail: test_every_refusal_is_needed.
+"""
+
+import asyncio
+import json
+import os
+import random
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from pipeline.app import opening
+from pipeline.app.definitions import Definitions
+from pipeline.app.owner import Owner, SeekBack
+from pipeline.control.records import ControlState
+from pipeline.core.commit import Answer, Commit, transitions
+from pipeline.core.dedup import GENERATIONS_PER_WINDOW, ID_BYTES, generation_of
+from pipeline.core.limits import Limits
+from pipeline.core.state import PartitionState
+from pipeline.deploy.checks import first_state
+from pipeline.edges.clock import SetClock
+from pipeline.edges.memory import MemoryLog, MemoryStore
+from pipeline.errors import Halt, StoreUnavailable
+from pipeline.recount.ledger import Active, Cell, Ledger, Terms
+
+from ..world import (
+    DAY_MS,
+    NOW,
+    NOW_MS,
+    body,
+    definition_record,
+    deployment,
+    event,
+    identity_record,
+    parse,
+)
+
+SETTINGS = deployment(dedup_window_ms=8 * DAY_MS, max_age_ms=6 * DAY_MS, max_ahead_ms=2 * DAY_MS)
+LATER = "later"  # a metric of a later release: older workers hold it and cannot fold it
+METRICS = {
+    name: parse(body(kind, name))
+    for name, kind in (("sum", "SUM"), ("unique", "UNIQUE"), ("count", "COUNT"), (LATER, "LATEST"))
+}
+TURNS = 12  # of the loop: enough for a worker to reach its next stop
+
+
+class Gone(BaseException):
+    """The worker is dead: it does nothing any more."""
+
+
+@dataclass
+class Worker:
+    """A process: its own knowledge of the control log, its owner, and where it stopped."""
+
+    is_old: bool
+    control: ControlState = field(default_factory=ControlState)
+    owner: Any = None
+    definitions: Any = None
+    at: int = 0  # the next offset it fetches
+    task: "asyncio.Task[Any] | None" = None
+    stop: "asyncio.Future[None] | None" = None
+    is_open: bool = False
+    may_halt: bool = False  # it lived while a foreign state was there
+
+    async def pause(self) -> None:
+        """Stop until the model goes on."""
+        self.stop = asyncio.get_running_loop().create_future()
+        await self.stop
+        self.stop = None
+
+
+class Stopping:
+    """A store or a log whose every call stops twice."""
+
+    def __init__(self, real: Any, worker: Worker) -> None:
+        self._real = real
+        self._worker = worker
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        work = getattr(self._real, name)
+
+        async def called(*arguments: Any) -> Any:
+            await self._worker.pause()
+            answer = await work(*arguments)
+            await self._worker.pause()
+            return answer
+
+        return called
+
+
+class HistoricStore(MemoryStore):
+    """Keeps a snapshot of every commit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: list[Any] = []
+        self.unchecked = True
+
+    async def apply(self, commit: Commit) -> Answer:
+        """Apply, and remember."""
+        answer = await super().apply(commit)
+        if answer is Answer.APPLIED:
+            self.history.append(self.snapshot())
+            self.unchecked = True
+        return answer
+
+
+class Model(RuleBasedStateMachine):
+    """One partition, up to three workers; any of them may be a zombie."""
+
+    without: frozenset[str] = frozenset()
+
+    @initialize()
+    def begin(self) -> None:
+        """An empty deployment."""
+        self.loop = asyncio.new_event_loop()
+        self.patches: list[Any] = [
+            patch.object(opening, "_CONTROL_POLL_S", 0),
+            patch.object(opening, "_RETRY_S", (0, 0)),
+        ]
+        for each in self.patches:
+            each.start()
+        self.log = MemoryLog(1)
+        self.store = HistoricStore()
+        self.store.without = self.without
+        self.records: list[bytes] = [json.dumps(identity_record(SETTINGS)).encode()]
+        self.defined: list[str] = []
+        self.ended: set[str] = set()
+        self.workers: dict[int, Worker] = {}
+        self.sent = 0
+        self.clock_ms = NOW_MS
+        self.foreign: Any = None
+        self.loop.run_until_complete(self.store.register(0, first_state(self.identity, 0)))
+        self.store.history.append(self.store.snapshot())
+        self.define("sum", heard=True)
+
+    @property
+    def master(self) -> ControlState:
+        """The control log, read to its end."""
+        return self._read(len(self.records))
+
+    @property
+    def identity(self) -> Any:
+        """The deployment's identity."""
+        return self._read(1).identity
+
+    def _read(self, upto: int, *, is_old: bool = False) -> ControlState:
+        state = ControlState()
+        self._hear(state, upto, is_old=is_old)
+        return state
+
+    def _hear(self, state: ControlState, upto: int, *, is_old: bool) -> None:
+        for offset in range(state.next, upto):
+            record = json.loads(self.records[offset])
+            if is_old and record.get("metric_id") == LATER and record["type"] == "definition":
+                record["schema_version"] = 99
+            state.apply(offset, json.dumps(record).encode())
+        assert not state.ignored, state.ignored
+
+    # -- the world -------------------------------------------------------------------------------
+
+    @rule(
+        count=st.integers(1, 5),
+        repeats=st.lists(st.integers(0, 12), max_size=3),
+        days=st.sampled_from([0, 0, 0, 0, 1, 2, 3, -1]),
+    )
+    def produce(self, count: int, repeats: list[int], days: int) -> None:
+        """Events come, earlier ones again, and time passes, or steps back a little."""
+        self.clock_ms += days * DAY_MS
+        for back in [*repeats, *([0] * count)]:
+            number = max(self.sent - back, 0)
+            self.sent += number == self.sent
+            stamp = NOW + timedelta(milliseconds=self.clock_ms - NOW_MS)
+            line = event(number, timestamp=(stamp - timedelta(hours=number % 3)).isoformat())
+            self.log.append(0, line, self.clock_ms)
+
+    @rule(name=st.sampled_from(sorted(METRICS)), heard=st.booleans())
+    def define(self, name: str, *, heard: bool) -> None:
+        """A definition comes; workers hear of it, or do not yet."""
+        if name in self.defined:
+            return
+        self.defined.append(name)
+        self.records.append(json.dumps(definition_record(name, name, METRICS[name])).encode())
+        self._tell(heard=heard)
+
+    @precondition(lambda self: self._endable())
+    @rule(data=st.data(), heard=st.booleans())
+    def end(self, data: st.DataObject, *, heard: bool) -> None:
+        """A definition ends, at a bucket that has just begun."""
+        self.end_metric(data.draw(st.sampled_from(self._endable())), heard=heard)
+
+    def _endable(self) -> list[str]:
+        return sorted(set(self.defined) - self.ended)
+
+    def end_metric(self, name: str, *, heard: bool) -> None:
+        """A definition ends, at a bucket that has just begun."""
+        self.ended.add(name)
+        begun = NOW + timedelta(milliseconds=self.clock_ms - NOW_MS)
+        record = {
+            "type": "end",
+            "schema_version": 1,
+            "metric_id": name,
+            "version": 1,
+            "effective_to": begun.replace(minute=0).isoformat(),
+            "archived": True,
+        }
+        self.records.append(json.dumps(record).encode())
+        self._tell(heard=heard)
+
+    def _tell(self, *, heard: bool) -> None:
+        for number in self.workers if heard else ():
+            self.hear_everything(number)
+
+    def hear_everything(self, number: int) -> None:
+        """A worker reads the control log to its end."""
+        worker = self.workers[number]
+        before = worker.control.next
+        self._hear(worker.control, len(self.records), is_old=worker.is_old)
+        if worker.definitions is not None and worker.control.next > before:
+            worker.definitions.changes += 1
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def hear(self, data: st.DataObject) -> None:
+        """A worker hears what it had not."""
+        self.hear_everything(data.draw(st.sampled_from(sorted(self.workers))))
+        self._turn()
+
+    @precondition(lambda self: len(self.store.history) > 1 and self.foreign is None)
+    @rule(data=st.data())
+    def go_back(self, data: st.DataObject) -> None:
+        """Redis comes back as it was at an earlier commit."""
+        self.rewind(data.draw(st.integers(0, len(self.store.history) - 1)))
+
+    def rewind(self, point: int) -> None:
+        """Go back to a commit."""
+        self.store.restore(self.store.history[point])
+        self.store.unchecked = True
+        del self.store.history[point + 1 :]
+
+    @precondition(lambda self: self.foreign is None)
+    @rule(what=st.sampled_from(["store_id", "rules", "ids"]))
+    def replace_state(self, what: str) -> None:
+        """The state becomes one that nobody here computed: whoever finds it must not write."""
+        self.foreign = (self.store.snapshot(), what)
+        fields = self.store._partitions[0].fields
+        fields[what] = {"store_id": "f" * 32, "rules": "99", "ids": "7=3"}[what]
+        self.foreign_snapshot = self.store.snapshot()
+        for worker in self.workers.values():
+            worker.may_halt = True
+
+    @precondition(lambda self: self.foreign is not None)
+    @rule()
+    def mend(self) -> None:
+        """The right state is back."""
+        self.store.restore(self.foreign[0])
+        self.foreign = None
+
+    # -- the workers -----------------------------------------------------------------------------
+
+    @rule(number=st.integers(0, 2), is_old=st.sampled_from([False, False, False, True]))
+    def start(self, number: int, *, is_old: bool) -> None:
+        """A worker is assigned the partition; another one may still think it owns it."""
+        self.kill(number)
+        worker = Worker(is_old, may_halt=is_old or self.foreign is not None)
+        self.workers[number] = worker
+        self._hear(worker.control, len(self.records), is_old=is_old)
+        worker.definitions = Definitions(worker.control)
+        store: Any = Stopping(self.store, worker)
+        log: Any = Stopping(self.log, worker)
+        worker.owner = Owner(
+            0,
+            store=store,
+            log=log,
+            definitions=worker.definitions,
+            clock=SetClock(NOW + timedelta(days=4_000)),
+            flush_s=0.25,
+            limits=Limits(0, 0),
+        )
+        self._begin(number, worker.owner.open())
+
+    def _begin(self, number: int, work: Coroutine[Any, Any, Any]) -> None:
+        self.workers[number].task = self.loop.create_task(work)
+        self._turn()
+
+    def _turn(self) -> None:
+        """Let every worker reach its next stop."""
+
+        async def turns() -> None:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(turns())
+        for number, worker in list(self.workers.items()):
+            if worker.task is not None and worker.task.done():
+                self._finish(number, worker)
+
+    def _finish(self, number: int, worker: Worker) -> None:
+        assert worker.task is not None
+        try:
+            result = worker.task.result()
+        except SeekBack as back:
+            worker.at, worker.is_open = back.offset, True
+        except Halt:
+            # Only what it cannot go on with may stop a worker for good.
+            assert worker.may_halt
+            del self.workers[number]
+        else:
+            if not worker.is_open:
+                worker.at, worker.is_open = result, True
+        worker.task = None
+
+    def _idle(self) -> list[int]:
+        return sorted(n for n, each in self.workers.items() if each.is_open and not each.task)
+
+    @precondition(lambda self: self._idle())
+    @rule(data=st.data(), count=st.integers(1, 8))
+    def take(self, data: st.DataObject, count: int) -> None:
+        """Any worker, zombie or not, begins with the next records that it fetched."""
+        self.take_records(data.draw(st.sampled_from(self._idle())), count)
+
+    def take_records(self, number: int, count: int) -> None:
+        """Begin a batch."""
+        worker = self.workers[number]
+        records = self.log.records[0][worker.at : worker.at + count]
+        if records:
+            worker.at += len(records)
+            self._begin(number, worker.owner.take(records))
+
+    @precondition(lambda self: self._idle())
+    @rule(data=st.data(), idle=st.booleans())
+    def tick(self, data: st.DataObject, *, idle: bool) -> None:
+        """A worker looks after an idle partition: definitions, a store that went back."""
+        self.look_after(data.draw(st.sampled_from(self._idle())), idle=idle)
+
+    def look_after(self, number: int, *, idle: bool) -> None:
+        """Begin a tick."""
+        worker = self.workers[number]
+        self._begin(number, worker.owner.tick(worker.at if idle else None))
+
+    def _stopped(self) -> list[int]:
+        return sorted(n for n, each in self.workers.items() if each.stop is not None)
+
+    @precondition(lambda self: self._stopped())
+    @rule(data=st.data(), steps=st.sampled_from([1, 1, 2, 3, 50]))
+    def go_on(self, data: st.DataObject, steps: int) -> None:
+        """A stopped worker makes some steps."""
+        self.steps(data.draw(st.sampled_from(self._stopped())), steps)
+
+    def steps(self, number: int, count: int) -> None:
+        """Let a worker pass some stops."""
+        for _ in range(count):
+            worker = self.workers.get(number)
+            if worker is None or worker.stop is None:
+                return
+            worker.stop.set_result(None)
+            self._turn()
+            self.equals_the_recount()
+
+    @precondition(lambda self: self._stopped())
+    @rule(data=st.data())
+    def lose_the_answer(self, data: st.DataObject) -> None:
+        """The call failed, or was made and its answer lost: the worker tries again."""
+        self.fail(data.draw(st.sampled_from(self._stopped())))
+
+    def fail(self, number: int) -> None:
+        """A call fails, before it was made or after."""
+        stop = self.workers[number].stop
+        assert stop is not None
+        self.workers[number].stop = None
+        stop.set_exception(StoreUnavailable("gone"))
+        self._turn()
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def crash(self, data: st.DataObject) -> None:
+        """A worker dies where it stands."""
+        self.kill(data.draw(st.sampled_from(sorted(self.workers))))
+
+    def kill(self, number: int) -> None:
+        """A worker is gone."""
+        worker = self.workers.pop(number, None)
+        if worker is not None and worker.task is not None:
+            worker.task.cancel()
+            self._turn()
+
+    # -- what must hold --------------------------------------------------------------------------
+
+    @invariant()
+    def equals_the_recount(self) -> None:
+        """The store equals an independent recount of the log up to `next`."""
+        if not hasattr(self, "store") or not self.store.history:
+            return
+        if not self.store.unchecked:
+            return
+        self.store.unchecked = False
+        if self.foreign is not None:
+            assert self.store.snapshot() == self.foreign_snapshot, "a foreign state was written to"
+            return
+        held = self.store._partitions[0]
+        state = self.loop.run_until_complete(self.store.state(0))
+        assert state is not None
+        ledger = self._recounted(state)
+        assert state.balanced
+        assert dict(state.counters) == {name: ledger.fates[name] for name in state.counters}
+        cells = {
+            Cell(*cell): (held.cells.get(cell), frozenset(held.elements.get(cell, ())) or None)
+            for cell in {**held.cells, **held.elements}
+        }
+        assert cells == ledger.texts()
+        oldest = generation_of(max(ledger.clock_ms, 0), SETTINGS.dedup_window_ms)
+        living = {
+            generation: count
+            for generation, count in ledger.ids.items()
+            if generation >= oldest - GENERATIONS_PER_WINDOW
+        }
+        assert dict(state.id_counts) == living
+        lists = {generation: len(ids) // ID_BYTES for generation, ids in held.ids.items() if ids}
+        assert lists == living
+
+    def _recounted(self, state: PartitionState) -> Ledger:
+        known = self.master.versions
+        active = []
+        for key, activation in state.active.items():
+            version = known[key].body
+            assert version is not None
+            active.append(Active(version, activation.offset, state.ended.get(key)))
+        terms = Terms(
+            SETTINGS.dedup_window_ms,
+            SETTINGS.max_age_ms,
+            SETTINGS.max_ahead_ms,
+            SETTINGS.base_bucket_s,
+            1,
+            strict=False,
+        )
+        ledger = Ledger(0, terms, active)
+        for record in self.log.records[0][: state.next]:
+            ledger.feed(record.offset, record.timestamp, record.value)
+        return ledger
+
+    def _nothing_is_due(self, state: PartitionState) -> bool:
+        """Whether every definition is active that is not over; an end may wait for a flush."""
+        known = self.workers[0].definitions
+        limit = SETTINGS.max_age_ms
+        due = transitions(state, known.foldable(), ends_ms=known.ends_ms(), max_age_ms=limit)
+        return due.active == state.active
+
+    def teardown(self) -> None:
+        """A last worker reaches the end of the log, and every definition takes effect."""
+        if not hasattr(self, "store") or not self.store.history:
+            return
+        try:
+            for number in list(self.workers):
+                self.kill(number)
+            if self.foreign is not None:
+                self.mend()
+            self.start(0, is_old=False)
+            self.steps(0, 200)
+            while self.workers[0].at < len(self.log.records[0]):
+                self.take_records(0, 1_000)
+                self.steps(0, 500)
+            for name in METRICS:
+                self.define(name, heard=True)
+            self.look_after(0, idle=False)
+            self.steps(0, 100)
+            state = self.loop.run_until_complete(self.store.state(0))
+            assert state is not None
+            assert state.next == len(self.log.records[0])
+            assert self._nothing_is_due(state), "a definition did not take effect"
+            self.store.unchecked = True
+            self.equals_the_recount()
+        finally:
+            for number in list(self.workers):
+                self.kill(number)
+            for each in self.patches:
+                each.stop()
+            self.loop.close()
+
+
+CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+Model.TestCase.settings = settings(
+    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS
+)
+TestModel = Model.TestCase
+
+
+def drive(model: Model, seed: int, actions: int) -> None:
+    """Let a seed choose what happens: many more runs a second than a search that can shrink."""
+    draw = random.Random(seed)
+
+    def one(of: list[int]) -> int:
+        return draw.choice(of)
+
+    def go_back() -> None:
+        model.rewind(max(len(model.store.history) - draw.randrange(1, 4), 0))
+
+    does: dict[Callable[[], Any], tuple[int, Callable[[], Any]]] = {
+        lambda: model.steps(one(model._stopped()), 1): (30, model._stopped),
+        lambda: model.steps(one(model._stopped()), 50): (20, model._stopped),
+        lambda: model.take_records(one(model._idle()), draw.randrange(1, 6)): (15, model._idle),
+        lambda: model.look_after(one(model._idle()), idle=draw.random() < 0.5): (4, model._idle),
+        lambda: model.fail(one(model._stopped())): (3, model._stopped),
+        lambda: model.kill(one(list(model.workers))): (2, lambda: model.workers),
+        lambda: model.hear_everything(one(list(model.workers))): (4, lambda: model.workers),
+        lambda: model.start(draw.randrange(3), is_old=draw.random() < 0.1): (6, lambda: True),
+        lambda: model.produce(
+            draw.randrange(1, 5),
+            [draw.randrange(8) for _ in range(draw.randrange(3))],
+            draw.choice([0, 0, 0, 0, 1, 2, 3, -1]),
+        ): (8, lambda: True),
+        lambda: model.define(draw.choice(sorted(METRICS)), heard=draw.random() < 0.3): (
+            3,
+            lambda: len(model.defined) < len(METRICS),
+        ),
+        lambda: model.end_metric(draw.choice(model._endable()), heard=draw.random() < 0.3): (
+            1,
+            model._endable,
+        ),
+        go_back: (5, lambda: len(model.store.history) > 1 and model.foreign is None),
+        lambda: model.replace_state(draw.choice(["store_id", "rules", "ids"])): (
+            1,
+            lambda: model.foreign is None,
+        ),
+        model.mend: (2, lambda: model.foreign is not None),
+    }
+    model.begin()
+    try:
+        for _ in range(actions):
+            can = {act: weight for act, (weight, possible) in does.items() if possible()}
+            draw.choices(list(can), list(can.values()))[0]()
+            model.equals_the_recount()
+    finally:
+        model.teardown()
+
+
+def first_failure(model: type[Model], runs: int) -> int | None:
+    """The first seed of a driven run that fails."""
+    for seed in range(runs):
+        try:
+            drive(model(), seed, 120)
+        except AssertionError:
+            return seed
+    return None
+
+
+def test_the_model_holds_for_many_seeds() -> None:
+    """Driven runs of the real refusals hold; SEED and RUNS choose others."""
+    base, runs = int(os.environ.get("SEED") or 0), int(os.environ.get("RUNS") or 150)
+    for seed in range(base, base + runs):
+        try:
+            drive(Model(), seed, 120)
+        except AssertionError as error:
+            raise AssertionError(f"SEED={seed} RUNS=1: {error}") from error
+
+
+@pytest.mark.parametrize(
+    "refusal", ["store_id", "rules", "next", "acts", "ids", "already", "load"]
+)
+def test_every_refusal_is_needed(refusal: str) -> None:
+    """Without any one of the script's refusals the model finds a wrong number."""
+
+    class Careless(Model):
+        without = frozenset({refusal})
+
+    found = first_failure(Careless, 2_000)
+    assert found is not None, f"nothing went wrong without {refusal!r}"
+    sys.stderr.write(f"without {refusal}: seed {found}\n")

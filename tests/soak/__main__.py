@@ -223,6 +223,7 @@ def main() -> int:
                     run.go(tally, until=until, events=EVENTS_MIN, faults=FAULTS_MIN)
                 except AssertionError as error:
                     tally.failures.append(f"seed {run.seed}: {str(error)[-1500:]}")
+                    say(tally.failures[-1])
                     say(run.ground.workers.logs())
                 finally:
                     run.close()

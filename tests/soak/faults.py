@@ -206,7 +206,7 @@ def define(at: Ground) -> None:
         "name": f"extra{at.defined}",
         "aggregation_type": kind,
         "event_type_filter": {"in_values": ["use"]},
-        "property_filters": [{"name": "v"}],
+        "property_filters": [{"name": "v"}, {"name": "g", "exists": True}],
         "group_keys": [["g"]] if at.defined % 2 else [],
     }
     if kind != "COUNT":

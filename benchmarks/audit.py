@@ -1,0 +1,51 @@
+"""The audit's memory and speed over a large log: `python -m benchmarks.audit --events 10000000`.
+
+One deployment is filled and applied, then `recount audit` runs as a user runs it. What it holds at
+most is the peak resident size of its process, as the kernel counted it.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+
+from tests.services import ROOT, Recount, fresh, services
+
+from .throughput import METRICS, PARTITIONS, fill
+
+_WITHIN_S = 7_200
+
+
+def main() -> None:
+    """Print what the audit found, how long it took, and how much memory it held."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.audit")
+    parser.add_argument("--events", type=int, default=10_000_000)
+    events = parser.parse_args().events
+    with services() as found:
+        recount = Recount(found, fresh("audit"))
+        recount.run("init", "--partitions", str(PARTITIONS))
+        for metric in METRICS:
+            recount.create(metric)
+        fill(recount.services.kafka, f"{recount.deployment}.usage.events", events, 1)
+        recount.run("worker", "--until-caught-up", within_s=_WITHIN_S)
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", "audit"],
+            env=recount.environment,
+            cwd=ROOT,
+            capture_output=True,
+            check=False,
+            timeout=_WITHIN_S,
+        )
+        took = time.perf_counter() - began
+    audit = json.loads(done.stdout.splitlines()[-1])
+    peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    print(json.dumps({name: audit[name] for name in ("cells", "mismatches", "events")}))
+    print(f"{took:.0f} s, {took / events * 1e6:.1f} µs an event, peak {peak_kib // 1024} MiB")
+    sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()

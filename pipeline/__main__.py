@@ -12,7 +12,7 @@ def main() -> None:
         from .settings import load_settings
 
         leave_with_parent()
-        run(load_settings())
+        run(load_settings(), int(sys.argv[2]))
         return
     from .cli import run_command_line
 

@@ -48,7 +48,7 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=65_535,
-        description="port of /healthz, /readyz and /metrics (not served by this release)",
+        description="port of /healthz, /readyz and /metrics; a worker's n-th process: + n",
     )
     session_timeout_s: float = Field(
         6.0,

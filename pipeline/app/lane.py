@@ -1,6 +1,7 @@
 """The batch lane: every owned partition of this process, opened, fed and kept alive."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from .crash import guarded
 from .definitions import Definitions
 from .opening import Released
 from .owner import Owner, SeekBack
+from .telemetry import Owned
 
 RELEASE_S_MAX: Final = 2.0
 OPEN_S_MAX: Final = 45.0  # below the rebalance timeout, which is a minute
@@ -68,6 +70,7 @@ class _Desk:
             try:
                 await self.owner.take(records)
             except SeekBack as back:
+                self.owner.done["seeks"] += 1
                 await seek(self.owner.partition, back.offset)
             except Released:
                 return
@@ -90,6 +93,8 @@ class Lane:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._desks: dict[int, _Desk] = {}
+        self._done: Counter[str] = Counter()  # by owners that are gone
+        self.ends: dict[int, int] = {}  # of the log, as they were looked at last
         self.store_answers = True  # when it was looked at last
         self._ahead = False  # whether the topic had more partitions than we knew of
 
@@ -143,6 +148,8 @@ class Lane:
     async def release(self) -> None:
         """Let every partition go, within its limit."""
         desks, self._desks = self._desks, {}
+        for desk in desks.values():
+            self._done += desk.owner.done
         await asyncio.gather(*(desk.release() for desk in desks.values()))
 
     def queued(self, partition: int) -> None:
@@ -179,6 +186,19 @@ class Lane:
         while True:
             await asyncio.sleep(_CHECK_EVERY_S)
             await self._check()
+
+    @property
+    def done(self) -> Counter[str]:
+        """What this process did so far: commits, refused, gaps, seeks."""
+        return sum((desk.owner.done for desk in list(self._desks.values())), self._done)
+
+    def owned(self) -> dict[int, Owned]:
+        """The partitions that are open."""
+        return {
+            number: Owned(desk.owner.state, desk.owner.remembered, self.ends.get(number, -1))
+            for number, desk in list(self._desks.items())
+            if desk.owner.stands is not None
+        }
 
     @property
     def nexts(self) -> dict[int, int | None]:

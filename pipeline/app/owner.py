@@ -7,6 +7,7 @@ Rule 2: every await may be the last one; nothing here is needed for correctness 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from operator import attrgetter
@@ -80,12 +81,18 @@ class Owner:
         self._opening = Opening(partition, store, log, definitions, clock, self._retry)
         self.released = False
         self.taken = 0  # batches, for whoever watches progress
+        self.done: Counter[str] = Counter()  # commits, refused, gaps, seeks
 
     @property
     def state(self) -> PartitionState:
         """What the partition stands on; open() comes first."""
         assert self._state is not None, "the partition is not open"
         return self._state
+
+    @property
+    def remembered(self) -> int:
+        """How many identities the index holds."""
+        return len(self._index)
 
     @property
     def stands(self) -> int | None:
@@ -135,6 +142,7 @@ class Owner:
             return False  # still queued from before the seek
         found = await self._retry(lambda: self._log.probe(self.partition, self.state.next))
         if found is not None and found.offset == first:
+            self.done["gaps"] += 1
             return True
         if found is None:
             await (
@@ -161,8 +169,10 @@ class Owner:
 
     def _check_rejections(self, records: Sequence[LogRecord], plan: Plan) -> None:
         """Halt where too much is rejected, before anything of the flush is written."""
-        offsets = [record.offset for record in records[: plan.counters["consumed"]]]
-        too_much = self._rejections.add(offsets, plan.dead_letters)
+        taken = plan.counters["consumed"]
+        letters = plan.dead_letters
+        offsets = [record.offset for record in records[:taken]] if letters else range(taken)
+        too_much = self._rejections.add(offsets, letters)
         if too_much is not None:
             raise Halt(
                 f"partition {self.partition}: {too_much}; nothing at or after {plan.lo} was "
@@ -299,7 +309,9 @@ class Owner:
     async def _apply(self, commit: Commit, plan: Plan, finals: dict[CellKey, Partial]) -> None:
         answer = await self._retry(lambda: self._store.apply(commit))
         if answer is Answer.REFUSED:
+            self.done["refused"] += 1
             await self._reopen()
+        self.done["commits"] += 1
         if plan.new_ids and plan.generation is not None:
             self._index.record(plan.new_ids, plan.generation)
         if len(self._cells) + len(finals) > CACHED_CELLS_MAX:

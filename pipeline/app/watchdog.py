@@ -34,8 +34,8 @@ class Stuck(PipelineError):
     exit_code = ExitCode.BUG
 
 
-def watch_loop() -> Callable[[], None]:
-    """Start the thread; return what the main loop must call again and again."""
+def watch_loop() -> tuple[Callable[[], None], Callable[[], bool]]:
+    """Start the thread; return what the main loop must call, and whether it lately did."""
     clock = SystemClock()
     beat = clock.monotonic()
 
@@ -55,7 +55,7 @@ def watch_loop() -> Callable[[], None]:
                 leave(Stuck(f"the main loop has not turned for {now - beat:.0f} s"))
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
-    return beats
+    return beats, lambda: clock.monotonic() - beat < LOOP_S_MAX
 
 
 async def keep_beating(beats: Callable[[], None]) -> None:
@@ -114,8 +114,14 @@ class Doctor:
         return None
 
 
-async def examine(doctor: Doctor, log: EventLog, clock: Clock, signs: Callable[[], Signs]) -> None:
-    """Look for ever.
+async def examine(
+    doctor: Doctor,
+    log: EventLog,
+    clock: Clock,
+    signs: Callable[[], Signs],
+    seen: dict[int, int],
+) -> None:
+    """Look for ever; leave the ends of the log in `seen`.
 
     Raises:
         Stuck: the worker is.
@@ -127,6 +133,7 @@ async def examine(doctor: Doctor, log: EventLog, clock: Clock, signs: Callable[[
             async with asyncio.timeout(_ANSWER_S_MAX):
                 spans = await log.spans()
             ends = {number: span.end for number, span in spans.items()}
+            seen.update(ends)
         except (Unavailable, TimeoutError):
             logging.getLogger(__name__).warning("the broker does not answer")
         wrong = doctor.look(signs(), ends, clock.monotonic())

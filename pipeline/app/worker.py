@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -25,11 +26,12 @@ from ..deploy.checks import (
 from ..edges.clock import SystemClock
 from ..edges.kafka import KafkaAdmin, KafkaLog, topic_names
 from ..edges.redis import RedisStore
-from ..errors import ExitCode
+from ..errors import ExitCode, UsageError
 from ..settings import Settings
-from .crash import die, guarded
+from .crash import guarded
 from .definitions import Definitions
 from .lane import Lane, Parts, Seek
+from .telemetry import Vital, serve
 from .transport import LaneConsumer, LaneTransport, NoTables
 from .watchdog import Doctor, Signs, examine, keep_beating, watch_loop
 
@@ -41,8 +43,12 @@ _STREAM_BUFFER: Final = 16  # fetches; with POLL_RECORDS_MAX it bounds memory
 _POLL_INTERVAL_S: Final = 604_800.0  # beyond it aiokafka leaves the group and deadlocks
 
 
-def run(settings: Settings) -> None:
-    """Run until SIGTERM, then end the process; any surprise ends it too."""
+def run(settings: Settings, number: int) -> None:
+    """Run until SIGTERM, then end the process; any surprise ends it too.
+
+    Args:
+        number: Which of the supervisor's processes this is.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(Seldom())
@@ -51,7 +57,7 @@ def run(settings: Settings) -> None:
     gc.set_threshold(100_000, 50, 50)
     # Two threads share the lock, fetching and folding: fewer, longer turns waste less.
     sys.setswitchinterval(_SWITCH_S)
-    asyncio.run(guarded(_serve(settings)))
+    asyncio.run(guarded(_serve(settings, number)))
 
 
 class Seldom(logging.Filter):
@@ -73,13 +79,15 @@ class Seldom(logging.Filter):
         return True
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, process: int) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    beating = asyncio.create_task(keep_beating(watch_loop()))
-    working = asyncio.create_task(guarded(_work(settings, stop)))
+    beats, is_alive = watch_loop()
+    beating = asyncio.create_task(keep_beating(beats))
+    port = None if settings.telemetry_port is None else settings.telemetry_port + process
+    working = asyncio.create_task(guarded(_work(settings, stop, port, is_alive)))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not working.done():
@@ -89,10 +97,14 @@ async def _serve(settings: Settings) -> None:
     os._exit(ExitCode.DONE)
 
 
-async def _work(settings: Settings, stop: asyncio.Event) -> None:
+async def _work(
+    settings: Settings, stop: asyncio.Event, port: int | None, is_alive: Callable[[], bool]
+) -> None:
     """Start, run until told to stop, and end."""
     async with AsyncExitStack() as stack:
         lane, names, log, control = await _boot(settings, stack)
+        if port is not None:
+            _answer(port, Vital(lane.owned, lambda: lane.done, is_alive))
         app = _app(settings, lane, names["events"])
         definitions = lane.definitions
         tasks = [asyncio.create_task(guarded(definitions.follow(control)))]
@@ -114,11 +126,18 @@ async def _work(settings: Settings, stop: asyncio.Event) -> None:
             for work in (
                 lane.tend(consumer.positions, _seeker(consumer)),
                 lane.check(),
-                examine(doctor, log, SystemClock(), signs),
+                examine(doctor, log, SystemClock(), signs, lane.ends),
             )
         ]
         await stop.wait()
         await _end(app, lane, tasks)
+
+
+def _answer(port: int, vital: Vital) -> None:
+    try:
+        serve(port, vital)
+    except OSError as error:
+        raise UsageError(f"RECOUNT_TELEMETRY_PORT: {port}: {error.strerror}") from error
 
 
 async def _boot(
@@ -235,11 +254,3 @@ def _app(settings: Settings, lane: Lane, topic: str) -> LaneApp:
 
     app.finalize()
     return app
-
-
-def main(settings: Settings) -> None:
-    """Entry of the child process."""
-    try:
-        run(settings)
-    except KeyboardInterrupt as error:
-        die(error)

@@ -1,0 +1,78 @@
+"""What a process says of itself to its operators: every name, declared once (docs/operations.md).
+
+Counts of events are those of Redis for the partitions that the process owns: they move with the
+commits, never twice, and go on where another owner takes over.
+"""
+
+from typing import Final, Literal, NamedTuple
+
+Name = Literal[
+    "recount_events_total",
+    "recount_rejected_events_total",
+    "recount_misplaced_events_total",
+    "recount_next_offset",
+    "recount_lag_offsets",
+    "recount_remembered_ids",
+    "recount_assigned_partitions",
+    "recount_commits_total",
+    "recount_refused_commits_total",
+    "recount_gaps_total",
+    "recount_seeks_total",
+]
+
+
+class Kind(NamedTuple):
+    """A metric: whether it only grows, its labels, and what it tells."""
+
+    is_counter: bool
+    labels: tuple[str, ...]
+    meaning: str
+
+
+NAMES: Final[dict[Name, Kind]] = {
+    "recount_events_total": Kind(
+        is_counter=True,
+        labels=("partition", "fate"),
+        meaning="events by fate: counted, unmatched, duplicate, rejected",
+    ),
+    "recount_rejected_events_total": Kind(
+        is_counter=True,
+        labels=("partition", "reason"),
+        meaning="rejected events by reason (docs/semantics.md)",
+    ),
+    "recount_misplaced_events_total": Kind(
+        is_counter=True,
+        labels=("partition",),
+        meaning="events away from their customer's home: producers with another partitioner",
+    ),
+    "recount_next_offset": Kind(
+        is_counter=False, labels=("partition",), meaning="first offset that is not applied yet"
+    ),
+    "recount_lag_offsets": Kind(
+        is_counter=False,
+        labels=("partition",),
+        meaning="offsets between next and the end of the log, as it was looked at last",
+    ),
+    "recount_remembered_ids": Kind(
+        is_counter=False, labels=("partition",), meaning="identities in the duplicates' index"
+    ),
+    "recount_assigned_partitions": Kind(
+        is_counter=False, labels=(), meaning="partitions this process owns and has opened"
+    ),
+    "recount_commits_total": Kind(
+        is_counter=True, labels=(), meaning="commits of this process that were applied"
+    ),
+    "recount_refused_commits_total": Kind(
+        is_counter=True,
+        labels=(),
+        meaning="commits the fence refused: another owner moved on, or Redis went back",
+    ),
+    "recount_gaps_total": Kind(
+        is_counter=True,
+        labels=(),
+        meaning="holes in the delivered offsets that the log itself confirmed",
+    ),
+    "recount_seeks_total": Kind(
+        is_counter=True, labels=(), meaning="times a partition was fetched again from next"
+    ),
+}

@@ -7,6 +7,7 @@ Every run ends at the end of the log, compared by `recount audit` and by the tes
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -137,7 +138,9 @@ class Run:
         self.ground.start_worker(2)
         self.ground.start_worker(1)
         topic = f"{self.recount.deployment}.usage.events"
-        return Traffic(self.recount.services.kafka, topic, partitions=4, seed=self.seed, rate=RATE)
+        return Traffic(
+            self.recount.services.kafka, topic, partitions=4, seed=self.seed, rate=self.rate
+        )
 
     def audit(self, tally: Tally) -> None:
         """Audit again and again; a service that is away is no finding."""
@@ -211,6 +214,9 @@ def main() -> int:
     asked = parser.parse_args()
     seed = asked.seed or random.SystemRandom().randrange(10**6)
     say(f"SEED={seed}")
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # nothing outlives a soak that is ended
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="recount-soak-") as made:
         folder = Path(made)

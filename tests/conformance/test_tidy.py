@@ -10,6 +10,7 @@ import definitions
 import pipeline
 from pipeline.core.reasons import Reason
 from pipeline.settings import describe, load_settings
+from pipeline.telemetry import NAMES
 
 from ..services import ROOT
 
@@ -138,6 +139,16 @@ def test_reasons_are_documented() -> None:
     text = (ROOT / "docs/semantics.md").read_text()
 
     assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == [str(reason) for reason in Reason]
+
+
+def test_telemetry_is_documented() -> None:
+    """Every metric of the service is in docs/operations.md with its labels, and no other is."""
+    text = (ROOT / "docs/operations.md").read_text()
+    told = re.findall(r"^\| `(recount_\w+)`(?: \{([\w, ]+)\})? \|", text, re.MULTILINE)
+
+    assert {name: tuple(labels.split(", ")) if labels else () for name, labels in told} == {
+        name: kind.labels for name, kind in NAMES.items()
+    }
 
 
 def test_documents_name_what_exists() -> None:

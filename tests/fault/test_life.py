@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import urllib.request
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
+
+from pipeline.stack.native import free_port
 
 from ..waiting import eventually
 from .own import OwnKafka
@@ -220,3 +223,32 @@ def test_f24_an_eviction_policy_set_while_it_runs(stage: Stage) -> None:
     stage.redis.client.config_set("maxmemory-policy", "allkeys-lru")
 
     stage.halted(worker, "noeviction")
+
+
+def test_telemetry_tells_what_redis_holds(stage: Stage) -> None:
+    """/healthz, /readyz and /metrics answer; the counts are those of `recount status`."""
+    port = free_port()
+    stage.running(RECOUNT_TELEMETRY_PORT=str(port))
+    stage.send([b"rubbish"])
+    stage.caught_up()
+
+    def ask(path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return str(answer.read(), "utf-8")
+
+    assert ask("/healthz") == "alive\n"
+    assert ask("/readyz") == "ready\n"
+    status = stage.recount.run("status")[-1]
+    lines = dict(
+        line.rsplit(" ", 1) for line in ask("/metrics").splitlines() if not line.startswith("#")
+    )
+    for fate in ("counted", "unmatched", "duplicate", "rejected"):
+        told = sum(
+            float(lines[f'recount_events_total{{fate="{fate}",partition="{number}"}}'])
+            for number in range(2)
+        )
+        assert told == status[fate]
+    rejected = [name for name in lines if name.startswith("recount_rejected_events_total")]
+    assert [name.split('reason="')[1] for name in rejected] == ['not_json"}']
+    assert float(lines["recount_commits_total"]) > 0
+    assert float(lines["recount_assigned_partitions"]) == 2

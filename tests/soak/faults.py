@@ -86,7 +86,8 @@ def roll(at: Ground) -> None:
     leaving = at.alive.pop(at.draw.randrange(len(at.alive)))
     leaving.send_signal(signal.SIGTERM)
     at.start_worker(at.draw.choice([1, 2]))
-    assert leaving.wait(25) == 0, "a worker did not leave within its limit"
+    code = leaving.wait(25)
+    assert code in {0, -signal.SIGTERM}, f"a worker left with {code}"
 
 
 def storm(at: Ground) -> None:
@@ -95,7 +96,9 @@ def storm(at: Ground) -> None:
         visitor = at.workers.start("--processes", "3")
         at.pause(at.draw.uniform(0.5, 3))
         visitor.send_signal(signal.SIGTERM)
-        assert visitor.wait(25) == 0, "a worker did not leave within its limit"
+        # Before it has come as far as to listen for it, the signal ends it at once.
+        code = visitor.wait(25)
+        assert code in {0, -signal.SIGTERM}, f"a worker left with {code}"
 
 
 def redis_killed(at: Ground) -> None:

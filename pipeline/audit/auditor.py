@@ -122,8 +122,10 @@ class Auditor:
 
     async def _plan(self, number: int, state: PartitionState, shared: "_SharedMeasures") -> _Plan:
         own, common = await count_keys(self._store, number, shared.holds)
-        customers = max(_parts(state.next - state.start, EVENTS_PER_PASS), _parts(own))
-        return _Plan(customers, _parts(common))
+        customers = max(
+            _parts(state.next - state.start, EVENTS_PER_PASS), _parts(own, KEYS_PER_PASS)
+        )
+        return _Plan(customers, _parts(common, KEYS_PER_PASS))
 
     async def _partition(self, number: int, plan: _Plan, progress: Progress) -> Findings:
         findings, sums = Findings(), _Sums()
@@ -246,7 +248,7 @@ class Auditor:
         return cell.bucket * self._terms.bucket_s // _SECONDS_PER_DAY
 
 
-def _parts(count: int, most: int = KEYS_PER_PASS) -> int:
+def _parts(count: int, most: int) -> int:
     """In how many parts at most `most` each are taken."""
     return max(-(-count // most), 1)
 

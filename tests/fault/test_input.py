@@ -149,6 +149,59 @@ def test_f11_ages_are_judged_by_the_log(recount: Recount) -> None:
     assert_exact(recount, metrics, Terms(DAY_MS, DAY_MS // 2, DAY_MS // 12, 3600))
 
 
+def test_f10_beyond_the_window_and_away_from_home(recount: Recount) -> None:
+    """Past the window a resend is too old; away from home it counts again, and status shows it."""
+    day = ["--max-age-days", "0.5", "--max-ahead-hours", "2", "--dedup-window-days", "1"]
+    recount.run("init", "--partitions", "4", *day)
+    metrics = {recount.create(COUNT): COUNT}
+    stale = datetime.now(UTC) - timedelta(hours=13)  # noqa: TID251  a test's own clock
+    event = good(1)
+    recount.publish([event, good(2, timestamp=stale.isoformat())])
+    recount.publish([event] * 12, "--key", "none")
+    recount.catch_up()
+
+    status = recount.run("status")[-1]
+    assert status["misplaced"] > 0
+    assert 2 <= status["counted"] <= 4  # once in each partition that a copy lies in
+    assert status["counted"] + status["duplicate"] == 13
+    assert [letter["reason"] for letter in recount.run("rejected", "list")] == ["too_old"]
+    assert_exact(recount, metrics, Terms(DAY_MS, DAY_MS // 2, DAY_MS // 12, 3600))
+
+
+def test_f31_numeric_edges(recount: Recount) -> None:
+    """Around every limit of C04, through the whole pipeline: exact to the last digit."""
+    recount.run("init", "--partitions", "1")
+    bodies = [{**SUM, "name": kind, "aggregation_type": kind} for kind in ("SUM", "MAX", "LATEST")]
+    metrics = {recount.create(body): body for body in bodies}
+    edges = [
+        *(
+            f"{sign}{2**power + more}"
+            for sign in ("", "-")
+            for power in (53, 63, 64)
+            for more in (-1, 0, 1)
+        ),
+        "999999999999999999.999999999",
+        "-999999999999999999.999999999",
+        "0.000000000000000000000000000001",
+        "1e64",
+        "-1e-64",
+        "9" * 64,
+        "-0.0",
+        "1e65",
+        "9" * 65,
+        "0x10",
+    ]
+    recount.publish(
+        [
+            raw(form).replace(b'"t0"', f'"t{number}"'.encode())
+            for number, form in enumerate([*edges[:-3], *(f'"{edge}"' for edge in edges)])
+        ]
+    )
+    recount.catch_up()
+
+    assert assert_exact(recount, metrics) == 2 * len(edges) - 3
+
+
 def test_f18_transactional_producer(recount: Recount) -> None:
     """Aborted records count nowhere, and a trailing marker does not keep the end out of reach."""
     recount.run("init", "--partitions", "1")

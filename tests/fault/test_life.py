@@ -252,3 +252,20 @@ def test_telemetry_tells_what_redis_holds(stage: Stage) -> None:
     assert [name.split('reason="')[1] for name in rejected] == ['not_json"}']
     assert float(lines["recount_commits_total"]) > 0
     assert float(lines["recount_assigned_partitions"]) == 2
+
+
+@pytest.mark.long
+def test_f27_hot_and_wide(stage: Stage) -> None:
+    """Far more cells than a flush may touch: cut by offset, no script holds Redis for long."""
+    events = stage.events(30_000)
+    lines = [
+        json.dumps({**event, "transaction_id": f"w{number}", "customer_id": f"w{number}"})
+        for number, event in enumerate(events)
+    ]
+    stage.redis.client.config_set("slowlog-log-slower-than", 100_000)
+    stage.send([line.encode() for line in lines])
+    stage.worker()
+    stage.exact()
+
+    assert stage.proxy.commits > 4
+    assert stage.redis.client.slowlog_len() == 0

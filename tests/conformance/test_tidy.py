@@ -174,3 +174,16 @@ def test_settings_are_the_interface() -> None:
     assert (rows["RECOUNT_FLUSH_MS"]["default"], rows["RECOUNT_FLUSH_MS"]["unit"]) == (250, "ms")
     assert rows["RECOUNT_LATENESS"]["default"] == 3600
     assert rows["RECOUNT_TELEMETRY_PORT"]["default"] is None
+
+
+def test_every_fault_has_a_test_or_a_reason() -> None:
+    """Each of the 44 entries of the catalogue stands in docs/reliability.md, with its test."""
+    text = (ROOT / "docs/reliability.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("|") and "`test_" in line]
+    tested = {
+        int(number) for row in rows for number in re.findall(r"\b([0-9]{1,2}) [a-zA-Z`]", row)
+    }
+    reasons = text.split("## Not tested, and why")[1].split("##")[0]
+    explained = {int(number) for number in re.findall(r"^\* ([0-9]+)", reasons, re.MULTILINE)}
+
+    assert set(range(1, 45)) - tested - explained == set()

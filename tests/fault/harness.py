@@ -27,6 +27,26 @@ TERMS = Terms(35 * DAY_MS, 34 * DAY_MS, DAY_MS, 3600)
 SESSION_S = 2.0
 
 
+KINDS = ("COUNT", "SUM", "MAX", "LATEST", "UNIQUE")
+
+
+def create_five(command: Recount) -> dict[str, dict[str, Any]]:
+    """One metric of every kind, by group g of events of type `use`; return id → native body."""
+    made = {}
+    for kind in KINDS:
+        body: dict[str, Any] = {
+            "name": kind,
+            "aggregation_type": kind,
+            "event_type_filter": {"in_values": ["use"]},
+            "property_filters": [{"name": "v"}, {"name": "g", "exists": True}],
+            "group_keys": [["g"]],
+        }
+        if kind != "COUNT":
+            body["aggregation_key"] = "v"
+        made[command.create(body)] = body
+    return made
+
+
 class Workers:
     """`recount worker` processes of one deployment, each with a log file."""
 

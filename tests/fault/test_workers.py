@@ -16,9 +16,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from ..services import Recount
 from ..waiting import eventually
-from .harness import Workers, assert_exact, lag, nexts
+from .harness import Workers, assert_exact, create_five, lag, nexts
 
-KINDS = ("COUNT", "SUM", "MAX", "LATEST", "UNIQUE")
 CHUNK = 4_000
 
 
@@ -35,19 +34,7 @@ def workers(recount: Recount, tmp_path: Path) -> Iterator[Workers]:
 def metrics(recount: Recount) -> dict[str, dict[str, Any]]:
     """Five metrics on four partitions."""
     recount.run("init", "--partitions", "4")
-    made = {}
-    for kind in KINDS:
-        body: dict[str, Any] = {
-            "name": kind,
-            "aggregation_type": kind,
-            "event_type_filter": {"in_values": ["use"]},
-            "property_filters": [{"name": "v"}, {"name": "g", "exists": True}],
-            "group_keys": [["g"]],
-        }
-        if kind != "COUNT":
-            body["aggregation_key"] = "v"
-        made[recount.create(body)] = body
-    return made
+    return create_five(recount)
 
 
 class Traffic:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..fault.harness import Workers, assert_exact
+from ..fault.harness import Workers, assert_exact, create_five
 from ..fault.own import OwnKafka, OwnRedis, own_kafka, own_redis
 from ..fault.proxy import Proxy
 from ..fault.watch import RECOVERY_S_MAX, Watch
@@ -33,7 +33,6 @@ FAULTS_MIN = 15
 RATE, RATE_OF_HOURS = 2_500, 800  # events a second: the oracle holds a run in memory
 END_S_MAX = 180.0
 AUDIT_PAUSE_S = 5.0
-KINDS = ("COUNT", "SUM", "MAX", "LATEST", "UNIQUE")
 SHARED: dict[
     str, dict[str, Any]
 ] = {  # cells where many customers meet: a unit's, and the whole deployment's
@@ -124,17 +123,7 @@ class Run:
     def prepare(self) -> Traffic:
         """Make the deployment and its metrics; start workers and traffic."""
         self.recount.run("init", "--partitions", "4")
-        for kind in KINDS:
-            body: dict[str, Any] = {
-                "name": kind,
-                "aggregation_type": kind,
-                "event_type_filter": {"in_values": ["use"]},
-                "property_filters": [{"name": "v"}, {"name": "g", "exists": True}],
-                "group_keys": [["g"]],
-            }
-            if kind != "COUNT":
-                body["aggregation_key"] = "v"
-            self.metrics[self.recount.create(body)] = body
+        self.metrics = create_five(self.recount)
         for system, body in SHARED.items():
             text = json.dumps(body).encode()
             self.recount.run("metrics", "create", "--format", system, "-", stdin=text)

@@ -40,8 +40,8 @@ async def measure(url: str, count: int) -> dict[str, Any]:
     packed = await store.load_ids(0, counts)
     read = time.perf_counter() - began
     index = IdIndex(sum(counts.values()))
-    for generation, ids in packed.items():
-        index.record(ids, generation)
+    for generation, elements in packed.items():
+        index.record(b"".join(elements), generation)
     loaded = time.perf_counter() - began
     assert len(index) == count
     fresh_ids = [draw.randbytes(ID_BYTES * SLICE) for _ in range(400)]

@@ -66,8 +66,14 @@ class RollupStore(Protocol):
         """
         ...
 
-    async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, bytes]:
-        """Return the packed ids of every generation of counts. Not atomic: the caller checks."""
+    async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
+        """Return what commits appended, by generation of counts. Not atomic: the caller checks."""
+        ...
+
+    async def drop_ids(
+        self, partition: int, state: PartitionState, generation: int, elements: Sequence[bytes]
+    ) -> bool:
+        """Take elements out of an id log; False where the partition stands elsewhere."""
         ...
 
     async def apply(self, commit: Commit) -> Answer:

@@ -6,11 +6,11 @@ after them, and their number must be what it says.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
-from ..core.dedup import ID_BYTES, IdIndex
+from ..core.dedup import ID_BYTES, IdIndex, superfluous
 from ..core.state import PartitionState
 from ..deploy.checks import REBUILD, check_span, check_state, unregistered
 from ..errors import Halt, Unavailable
@@ -89,27 +89,48 @@ class Opening:
             )
             if await self._checked_state() != state:
                 continue  # somebody else still moves it
-            counts = {generation: len(ids) // ID_BYTES for generation, ids in packed.items()}
+            counts = {
+                generation: sum(map(len, elements)) // ID_BYTES
+                for generation, elements in packed.items()
+            }
             if counts != dict(state.id_counts):
                 # Redis may have moved on and gone back in between: only what stays is damage.
                 differed += 1
                 if differed < _DIFFERS_MAX:
                     await asyncio.sleep(_CONTROL_POLL_S)
-                    continue
-                raise Halt(
-                    f"partition {self._partition}: the id log holds {counts} ids by generation, "
-                    f"the state says {dict(state.id_counts)}: a list was lost or is foreign; "
-                    f"{REBUILD}"
-                )
+                elif not await self._mended(state, packed):
+                    raise Halt(
+                        f"partition {self._partition}: the id log holds {counts} ids by "
+                        f"generation, the state says {dict(state.id_counts)}: a list was lost or "
+                        "is foreign, or Redis ran half of a commit that a crash had torn off its "
+                        f"file; {REBUILD}"
+                    )
+                continue
             await self._check_log(state)
             await self._await_versions(state)
             index = IdIndex(sum(counts.values()))
-            for generation, ids in packed.items():
+            for generation, elements in packed.items():
+                ids = b"".join(elements)
                 for at in range(0, len(ids), _IDS_AT_ONCE):
                     index.record(ids[at : at + _IDS_AT_ONCE], generation)
                     await asyncio.sleep(0)
             return state, index
         raise Halt(f"partition {self._partition} is moved by another worker all the time")
+
+    async def _mended(self, state: PartitionState, packed: Mapping[int, Sequence[bytes]]) -> bool:
+        """Drop what an id log says twice; False where anything else is wrong with it."""
+        twice: dict[int, list[bytes]] = {}
+        for generation, elements in packed.items():
+            found = superfluous(elements, state.id_counts[generation])
+            if found is None:
+                return False
+            twice[generation] = found
+        for generation, dropped in twice.items():
+            if dropped:
+                await self._retry(
+                    partial(self._store.drop_ids, self._partition, state, generation, dropped)
+                )
+        return True
 
     async def _checked_state(self) -> PartitionState:
         deadline = self._clock.monotonic() + _REGISTERED_WAIT_S_MAX

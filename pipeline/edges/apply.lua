@@ -15,6 +15,9 @@
 -- Answers {word, detail}: applied, already, refused (detail: which fence), wrong_type (detail: key).
 -- Rule 1: every key is read before the first write, so that a wrong type changes nothing.
 -- Rule 2: after the first write nothing can fail: final values only, no arithmetic.
+-- Rule 3: ids come first and the state last. Redis may run the first half of a commit that was torn
+-- off its file, at the start after next (core/dedup.py, superfluous()): whatever of it is there, its
+-- ids are, and they show.
 local CHUNK = 4000
 
 local found = redis.call('HMGET', KEYS[1], 'store_id', 'rules', 'next', 'acts', 'ids')
@@ -49,9 +52,9 @@ local function write(command, key, items)
     redis.call(command, key, unpack(items, at, math.min(at + CHUNK - 1, #items)))
   end
 end
+if #ARGV[9] > 0 then redis.call('RPUSH', KEYS[#KEYS], ARGV[9]) end
 for i = 1, cells do write('HSET', KEYS[1 + i], body.cells[i]) end
 for i = 1, sets do write('SADD', KEYS[first_set + i - 1], body.sets[i]) end
 for i = 0, body.dropped - 1 do redis.call('UNLINK', KEYS[first_dropped + i]) end
-if #ARGV[9] > 0 then redis.call('RPUSH', KEYS[#KEYS], ARGV[9]) end
 write('HSET', KEYS[1], body.state)
 return {'applied', ''}

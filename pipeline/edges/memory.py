@@ -26,7 +26,7 @@ class _Partition:
     fields: dict[str, str] = field(default_factory=dict)
     cells: dict[CellKey, str] = field(default_factory=dict)
     elements: dict[CellKey, set[str]] = field(default_factory=dict)
-    ids: dict[int, bytes] = field(default_factory=dict)
+    ids: dict[int, list[bytes]] = field(default_factory=dict)
     customers: dict[str, set[str]] = field(default_factory=dict)
 
 
@@ -76,10 +76,22 @@ class MemoryStore:
         pairs = zip(FENCE, fence, strict=True)
         return any(fields[name] != wanted for name, wanted in pairs if name not in self.without)
 
-    async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, bytes]:
-        """Return the packed ids of every generation of counts."""
+    async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
+        """Return the packed elements of every generation of counts."""
         held = self._partitions.get(partition, _Partition())
-        return {generation: held.ids.get(generation, b"") for generation in counts}
+        return {generation: list(held.ids.get(generation, ())) for generation in counts}
+
+    async def drop_ids(
+        self, partition: int, state: PartitionState, generation: int, elements: Sequence[bytes]
+    ) -> bool:
+        """Take elements out of an id log; False where the partition stands elsewhere."""
+        held = self._partitions.get(partition)
+        if held is None or self._differs("load", held.fields, fence_of(state)):
+            return False
+        for element in elements:
+            if element in held.ids.get(generation, ()):
+                held.ids[generation].remove(element)
+        return True
 
     async def apply(self, commit: Commit) -> Answer:
         """Write a commit whole, or refuse it whole."""
@@ -107,7 +119,7 @@ class MemoryStore:
         for generation in commit.dropped:
             held.ids.pop(generation, None)
         if commit.new_ids and commit.generation is not None:
-            held.ids[commit.generation] = held.ids.get(commit.generation, b"") + commit.new_ids
+            held.ids.setdefault(commit.generation, []).append(commit.new_ids)
         fields.update(commit.writes)
         return Answer.APPLIED
 

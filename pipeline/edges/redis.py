@@ -16,6 +16,7 @@ from .redis_client import connect, guard
 
 _APPLY: Final = (Path(__file__).parent / "apply.lua").read_text()
 _LOAD: Final = (Path(__file__).parent / "load.lua").read_text()
+_DROP_IDS: Final = (Path(__file__).parent / "drop_ids.lua").read_text()
 _RIGHTS: Final = """\
 for _, command in ipairs({{'HSET', 'f', 'v'}, {'SADD', 'm'}, {'RPUSH', 'e'}}) do
   redis.call(command[1], KEYS[1], unpack(command, 2))
@@ -38,6 +39,7 @@ class RedisStore:
         self._client = connect(url)
         self._apply = self._client.register_script(_APPLY)
         self._load = self._client.register_script(_LOAD)
+        self._drop_ids = self._client.register_script(_DROP_IDS)
         self._rights = self._client.register_script(_RIGHTS)
         self._deployment = deployment
         self.base_bucket_s = base_bucket_s
@@ -115,8 +117,8 @@ class RedisStore:
             for cell, text in zip(ordered, found, strict=True)
         }
 
-    async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, bytes]:
-        """Return the packed ids of every generation of counts, read in slices."""
+    async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
+        """Return the packed elements of every generation of counts, read in slices."""
         keys, packed = self.keys(partition), {}
         for generation in counts:
             parts: list[bytes] = []
@@ -127,8 +129,19 @@ class RedisStore:
                     parts += part
                     if len(part) < _ID_SLICE:
                         break
-            packed[generation] = b"".join(parts)
+            packed[generation] = parts
         return packed
+
+    async def drop_ids(
+        self, partition: int, state: PartitionState, generation: int, elements: Sequence[bytes]
+    ) -> bool:
+        """Take elements out of an id log; False where the partition stands elsewhere."""
+        keys = self.keys(partition)
+        async with guard(self._client):
+            done = await self._drop_ids(
+                keys=[keys.state, keys.ids(generation)], args=[*fence_of(state), *elements]
+            )
+        return done is not None
 
     async def apply(self, commit: Commit) -> Answer:
         """Write a commit whole, or refuse it whole, by the script."""

@@ -77,10 +77,19 @@ class OwnRedis(_Process):
         return redis.Redis.from_url(self.url)
 
     def start(self) -> None:
-        """Start on the same files."""
+        """Start on the same files, again if it gives up, as a supervisor would.
+
+        Redis 7.0 ends at once where an append-only file that is not the last one was torn; it has
+        repaired the file by then.
+        """
         command = redis_command(self.folder, Ports(kafka=0, controller=0, redis=self.port))
-        self._run([*command, *self.options], "redis.log")
-        eventually(lambda: redis_answers(self.url), within_s=20, because="Redis answers")
+
+        def answers() -> bool:
+            if self.process is None or self.process.poll() is not None:
+                self._run([*command, *self.options], "redis.log")
+            return redis_answers(self.url)
+
+        eventually(answers, within_s=20, because="Redis answers")
 
     def limit_files(self, size: int) -> None:
         """Let no file grow past a size: a full disk; -1 is no limit."""

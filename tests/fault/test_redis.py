@@ -213,6 +213,66 @@ def test_f20_torn_in_the_middle_of_the_last_commit(stage: Stage) -> None:
         stage.exact()
 
 
+def _tear(stage: Stage, count: int = 20) -> None:
+    """Kill Redis, and cut its file inside the last commit."""
+    stage.redis.kill()
+    path = stage.redis.last_aof()
+    os.truncate(path, path.stat().st_size - count)
+    stage.redis.start()
+
+
+def _ids(stage: Stage) -> list[tuple[int, int]]:
+    """For each partition: ids that the state counts, ids in the lists."""
+    found = []
+    for number in range(2):
+        prefix = f"recount:{{{stage.recount.deployment}/{number}}}:"
+        client = stage.redis.client
+        told = client.hget(f"{prefix}state", "ids").decode()
+        counted = sum(int(pair.split("=")[1]) for pair in told.split(",") if pair)
+        lists = client.keys(f"{prefix}ids:*")
+        held = sum(len(part) // 12 for key in lists for part in client.lrange(key, 0, -1))
+        found.append((counted, held))
+    return found
+
+
+def test_f20_half_of_a_torn_commit_runs_at_the_second_start(stage: Stage) -> None:
+    """What Redis leaves of a torn commit runs a start later: ids said again are taken out."""
+    stage.running()
+    stage.publish(600)
+    stage.caught_up()
+    _tear(stage)
+    stage.recovers()
+    stage.workers.end()
+    assert all(counted == held for counted, held in _ids(stage))
+    stage.redis.kill()
+    stage.redis.start()
+    assert any(counted < held for counted, held in _ids(stage))
+    stage.worker()
+    stage.publish()
+
+    stage.recovers("second start")
+    stage.exact()
+    assert all(counted == held for counted, held in _ids(stage))
+
+
+def test_f20_half_of_a_torn_commit_that_was_not_applied_again(stage: Stage) -> None:
+    """The same before a worker came that far: cells may be ahead of `next`, so it is HALT."""
+    stage.running()
+    stage.publish(600)
+    stage.caught_up()
+    stage.workers.end()
+    _tear(stage)
+    with stage.redis.client.pipeline(transaction=True) as other:
+        other.set("another", "1").set("deployment", "2").execute()
+    stage.redis.kill()
+    stage.redis.start()
+    assert any(counted < held for counted, held in _ids(stage))
+
+    stage.halted(stage.worker(), "half of a commit")
+    stage.recount.run("rebuild")
+    stage.exact()
+
+
 @pytest.mark.parametrize("what", ["full", "busy", "read-only", "thrown out"])
 def test_f24_redis_says_no(stage: Stage, what: str) -> None:
     """What Redis refuses for a while is refused whole and applied later, by the same worker."""

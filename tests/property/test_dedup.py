@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core import dedup
-from pipeline.core.dedup import IdIndex, customer_of, identity
+from pipeline.core.dedup import IdIndex, customer_of, identity, superfluous
 from pipeline.recount.ledger import home_of as recount_home
 
 STEPS = st.lists(
@@ -36,6 +36,33 @@ def test_the_index_is_an_exact_set(
 
         assert index.seen(b"".join(questions)).tolist() == [id_ in known for id_ in questions]
         assert len(index) == len(known)
+
+
+@given(st.lists(st.lists(st.integers(0, 12), max_size=5, unique=True), max_size=6), st.data())
+def test_only_what_is_said_again_is_superfluous(
+    lists: list[list[int]], data: st.DataObject
+) -> None:
+    """A torn element whose ids were appended again is found; lost or foreign ids never pass."""
+    said: set[int] = set()
+    flushes = []
+    for each in lists:
+        fresh = [number for number in each if number not in said]
+        said |= set(fresh)
+        if fresh:
+            flushes.append(b"".join(number.to_bytes(12, "big") for number in fresh))
+    right = list(flushes)
+    if flushes:
+        at = data.draw(st.integers(0, len(flushes) - 1))
+        upto = data.draw(st.integers(at + 1, len(flushes)))
+        flushes.insert(at, b"".join(flushes[at:upto]))  # torn, then applied again in smaller ones
+
+    found = superfluous(flushes, len(said))
+    assert found is not None
+    for element in found:
+        flushes.remove(element)
+    assert sorted(b"".join(flushes)) == sorted(b"".join(right))
+    assert superfluous([*flushes, b"x" * 12], len(said)) is None
+    assert superfluous(flushes, len(said) + 1) is None
 
 
 def _id(draw: random.Random, *, crowded: bool) -> bytes:

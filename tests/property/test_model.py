@@ -437,7 +437,9 @@ class Model(RuleBasedStateMachine):
             if generation >= oldest - GENERATIONS_PER_WINDOW
         }
         assert dict(state.id_counts) == living
-        lists = {generation: len(ids) // ID_BYTES for generation, ids in held.ids.items() if ids}
+        lists = {
+            generation: len(b"".join(ids)) // ID_BYTES for generation, ids in held.ids.items()
+        }
         assert lists == living
 
     def _recounted(self, state: PartitionState) -> Ledger:

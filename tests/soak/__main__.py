@@ -145,7 +145,7 @@ class Run:
                 check=False,
                 preexec_fn=lambda: os.nice(10),  # beside the stream, not instead of it
             )
-            if done.returncode in {0, 1}:
+            if done.stdout and done.returncode in {0, 1}:
                 lines = [json.loads(line) for line in done.stdout.splitlines()]
                 tally.audits += 1
                 tally.mismatches += lines[-1]["mismatches"]

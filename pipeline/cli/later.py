@@ -8,7 +8,6 @@ from ..errors import UsageError
 
 _COMMANDS: Final = {
     "serve": "it comes with the HTTP doors",
-    "keys": "it comes with the HTTP doors",
 }
 
 

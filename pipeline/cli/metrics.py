@@ -1,25 +1,21 @@
 """metrics create, list, show, rename, update, archive, check."""
 
 import sys
-import uuid
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from definitions.errors import DefinitionError
-from definitions.formats import FORMATS, guess, native_body, parse, updated
+from definitions.formats import FORMATS, guess, native_body, parse
 from definitions.formats.native import dump_json, parse_json
-from definitions.metric import Definition
-from definitions.times import parse_timestamp, rfc3339
+from definitions.times import rfc3339
 
-from ..control.records import Metric, digest_of
-from ..control.terms import terms_of
-from ..core.windows import ceil_to_bucket, moment_of, ns_of
+from ..control.records import Metric
+from ..control.writer import status_of
 from ..edges.clock import SystemClock
-from ..errors import ConflictError, ExitCode, UnknownNameError, UsageError
+from ..errors import ExitCode, UnknownNameError, UsageError
 from .open import Opened, opened
 from .output import TableOption, show, wait
 
@@ -57,39 +53,15 @@ def create(
 
 async def _create(format_: str, text: str, effective_from: str | None) -> None:
     async with opened() as deployment:
-        name, definition = parse(format_, text, terms_of(deployment.identity.formats))
-        if name in deployment.control.state.names:
-            raise ConflictError(f"a metric is named {name!r} already; choose another name")
+        writer = deployment.writer
+        name, definition = writer.parse(format_, text)
         if format_ == "statsig" and parse_json(text).get("dryRun"):
             reasons = list(definition.reasons)
             status = "unsupported" if reasons else "dry_run"
             show([{"id": None, "name": name, "status": status, "reasons": reasons}])
             return
-        metric_id, starts = str(uuid.uuid4()), _boundary(deployment, effective_from)
-        found = await _write_version(deployment, metric_id, 1, name, definition, starts)
-        show([_created(found)])
-
-
-async def _write_version(
-    deployment: Opened,
-    metric_id: str,
-    version: int,
-    name: str,
-    definition: Definition,
-    effective_from: str | None,
-) -> Metric:
-    record: dict[str, Any] = {
-        "type": "definition",
-        "metric_id": metric_id,
-        "version": version,
-        "name": name,
-        "effective_from": effective_from,
-        "definition": definition.model_dump(mode="json"),
-        "created_at": rfc3339(SystemClock().now()),
-    }
-    record["digest"] = digest_of(record)
-    await deployment.control.write(record)
-    return deployment.metric(metric_id)
+        starts = writer.boundary(effective_from)
+        show([_created(await writer.create(name, definition, starts))])
 
 
 def _created(metric: Metric) -> dict[str, Any]:
@@ -99,7 +71,7 @@ def _created(metric: Metric) -> dict[str, Any]:
         "id": metric.id,
         "version": metric.latest.number,
         "name": metric.name,
-        "status": _status(metric, SystemClock().now()),
+        "status": status_of(metric, SystemClock().now()),
         "effective_from": None if starts is None else rfc3339(starts),
         "reasons": [] if body is None else list(body.definition.reasons),
     }
@@ -115,27 +87,7 @@ def update(
     async def work() -> dict[str, Any]:
         async with opened() as deployment:
             found = deployment.metric(metric)
-            body = found.latest.body
-            if body is None:
-                raise UnknownNameError(f"{found.name!r} was written by a release unknown here")
-            if found.archived_at is not None:
-                raise ConflictError(f"{found.name!r} is archived; make a new metric")
-            name, native = updated(body.definition.origin, found.name, _read(file))
-            if name != found.name:
-                record = {"type": "rename", "metric_id": found.id, "name": name}
-                await deployment.control.write(record)
-            if native is None:
-                return _created(deployment.metric(found.id))
-            _, definition = parse(
-                body.definition.origin.format, native, terms_of(deployment.identity.formats)
-            )
-            boundary = _boundary(deployment, effective_from)
-            if boundary is None or boundary < rfc3339(SystemClock().now()):
-                raise UsageError("--effective-from must not lie in the past: nobody counted it")
-            number = found.latest.number + 1
-            return _created(
-                await _write_version(deployment, found.id, number, name, definition, boundary)
-            )
+            return _created(await deployment.writer.update(found, _read(file), effective_from))
 
     show([wait(work())])
 
@@ -178,33 +130,6 @@ def _read(file: str) -> str:
         raise UsageError(f"{file}: not UTF-8: {error}") from error
 
 
-def _boundary(deployment: Opened, text: str | None) -> str | None:
-    """Return an effective time on a base-bucket boundary; `now` rounds up."""
-    bucket_s = deployment.identity.deployment.base_bucket_s
-    if text is None:
-        return None
-    if text == "now":
-        return rfc3339(ceil_to_bucket(SystemClock().now(), bucket_s))
-    ns = parse_timestamp(text)
-    if ns is None:
-        raise UsageError(f"{text!r} is not RFC 3339 with an offset, nor `now`")
-    moment = moment_of(ns)
-    if ns_of(ceil_to_bucket(moment, bucket_s)) != ns:
-        raise UsageError(f"{text} is no base-bucket boundary ({bucket_s // 60} minutes)")
-    return rfc3339(moment)
-
-
-def _status(metric: Metric, now: datetime) -> str:
-    body = metric.latest.body
-    if metric.archived_at is not None:
-        ends = metric.latest.effective_to
-        if ends is None or ends <= now or body is None:
-            return "archived"
-    if body is None or not body.definition.computable:
-        return "unsupported"
-    return "archived" if metric.archived_at is not None else "active"
-
-
 async def _summaries(deployment: Opened, metrics: list[Metric]) -> list[dict[str, Any]]:
     standings = await deployment.reader.standings() if metrics else {}
     now = SystemClock().now()
@@ -219,7 +144,7 @@ async def _summaries(deployment: Opened, metrics: list[Metric]) -> list[dict[str
                 "id": metric.id,
                 "version": metric.latest.number,
                 "name": metric.name,
-                "status": _status(metric, now),
+                "status": status_of(metric, now),
                 "format": None if body is None else body.definition.origin.format,
                 "effective_from": None if starts is None else rfc3339(starts),
                 "effective_to": None if ends is None else rfc3339(ends),
@@ -281,8 +206,7 @@ def rename(metric: Id, name: Annotated[str, typer.Argument(help="The new name.")
     async def work() -> list[dict[str, Any]]:
         async with opened() as deployment:
             found = deployment.metric(metric)
-            record = {"type": "rename", "metric_id": found.id, "name": name}
-            await deployment.control.write(record)
+            await deployment.writer.rename(found, name)
             return await _summaries(deployment, [deployment.metric(found.id)])
 
     show(wait(work()))
@@ -297,16 +221,7 @@ def archive(
     async def work() -> list[dict[str, Any]]:
         async with opened() as deployment:
             found = deployment.metric(metric)
-            if found.archived_at is not None:
-                raise ConflictError(f"{found.name!r} is archived already ({found.archived_at})")
-            record = {
-                "type": "end",
-                "metric_id": found.id,
-                "version": found.latest.number,
-                "effective_to": _boundary(deployment, at or "now"),
-                "archived": True,
-            }
-            await deployment.control.write(record)
+            await deployment.writer.archive(found, at or "now")
             return await _summaries(deployment, [deployment.metric(found.id)])
 
     show(wait(work()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..control.log import ControlLog
 from ..control.records import Identity, Metric
+from ..control.writer import Writer
 from ..deploy.checks import known_identity
 from ..edges.clock import SystemClock
 from ..edges.kafka import KafkaAdmin, KafkaLog, topic_names
@@ -31,6 +32,11 @@ class Opened:
         """A reader of its numbers."""
         lateness = self.settings.lateness
         return Reader(self.identity, self.store, self.log, SystemClock(), lateness)
+
+    @property
+    def writer(self) -> Writer:
+        """What writes metrics to the control log."""
+        return Writer(self.control, self.identity, SystemClock())
 
     def metric(self, name_or_id: str) -> Metric:
         """Return a metric by id or name."""

@@ -24,6 +24,8 @@ from ..core.windows import moment_of
 SCHEMA_VERSION: Final = 1
 _METRIC_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _NAME_CHARS_MAX: Final = 1_024
+_HASHED: Final = re.compile(r"[0-9a-f]{64}")
+ROLES: Final = frozenset({"ingest", "read", "manage"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,17 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key of the HTTP doors. hashed: hex sha256 of the whole key, which nobody keeps."""
+
+    id: str
+    name: str
+    roles: frozenset[str]
+    hashed: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ignored:
     """A record that changed nothing, and why."""
 
@@ -92,6 +105,7 @@ class ControlState:
     identity: Identity | None = None
     metrics: dict[str, Metric] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, ApiKey] = field(default_factory=dict)
     ignored: list[Ignored] = field(default_factory=list)
     won: dict[str, int] = field(default_factory=dict)
     next: int = 0
@@ -255,6 +269,24 @@ class ControlState:
         if record["archived"]:
             metric.archived_at = record["effective_to"]
 
+    def take_key(self, record: dict[str, Any]) -> None:
+        """A key of the HTTP doors."""
+        key_id, hashed = record["key_id"], record["hashed"]
+        if key_id in self.keys or not isinstance(key_id, str):
+            raise _Refused(f"there is a key {key_id!r} already")
+        if not isinstance(hashed, str) or not _HASHED.fullmatch(hashed):
+            raise _Refused("hashed is 64 hex digits")
+        roles = frozenset(record["roles"])
+        if not roles or roles - ROLES:
+            raise _Refused(f"roles are some of {', '.join(sorted(ROLES))}")
+        self.keys[key_id] = ApiKey(
+            key_id, str(record["name"]), roles, hashed, record["created_at"]
+        )
+
+    def take_key_end(self, record: dict[str, Any]) -> None:
+        """A key is worth nothing from now on."""
+        del self.keys[record["key_id"]]
+
 
 def _hand_over(before: Version, body: MetricVersion) -> None:
     """A later version ends the one before it: one record, so there is no gap and no overlap."""
@@ -291,12 +323,16 @@ _KINDS: Final = {
     "definition": ControlState.take_definition,
     "rename": ControlState.take_rename,
     "end": ControlState.take_end,
+    "key": ControlState.take_key,
+    "key_end": ControlState.take_key_end,
 }
 
 
 def claim_of(record: Mapping[str, Any]) -> str:
     """Return what a record claims: equal claims conflict, the first valid one wins."""
     kind = record["type"]
+    if kind in {"key", "key_end"}:
+        return f"{kind} {record['key_id']}"
     if kind in {"definition", "end"}:
         return f"{kind} {record['metric_id']}#{record['version']}"
     return f"{kind} {record.get('metric_id', '')} {record.get('nonce', '')}".rstrip()

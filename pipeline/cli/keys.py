@@ -1,0 +1,71 @@
+"""keys create, list, revoke: who may use the HTTP doors."""
+
+from typing import Annotated, Any
+
+import typer
+
+from ..control.keys import create_key, revoke_key
+from ..control.records import ROLES, ApiKey
+from ..edges.clock import SystemClock
+from ..errors import UnknownNameError, UsageError
+from .open import opened
+from .output import TableOption, show, wait
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="Keys of the HTTP doors.", no_args_is_help=True)
+    group.command("create")(create)
+    group.command("list")(list_command)
+    group.command("revoke")(revoke)
+    app.add_typer(group, name="keys")
+
+
+def create(
+    name: Annotated[str, typer.Option(help="For people: whose key it is.")],
+    role: Annotated[list[str], typer.Option(help="ingest, read or manage; repeatable.")],
+) -> None:
+    """Make a key. It is shown once: only its hash is kept."""
+    if set(role) - ROLES:
+        raise UsageError(f"--role is one of {', '.join(sorted(ROLES))}")
+    if not name.strip():
+        raise UsageError("--name must not be blank")
+
+    async def work() -> tuple[ApiKey, str]:
+        async with opened() as deployment:
+            return await create_key(deployment.control, SystemClock(), name, role)
+
+    made, text = wait(work())
+    show([{**_line(made), "key": text}])
+
+
+def _line(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "roles": sorted(key.roles),
+        "created_at": key.created_at,
+    }
+
+
+def list_command(table: TableOption = False) -> None:
+    """List the keys that are worth something, without their secrets."""
+
+    async def work() -> list[dict[str, Any]]:
+        async with opened() as deployment:
+            return [_line(key) for key in deployment.control.state.keys.values()]
+
+    show(wait(work()), table=table)
+
+
+def revoke(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Make a key worth nothing."""
+
+    async def work() -> None:
+        async with opened() as deployment:
+            if key_id not in deployment.control.state.keys:
+                raise UnknownNameError(f"no key has the id {key_id!r}; see `recount keys list`")
+            await revoke_key(deployment.control, key_id)
+
+    wait(work())
+    show([{"id": key_id, "revoked": True}])

@@ -1,0 +1,114 @@
+"""One internal error, rendered as each system does (FORMATS 1.8, 2.8, 3.6)."""
+
+import uuid
+from typing import Any, Final
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from definitions.errors import DefinitionError, Problem
+from definitions.formats.native import dump_json
+
+from ...errors import ConflictError, PipelineError, Unavailable, UnknownNameError, UsageError
+
+_TEXT_CHARS_MAX: Final = 2_000
+_TITLES: Final = {
+    400: "Invalid input.",
+    401: "Authentication failed.",
+    403: "Permission denied.",
+    404: "Not found.",
+    405: "Method not allowed.",
+    409: "Conflict.",
+    413: "Too large.",
+    415: "Unsupported media type.",
+    429: "Too many requests.",
+    503: "Temporarily unavailable.",
+}
+NOT_FOUND: Final = "The specified resource was not found"
+
+
+class Refused(Exception):
+    """A request that is refused. problems: each with its place, where it is about a body."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        problems: tuple[Problem, ...] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message[:_TEXT_CHARS_MAX]
+        self.problems = problems
+        self.headers = headers or {}
+
+
+def refused_of(error: Exception) -> Refused:
+    """Return what an error of ours is to a client; anything unknown is a 500 that says nothing."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, DefinitionError):
+        return Refused(400, "; ".join(p.message for p in error.problems), error.problems)
+    if isinstance(error, UnknownNameError):
+        return Refused(404, NOT_FOUND)
+    if isinstance(error, ConflictError):
+        return Refused(409, str(error))
+    if isinstance(error, UsageError):
+        return Refused(400, str(error))
+    if isinstance(error, Unavailable):
+        return Refused(503, "a service does not answer; try again", headers={"Retry-After": "1"})
+    if isinstance(error, PipelineError):
+        return Refused(503, "stopped on purpose; see the log of the server")
+    return Refused(500, "a bug; see the log of the server")
+
+
+def rendered(request: Request, refused: Refused) -> Response:
+    """Return the answer in the form of the system whose path was asked."""
+    path = request.url.path
+    if path.startswith("/api/"):
+        body = _klaviyo(refused)
+    elif path.startswith("/console/") or path == "/v1/log_event":
+        body = _statsig(refused)
+    else:
+        body = {"message": refused.message}
+    media = "application/vnd.api+json" if path.startswith("/api/") else "application/json"
+    return Response(
+        dump_json(body), status_code=refused.status, media_type=media, headers=refused.headers
+    )
+
+
+def _klaviyo(refused: Refused) -> dict[str, Any]:
+    problems = refused.problems or (Problem("", "/data", refused.message),)
+    title = _TITLES.get(refused.status, "Error.")
+    return {
+        "errors": [
+            {
+                "id": str(uuid.uuid4()),
+                "status": refused.status,
+                "code": "invalid" if refused.status == 400 else title.rstrip(".").lower(),
+                "title": title,
+                "detail": problem.message[:_TEXT_CHARS_MAX],
+                "source": {"pointer": problem.pointer},
+                "links": {},
+                "meta": {},
+            }
+            for problem in problems
+        ]
+    }
+
+
+def _statsig(refused: Refused) -> dict[str, Any]:
+    body: dict[str, Any] = {"status": refused.status, "message": refused.message}
+    if refused.status == 404:
+        body["message"] = "Not Found. The requested resource could not be found."
+    if refused.problems:
+        body["message"] = "Invalid request. Please check the request input and try again."
+        body["errors"] = [
+            {
+                "property": problem.pointer.strip("/").replace("/", "."),
+                "errorMessage": problem.message[:_TEXT_CHARS_MAX],
+            }
+            for problem in refused.problems
+        ]
+    return body

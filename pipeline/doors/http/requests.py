@@ -1,0 +1,113 @@
+"""What comes in: bodies within bounds, and whose key it is."""
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from fastapi import Request
+
+from definitions.formats.native import parse_json
+
+from ...control.keys import key_of
+from .errors import Refused
+from .service import Service
+
+BODY_BYTES_MAX: Final = 5_242_880  # Klaviyo's largest event; a hundred of Metronome's are less
+BODY_S_MAX: Final = 30.0
+_HEADERS: Final = ("authorization", "statsig-api-key")
+_SCHEMES: Final = ("bearer ", "klaviyo-api-key ")
+_UNAUTHORISED: Final = "the key is missing or is not known"
+
+
+def service_of(request: Request) -> Service:
+    """The server's hold on the deployment."""
+    service: Service = request.app.state.service
+    return service
+
+
+def needs(role: str) -> Callable[[Request], Awaitable[Service]]:
+    """What lets a request through whose key has a role; manage may read as well."""
+
+    async def let_through(request: Request) -> Service:
+        service = service_of(request)
+        text = _key_text(request)
+        # A key that was made a moment ago may not be known here yet: look once more.
+        key = key_of(service.control.state.keys, text) if text else None
+        if key is None and text:
+            key = key_of((await service.fresh()).keys, text)
+        if key is None:
+            raise Refused(401, _UNAUTHORISED, headers={"WWW-Authenticate": "Bearer"})
+        if role not in key.roles and not (role == "read" and "manage" in key.roles):
+            raise Refused(403, f"the key does not have the role {role!r}")
+        await service.limit(key.id)
+        return service
+
+    return let_through
+
+
+def _key_text(request: Request) -> str:
+    for name in _HEADERS:
+        text = request.headers.get(name, "")
+        for scheme in _SCHEMES:
+            if text.lower().startswith(scheme):
+                return text[len(scheme) :].strip()
+        if text and name != "authorization":
+            return text.strip()
+    return ""
+
+
+async def body_text(request: Request) -> str:
+    """Return the body as text, at most BODY_BYTES_MAX of it, gzip undone.
+
+    Raises:
+        Refused: too large, too slow, not UTF-8, an unknown encoding.
+    """
+    raw = bytearray()
+    try:
+        async with asyncio.timeout(BODY_S_MAX):
+            async for part in request.stream():
+                raw += part
+                if len(raw) > BODY_BYTES_MAX:
+                    raise Refused(413, f"a body has at most {BODY_BYTES_MAX} bytes")
+    except TimeoutError as error:
+        raise Refused(408, f"the body did not come within {BODY_S_MAX:.0f} s") from error
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding == "gzip":
+        raw = _unzipped(bytes(raw))
+    elif encoding != "identity":
+        raise Refused(415, "Content-Encoding is gzip or identity")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise Refused(400, "the body is not UTF-8") from error
+
+
+def _unzipped(raw: bytes) -> bytearray:
+    machine = zlib.decompressobj(wbits=31)
+    try:
+        text = machine.decompress(raw, BODY_BYTES_MAX)
+    except zlib.error as error:
+        raise Refused(400, "the body is not gzip") from error
+    if machine.unconsumed_tail or not machine.eof:
+        raise Refused(413, f"a body has at most {BODY_BYTES_MAX} bytes, unzipped")
+    return bytearray(text)
+
+
+async def body_json(request: Request) -> Any:
+    """Return the body's JSON, numbers exact.
+
+    Raises:
+        DefinitionError: not JSON. Refused: see body_text().
+    """
+    return parse_json(await body_text(request))
+
+
+def number_in(request: Request, name: str, default: int, most: int) -> int:
+    """Return a query parameter that is a number from 1 to most."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+        raise Refused(400, f"{name} is a number from 1 to {most}")
+    return int(text)

@@ -30,9 +30,10 @@ from .traffic import Traffic
 
 EVENTS_MIN = 200_000
 FAULTS_MIN = 15
-RATE, RATE_OF_HOURS = 2_500, 800  # events a second: the oracle holds a run in memory
+RATE, RATE_OF_HOURS = 2_500, 400  # events a second: the oracle holds a run in memory
+RATE_AFTERWARDS = 300  # once a run has its events, while faults go on
 END_S_MAX = 180.0
-AUDIT_PAUSE_S = 5.0
+AUDIT_PAUSE_S = 10.0
 SHARED: dict[
     str, dict[str, Any]
 ] = {  # cells where many customers meet: a unit's, and the whole deployment's
@@ -179,6 +180,8 @@ class Run:
             stall = self.moved()
             tally.stalls[fault.__name__].append(stall)
             injected += 1
+            if traffic.sent >= events:
+                traffic.slow_down(RATE_AFTERWARDS)
             if stall > RECOVERY_S_MAX:
                 tally.failures.append(f"seed {self.seed}: {fault.__name__} stalled {stall:.0f} s")
         traffic.stop()

@@ -49,6 +49,10 @@ class Traffic:
         self._thread.start()
         self._aborting.start()
 
+    def slow_down(self, rate: int) -> None:
+        """Go on at another rate."""
+        self._rate = rate
+
     def stop(self) -> None:
         """End; everything is durable afterwards."""
         self._stop.set()

@@ -6,6 +6,7 @@ Settings that decide numbers are not here: they belong to the deployment (core/d
 import os
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import Field, ValidationError, field_validator
@@ -70,6 +71,16 @@ class Settings(BaseSettings):
         le=1,
         description="the same as a share of the last 20,000 events of a partition; 0: no limit",
     )
+
+    key_requests_per_s_max: int = Field(
+        0,
+        ge=0,
+        description="requests a second of one API key, over all servers; 0: no limit",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="`recount serve`: PEM of its certificate; with the key, it speaks TLS"
+    )
+    tls_key: Path | None = Field(None, description="`recount serve`: PEM of its private key")
 
     @field_validator("deployment")
     @classmethod

@@ -9,7 +9,7 @@ from definitions.errors import DefinitionError
 
 from ..app.crash import CrashOnly
 from ..errors import ExitCode
-from . import demo, keys, later, metrics, operate, read, rebuild, rejected, stack
+from . import demo, keys, metrics, operate, read, rebuild, rejected, serve, stack
 
 app = typer.Typer(
     name="recount",
@@ -23,7 +23,7 @@ app = typer.Typer(
         "`recount usage METRIC --customer C --starting-on T --ending-before T`"
     ),
 )
-for module in (stack, operate, metrics, read, rejected, rebuild, keys, demo, later):
+for module in (stack, operate, metrics, read, rejected, rebuild, keys, serve, demo):
     module.register(app)
 
 

@@ -27,6 +27,7 @@ return redis.call('HMGET', KEYS[1], 'f')
 """
 _ID_SLICE: Final = 200  # list elements a slice: heartbeats go on while ids load
 _SCAN_COUNT: Final = 2_000
+_COUNTED_S: Final = 5
 _REBUILDING: Final = "rebuilding"
 _SNAPSHOT_TRIES_MAX: Final = 50
 _PACK: Final = msgspec.msgpack.Encoder()
@@ -70,6 +71,15 @@ class RedisStore:
         async with guard(self._client):
             config = await self._client.config_get("maxmemory-policy")
             return str(config["maxmemory-policy"])
+
+    async def count_request(self, key_id: str, second: int) -> int:
+        """Count a request of an API key; return how many it has made in this second."""
+        key = f"recount:{self._deployment}:asked:{key_id}:{second}"
+        async with guard(self._client):
+            pipe = self._client.pipeline(transaction=False)
+            pipe.incr(key)
+            pipe.expire(key, _COUNTED_S)
+            return int((await pipe.execute())[0])
 
     async def check_rights(self) -> None:
         """Try every command that a commit writes with, on a key of no meaning.

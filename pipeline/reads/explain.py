@@ -4,7 +4,7 @@ The log is read from each partition's start. Fates are the recount's own: only r
 same transaction_id can make one a duplicate, so only these are judged; the clock is kept for all.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -41,6 +41,17 @@ class Explainer:
         progress: Callable[[int], None],
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield a line for each record with this id (and customer), in the order of the log."""
+        async for line in self.find_all(frozenset({transaction_id}), customer, started, progress):
+            yield line
+
+    async def find_all(
+        self,
+        transaction_ids: Collection[str],
+        customer: str | None,
+        started: Callable[[int], None],
+        progress: Callable[[int], None],
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The same for several ids, in one reading of the log."""
         spans = await self._log.spans()
         states = {
             number: check_state(await self._store.state(number), self._identity, number)
@@ -57,7 +68,7 @@ class Explainer:
                 for record in records:
                     ledger.clock_ms = max(ledger.clock_ms, record.timestamp)
                     event = _read(record.value)
-                    if event is None or event.transaction_id != transaction_id:
+                    if event is None or event.transaction_id not in transaction_ids:
                         continue
                     fate = _fate(ledger, record)
                     if customer is None or event.customer_id == customer:
@@ -80,6 +91,8 @@ class Explainer:
             "transaction_id": event.transaction_id,
             "customer_id": event.customer_id,
             "event_type": event.event_type,
+            "timestamp": rfc3339(moment_of(event.at)),
+            "properties": event.properties,
             "metrics": [
                 told
                 for metric in self._control.metrics.values()
@@ -98,6 +111,7 @@ class Explainer:
         active = active and (end is None or record.offset < end)
         measures = explain(version.body, event.event_type, event.properties, event.context)
         return {
+            "id": version.metric_id,
             "metric": name,
             "version": version.number,
             "active": active,

@@ -10,6 +10,7 @@ from definitions.errors import DefinitionError, Problem
 from definitions.formats.native import dump_json
 
 from ...errors import ConflictError, PipelineError, Unavailable, UnknownNameError, UsageError
+from .service import Limited
 
 _TEXT_CHARS_MAX: Final = 2_000
 _TITLES: Final = {
@@ -24,6 +25,7 @@ _TITLES: Final = {
     429: "Too many requests.",
     503: "Temporarily unavailable.",
 }
+_LIMITED: Final = {"Retry-After": "1", "X-Metronome-Rate-Limit-Type": "client"}
 NOT_FOUND: Final = "The specified resource was not found"
 
 
@@ -48,6 +50,8 @@ def refused_of(error: Exception) -> Refused:
     """Return what an error of ours is to a client; anything unknown is a 500 that says nothing."""
     if isinstance(error, Refused):
         return error
+    if isinstance(error, Limited):
+        return Refused(429, f"at most {error.args[0]} requests a second", headers=_LIMITED)
     if isinstance(error, DefinitionError):
         return Refused(400, "; ".join(p.message for p in error.problems), error.problems)
     if isinstance(error, UnknownNameError):

@@ -33,7 +33,8 @@ Managing = Annotated[Service, Depends(needs("manage"))]
 PAGE_MAX: Final = 100
 USAGE_PAGE: Final = 1_000
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": shapes.Message} for status in (400, 401, 403, 404, 408, 409, 413, 415, 429, 503)
+    status: {"model": shapes.Message}
+    for status in (400, 401, 403, 404, 408, 409, 413, 415, 429, 503)
 }
 _DOCUMENTED: Final[dict[str, Any]] = {"responses": _ERRORS}
 
@@ -111,7 +112,11 @@ async def archive(request: Request, service: Managing) -> Response:
 @router.get(
     "/v1/customers/{customer_id}/billable-metrics", response_model=shapes.Page, **_DOCUMENTED
 )
-async def of_customer(customer_id: str, request: Request, service: Reading) -> Response:
+async def of_customer(
+    customer_id: str,  # noqa: ARG001  the path names it; every customer has the same metrics
+    request: Request,
+    service: Reading,
+) -> Response:
     """List the billable metrics; here every customer has them all."""
     return await list_metrics(request, service)
 
@@ -137,7 +142,7 @@ async def find_events(request: Request, service: Reading) -> Response:
     return answer(await search(service, frozenset(ids)))
 
 
-# -- usage -------------------------------------------------------------------------------------------
+# -- usage --------------------------------------------------------------------------------
 
 
 @router.post("/v1/usage", response_model=shapes.Page, **_DOCUMENTED)
@@ -166,7 +171,7 @@ async def _usage_of(
     group_by: dict[str, Any] | None,
 ) -> list[dict[str, Any]]:
     lines = await _lines(service, body, metric, customer)
-    grouped: dict[tuple[str, str], dict[str, Any]] = {}
+    grouped: dict[tuple[Any, str], dict[str, Any]] = {}
     if group_by is not None:
         key = (str(group_by["key"]),)
         for line in await _lines(service, body, metric, customer, group_key=key):

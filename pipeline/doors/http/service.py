@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-
-
 from ...control.log import ControlLog
 from ...control.records import ControlState, Identity, Metric
 from ...control.writer import Writer
@@ -31,7 +29,11 @@ DURABLE_S_MAX: Final = 20.0
 
 
 class Busy(LogUnavailable):
-    """More events are on their way than may be. Nothing of this body was taken: come back later."""
+    """More events are on their way than may be. None of this body was taken; come back."""
+
+
+class Limited(Exception):
+    """A key has asked more often than it may. Its only argument: how often it may, a second."""
 
 
 @dataclass
@@ -70,6 +72,19 @@ class Service:
     def reader(self) -> Reader:
         """A reader of the numbers."""
         return Reader(self.identity, self.store, self.log, self.clock, self.settings.lateness)
+
+    async def limit(self, key_id: str) -> None:
+        """Count a request of a key, over all servers.
+
+        Raises:
+            Limited: the key has asked too often in this second.
+        """
+        most = self.settings.key_requests_per_s_max
+        if (
+            most
+            and await self.store.count_request(key_id, int(self.clock.now().timestamp())) > most
+        ):
+            raise Limited(most)
 
     def new_id(self) -> str:
         """A fresh random text."""

@@ -1,0 +1,104 @@
+"""The application: routers, errors, request ids; and the server that runs it."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from definitions.errors import Problem
+
+from ...core.periods import RefusedPeriod
+from ...settings import Settings
+from . import metronome, own
+from .errors import NOT_FOUND, Refused, refused_of, rendered
+from .service import serving
+
+_LOG: Final = logging.getLogger(__name__)
+_HEADER_BYTES_MAX: Final = 65_536
+_KEEP_ALIVE_S: Final = 30
+_CONNECTIONS_MAX: Final = 1_000
+
+
+def application(settings: Settings) -> FastAPI:
+    """Return the application of one deployment."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with serving(settings) as service:
+            app.state.service = service
+            yield
+
+    app = FastAPI(
+        title="Recount",
+        description="Usage metering that can prove its numbers. Every door needs a key: "
+        "`recount keys create`.",
+        version="1",
+        lifespan=lifespan,
+    )
+    app.include_router(metronome.router)
+    app.include_router(own.router)
+    app.middleware("http")(_guarded)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(HTTPException)(_http)
+    return app
+
+
+async def _guarded(
+    request: Request, call_next: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    """Give every answer a request id, and every error the form of its system."""
+    try:
+        response = await call_next(request)
+    except RefusedPeriod as error:
+        response = rendered(request, Refused(400, str(error)))
+    except Exception as error:  # noqa: BLE001  the one place of the server: told, logged, not hidden
+        refused = refused_of(error)
+        if refused.status == 500:
+            _LOG.exception("a bug, at %s", request.url.path)
+        response = rendered(request, refused)
+    response.headers["X-Request-Id"] = _request_id(request)
+    return response
+
+
+def _request_id(request: Request) -> str:
+    given = request.headers.get("x-request-id", "")
+    if given.isascii() and given.replace("-", "").isalnum() and len(given) <= 64:
+        return given
+    made: str = request.app.state.service.new_id()
+    return made
+
+
+async def _invalid(request: Request, error: Any) -> Response:
+    problems = tuple(
+        Problem("", "/" + "/".join(map(str, each["loc"])), each["msg"]) for each in error.errors()
+    )
+    message = "; ".join(f"{problem.pointer}: {problem.message}" for problem in problems)
+    return rendered(request, Refused(400, message, problems))
+
+
+async def _http(request: Request, error: Any) -> Response:
+    message = NOT_FOUND if error.status_code == 404 else str(error.detail)
+    return rendered(request, Refused(error.status_code, message, headers=error.headers or {}))
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Serve until SIGTERM."""
+    uvicorn.run(
+        application(settings),
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=_HEADER_BYTES_MAX,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        limit_concurrency=_CONNECTIONS_MAX,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+    )

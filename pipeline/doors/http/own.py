@@ -1,0 +1,147 @@
+"""Recount's own door: what the command line reads, as JSON; decimals are text."""
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from fastapi import Query as Param
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from definitions.formats.native import dump_json
+from definitions.times import parse_timestamp, rfc3339
+
+from ...control.records import Metric
+from ...control.writer import status_of
+from ...core.periods import WindowSize, zone_of
+from ...core.windows import moment_of
+from ...errors import UnknownNameError
+from ...letters import letters_of
+from ...reads.explain import Explainer
+from ...reads.query import Query
+from .errors import Refused
+from .requests import needs, number_in
+from .service import Service
+
+router = APIRouter(prefix="/recount/v1", tags=["Recount"])
+Reading = Annotated[Service, Depends(needs("read"))]
+LETTERS_MAX: Final = 1_000
+
+
+class Wrong(BaseModel):
+    """Every error."""
+
+    message: str
+
+
+_DOCUMENTED: Final[dict[str, Any]] = {
+    "responses": {status: {"model": Wrong} for status in (400, 401, 403, 404, 429, 503)}
+}
+
+
+def _answer(body: Any) -> Response:
+    return Response(dump_json(body), media_type="application/json")
+
+
+@router.get("/status", **_DOCUMENTED)
+async def status(service: Reading) -> Response:
+    """Where every partition stands, then their total, as `recount status` tells it."""
+    return _answer({"data": await service.reader.status()})
+
+
+@router.get("/metrics", **_DOCUMENTED)
+async def metrics(service: Reading) -> Response:
+    """Every metric, archived ones too."""
+    state, now = await service.fresh(), service.clock.now()
+    return _answer({"data": [_shown(metric, now) for metric in state.metrics.values()]})
+
+
+@router.get("/usage/{metric}", **_DOCUMENTED)
+async def usage(
+    metric: str,
+    service: Reading,
+    starting_on: Annotated[str, Param(description="RFC 3339, inclusive")],
+    ending_before: Annotated[str, Param(description="RFC 3339, exclusive")],
+    customer: Annotated[str | None, Param(description="whose; none: each customer")] = None,
+    window_size: Annotated[str, Param(description="none, hour, day, week, month")] = "none",
+    timezone: Annotated[str, Param(description="IANA name")] = "UTC",
+    group_key: Annotated[list[str] | None, Param(description="repeatable")] = None,
+) -> Response:
+    """Usage by window and group, and the offsets it stands at; the metric by id or name."""
+    found = (await service.fresh()).find(metric)
+    if found is None:
+        raise UnknownNameError(metric)
+    if window_size.lower() not in set(WindowSize):
+        raise Refused(400, "window_size is none, hour, day, week or month")
+    query = Query(
+        metric=found,
+        customer=customer,
+        starting_on=_moment("starting_on", starting_on),
+        ending_before=_moment("ending_before", ending_before),
+        size=WindowSize(window_size.lower()),
+        zone=zone_of(timezone),
+        group_key=tuple(group_key) if group_key else None,
+        group_filters={},
+    )
+    if customer is not None and not query.is_of_customers:
+        raise Refused(400, "the metric belongs to the whole deployment: give no customer")
+    *lines, last = await service.reader.usage(query)
+    return _answer({"data": lines, **last})
+
+
+@router.get("/rejected", **_DOCUMENTED)
+async def rejected(request: Request, service: Reading) -> Response:
+    """The latest dead letters, newest first."""
+    limit = number_in(request, "limit", 100, LETTERS_MAX)
+    topic = service.identity.topics["rejected"][0]
+    letters = await letters_of(service.settings.address, topic)
+    shown = [
+        {
+            "reason": letter.reason,
+            "detail": letter.detail,
+            "partition": letter.partition,
+            "offset": letter.offset,
+            "append_time_ms": letter.append_time_ms,
+            "original": None
+            if letter.original is None
+            else letter.original.decode(errors="replace"),
+            "redriven": letter.redriven,
+        }
+        for letter in reversed(letters[-limit:])
+    ]
+    return _answer({"data": shown})
+
+
+@router.get("/explain/{transaction_id}", **_DOCUMENTED)
+async def explain(transaction_id: str, service: Reading, customer: str | None = None) -> Response:
+    """Where an event lies, its fate, and what every metric version says of it."""
+    state = await service.fresh()
+    explainer = Explainer(service.identity, state, service.store, service.log)
+    lines = [
+        line
+        async for line in explainer.find(transaction_id, customer, lambda _: None, lambda _: None)
+    ]
+    if not lines:
+        raise UnknownNameError(transaction_id)
+    return _answer({"data": lines})
+
+
+def _shown(metric: Metric, now: datetime) -> dict[str, Any]:
+    body, ends = metric.latest.body, metric.latest.effective_to
+    return {
+        "id": metric.id,
+        "version": metric.latest.number,
+        "name": metric.name,
+        "status": status_of(metric, now),
+        "format": None if body is None else body.definition.origin.format,
+        "effective_to": None if ends is None else rfc3339(ends),
+        "archived_at": metric.archived_at,
+        "reasons": [] if body is None else list(body.definition.reasons),
+    }
+
+
+def _moment(name: str, text: str) -> datetime:
+    ns = parse_timestamp(text)
+    if ns is None or ns % 1000:
+        raise Refused(400, f"{name}: RFC 3339 with an offset, on a base bucket")
+    return moment_of(ns)

@@ -1,0 +1,37 @@
+"""Events by transaction_id: a bounded look into the log, nothing is kept for it."""
+
+from typing import Any, Final
+
+from ...reads.explain import Explainer
+from .service import Service
+
+FOUND_MAX: Final = 1_000
+
+
+async def search(service: Service, ids: frozenset[str]) -> list[dict[str, Any]]:
+    """Return what lies on the log with these ids, each record with its fate and its metrics."""
+    state = await service.fresh()
+    explainer = Explainer(service.identity, state, service.store, service.log)
+    found: list[dict[str, Any]] = []
+    async for line in explainer.find_all(ids, None, lambda _: None, lambda _: None):
+        found.append(_shown(line))
+        if len(found) >= FOUND_MAX:
+            break
+    return found
+
+
+def _shown(line: dict[str, Any]) -> dict[str, Any]:
+    matched = [each for each in line["metrics"] if each["matched"] and each["active"]]
+    return {
+        "id": f"{line['partition']}@{line['offset']}",
+        "transaction_id": line["transaction_id"],
+        "customer_id": line["customer_id"],
+        "event_type": line["event_type"],
+        "timestamp": line["timestamp"],
+        "properties": line["properties"],
+        "is_duplicate": line["fate"] == "duplicate",
+        "processed_at": line["append_time"],
+        "matched_billable_metrics": [
+            {"id": each["id"], "name": each["metric"]} for each in matched
+        ],
+    }

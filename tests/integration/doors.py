@@ -1,0 +1,56 @@
+"""A server of the shipped command, with its keys, for tests of the doors."""
+
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.error import URLError
+
+from pipeline.stack.native import free_port
+
+from ..services import Recount
+from ..waiting import eventually
+
+
+@dataclass
+class Server:
+    """`recount serve` of one deployment. keys: by role."""
+
+    recount: Recount
+    port: int
+    keys: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def answers(self) -> bool:
+        """Whether it listens."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/openapi.json", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (URLError, OSError):
+            return False
+
+
+@contextmanager
+def serving(recount: Recount, log: Path, keys: dict[str, str] | None = None) -> Iterator[Server]:
+    """A server that ends with the block; keys of every role are made unless they are given."""
+    made = Server(recount, free_port(), dict(keys or {}))
+    for role in ("ingest", "read", "manage") if keys is None else ():
+        made.keys[role] = recount.run("keys", "create", "--name", role, "--role", role)[0]["key"]
+    with log.open("ab") as output:
+        process = recount.start("serve", "--port", str(made.port), stdout=output, stderr=output)
+    try:
+        eventually(made.answers, within_s=20, because="the server answers")
+        yield made
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise

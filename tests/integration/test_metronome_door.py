@@ -1,0 +1,239 @@
+"""Metronome's official client, unchanged, against `recount serve`."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import metronome
+import pytest
+
+from ..services import Recount
+from .doors import Server, serving
+
+NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)  # noqa: TID251  a test's clock
+HOUR = timedelta(hours=1)
+SUM: dict[str, Any] = {
+    "name": "Tokens",
+    "aggregation_type": "SUM",
+    "aggregation_key": "tokens",
+    "property_filters": [
+        {"name": "tokens", "exists": True},
+        {"name": "region", "exists": True},
+    ],
+    "group_keys": [["region"]],
+}
+
+
+@pytest.fixture
+def server(recount: Recount, tmp_path: Path) -> Iterator[Server]:
+    """A server of a deployment of its own."""
+    recount.run("init", "--partitions", "2")
+    with serving(recount, tmp_path / "serve.log") as made:
+        yield made
+
+
+def client_of(server: Server, role: str) -> metronome.Metronome:
+    """The official client with a key of a role."""
+    return metronome.Metronome(
+        base_url=server.url,
+        bearer_token=server.keys[role],
+        max_retries=0,
+        _strict_response_validation=True,
+    )
+
+
+def event(number: int, **members: Any) -> dict[str, Any]:
+    """An event of the last hour."""
+    made = {
+        "transaction_id": f"t{number}",
+        "customer_id": f"c{number % 2}",
+        "event_type": "call",
+        "timestamp": (NOW - HOUR + timedelta(seconds=number)).isoformat(),
+        "properties": {"tokens": f"{number}.5", "region": "eu" if number % 3 else "us"},
+    }
+    return {**made, **members}
+
+
+def test_every_call_of_the_official_client(server: Server) -> None:
+    """Create, retrieve, list, rename, ingest, usage, groups, search, archive: typed answers."""
+    manage, read = client_of(server, "manage"), client_of(server, "read")
+    made = manage.v1.billable_metrics.create(**SUM)
+    count = manage.v1.billable_metrics.create(name="Calls", aggregation_type="COUNT")
+    found = read.v1.billable_metrics.retrieve(billable_metric_id=made.data.id)
+    assert (found.data.name, found.data.group_keys) == ("Tokens", [["region"]])
+    listed = list(read.v1.billable_metrics.list(limit=1))
+    assert [metric.name for metric in listed] == ["Tokens", "Calls"]
+    events = [event(number) for number in range(40)]
+    client_of(server, "ingest").v1.usage.ingest(usage=[*events, events[0]])
+    server.recount.catch_up()
+
+    period: dict[str, Any] = {"starting_on": NOW - HOUR, "ending_before": NOW}
+    rows = list(
+        read.v1.usage.list(
+            **period,
+            window_size="NONE",
+            billable_metrics=[{"id": made.data.id, "group_by": {"key": "region"}}],
+            customer_ids=["c0", "c1", "nobody"],
+        )
+    )
+    told = server.recount.run(
+        "usage", "Tokens", "--each-customer", *_options(NOW - HOUR, NOW)
+    )
+    values = {line["customer_id"]: line["value"] for line in told[:-1]}
+    assert {row.customer_id: row.value for row in rows} == {
+        **{name: float(value) for name, value in values.items()},
+        "nobody": 0.0,
+    }
+    assert set(rows[0].groups or {}) == {"eu", "us"}
+    everything = list(read.v1.usage.list(**period, window_size="HOUR"))
+    assert {(row.billable_metric_name, row.customer_id) for row in everything} == {
+        (metric, customer) for metric in ("Tokens", "Calls") for customer in ("c0", "c1")
+    }
+    groups = list(
+        read.v1.usage.list_with_groups(
+            **period,
+            billable_metric_id=made.data.id,
+            customer_id="c0",
+            window_size="HOUR",
+            group_key=["region"],
+            group_filters={"region": ["eu"]},
+            limit=1,
+        )
+    )
+    assert [row.group for row in groups] == [{"region": "eu"}]
+    seen = read.v1.usage.search(transaction_ids=["t0", "t7"])
+    assert [(each.transaction_id, each.is_duplicate) for each in seen] == [
+        ("t0", False),
+        ("t0", True),
+        ("t7", False),
+    ] or sorted((each.transaction_id, each.is_duplicate) for each in seen) == [
+        ("t0", False),
+        ("t0", True),
+        ("t7", False),
+    ]
+    assert {each.name for each in seen[0].matched_billable_metrics or []} == {"Tokens", "Calls"}
+
+    manage.v1.billable_metrics.update(billable_metric_id=made.data.id, name="Tokens 2")
+    manage.v1.billable_metrics.archive(id=count.data.id)
+    assert [metric.name for metric in read.v1.billable_metrics.list()] == ["Tokens 2"]
+    both = list(read.v1.billable_metrics.list(include_archived=True))
+    assert [metric.archived_at is not None for metric in both] == [False, True]
+
+
+def _options(start: datetime, end: datetime) -> list[str]:
+    return ["--starting-on", start.isoformat(), "--ending-before", end.isoformat()]
+
+
+def test_decimals_are_exact_in_the_raw_body(server: Server) -> None:
+    """The client makes floats; the bytes have every digit (C16)."""
+    made = client_of(server, "manage").v1.billable_metrics.create(**SUM)
+    exact = "123456789012345678901.000000000000000000001"
+    client_of(server, "ingest").v1.usage.ingest(
+        usage=[event(1, properties={"tokens": exact, "region": "eu"})]
+    )
+    server.recount.catch_up()
+    raw = client_of(server, "read").v1.usage.with_raw_response.list(
+        starting_on=NOW - HOUR,
+        ending_before=NOW,
+        window_size="NONE",
+        billable_metrics=[{"id": made.data.id}],
+    )
+
+    assert exact in raw.text()
+
+
+def test_errors_are_typed(server: Server) -> None:
+    """Broken rules, unknown ids, wrong keys and wrong roles: the client's own exceptions."""
+    manage, read = client_of(server, "manage"), client_of(server, "read")
+    with pytest.raises(metronome.BadRequestError) as refused:
+        manage.v1.billable_metrics.create(**{**SUM, "aggregation_key": "other"})
+    assert "aggregation key" in str(refused.value.body)
+    with pytest.raises(metronome.NotFoundError):
+        read.v1.billable_metrics.retrieve(billable_metric_id="00000000-0000-0000-0000-000000000000")
+    with pytest.raises(metronome.PermissionDeniedError):
+        read.v1.billable_metrics.create(name="x", aggregation_type="COUNT")
+    stranger = Server(server.recount, server.port, {"read": "rk_000000000000_nothing"})
+    with pytest.raises(metronome.AuthenticationError):
+        client_of(stranger, "read").v1.billable_metrics.list()
+    manage.v1.billable_metrics.create(**SUM)
+    with pytest.raises(metronome.ConflictError):
+        manage.v1.billable_metrics.create(**SUM)
+    with pytest.raises(metronome.BadRequestError):
+        client_of(server, "ingest").v1.usage.ingest(usage=[event(1), event(2, timestamp="now")])
+    assert server.recount.run("status")[-1]["end"] == 0  # nothing of a refused batch was taken
+
+
+def test_a_second_server_reads_what_the_first_wrote(server: Server, tmp_path: Path) -> None:
+    """After a create returns, any server sees it, also a key, and a key's end."""
+    with serving(server.recount, tmp_path / "second.log", server.keys) as second:
+        for number in range(5):
+            made = client_of(server, "manage").v1.billable_metrics.create(
+                name=f"m{number}", aggregation_type="COUNT"
+            )
+            found = client_of(second, "read").v1.billable_metrics.retrieve(
+                billable_metric_id=made.data.id
+            )
+            assert found.data.name == f"m{number}"
+        key = server.recount.run("keys", "create", "--name", "new", "--role", "read")[0]
+        new = Server(server.recount, second.port, {"read": key["key"]})
+        assert len(list(client_of(new, "read").v1.billable_metrics.list())) == 5
+        server.recount.run("keys", "revoke", key["id"])
+        client_of(second, "manage").v1.billable_metrics.create(name="m", aggregation_type="COUNT")
+        with pytest.raises(metronome.AuthenticationError):
+            client_of(new, "read").v1.billable_metrics.list()
+    listed = server.recount.run("keys", "list")
+    assert {line["name"] for line in listed} == {"ingest", "read", "manage"}
+    assert not any("key" in line for line in listed)
+
+
+def test_recounts_own_door(server: Server) -> None:
+    """Status, metrics, usage, rejected and explain say what the command line says."""
+    client_of(server, "manage").v1.billable_metrics.create(**SUM)
+    client_of(server, "ingest").v1.usage.ingest(usage=[event(number) for number in range(9)])
+    server.recount.publish([b"rubbish"])
+    server.recount.catch_up()
+    with httpx.Client(
+        base_url=server.url, headers={"Authorization": f"Bearer {server.keys['read']}"}
+    ) as own:
+        status = own.get("/recount/v1/status").json()["data"]
+        assert status[-1]["counted"] == 9
+        assert own.get("/recount/v1/metrics").json()["data"][0]["name"] == "Tokens"
+        asked = {
+            "customer": "c1",
+            "starting_on": (NOW - HOUR).isoformat(),
+            "ending_before": NOW.isoformat(),
+        }
+        usage = own.get("/recount/v1/usage/Tokens", params=asked).json()
+        options = ["--customer", "c1", *_options(NOW - HOUR, NOW)]
+        assert usage["data"] == server.recount.run("usage", "Tokens", *options)[:-1]
+        assert usage["as_of"]["offsets"]
+        assert own.get("/recount/v1/rejected").json()["data"][0]["original"] == "rubbish"
+        (line,) = own.get("/recount/v1/explain/t3").json()["data"]
+        assert line["fate"] == "counted"
+        assert own.get("/recount/v1/usage/nothing", params=asked).status_code == 404
+        assert own.get("/recount/v1/usage/Tokens").status_code == 400
+        assert own.get("/nothing").json() == {"message": "The specified resource was not found"}
+
+
+def test_bodies_have_bounds(server: Server) -> None:
+    """Too large, not gzip, not JSON, nested, huge numbers: a clear answer, and never a 500."""
+    headers = {"Authorization": f"Bearer {server.keys['ingest']}"}
+    with httpx.Client(base_url=server.url, headers=headers, timeout=20) as own:
+        for body, more, status in (
+            (b"[" * 100_000, {}, 400),
+            (b"x" * 6_000_000, {}, 413),
+            (b"{", {}, 400),
+            (b"\xff\xfe", {}, 400),
+            (b"not gzip", {"Content-Encoding": "gzip"}, 400),
+            (b"[]", {"Content-Encoding": "br"}, 415),
+            (json.dumps([event(1)] * 101).encode(), {}, 400),
+            (b'[{"transaction_id": ' + b"9" * 5_000 + b"}]", {}, 400),
+            (b'[{"transaction_id": "\\ud800"}]', {}, 400),
+        ):
+            answer = own.post("/v1/ingest", content=body, headers=more)
+            assert answer.status_code == status, answer.text
+            assert set(answer.json()) == {"message"}
+            assert answer.headers["x-request-id"]

@@ -6,7 +6,6 @@ Every run ends at the end of the log, compared by `recount audit` and by the tes
 
 import argparse
 import json
-import os
 import random
 import signal
 import subprocess
@@ -139,12 +138,12 @@ class Run:
         """Audit again and again; a service that is away is no finding."""
         while not self.auditing.is_set():
             audit = subprocess.Popen(
-                [sys.executable, "-m", "pipeline", "audit"],
+                # Beside the stream, not instead of it.
+                ["nice", "-n", "10", sys.executable, "-m", "pipeline", "audit"],
                 env=self.recount.environment,
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                preexec_fn=lambda: os.nice(10),  # beside the stream, not instead of it
             )
             while audit.poll() is None and not self.auditing.wait(0.2):
                 pass

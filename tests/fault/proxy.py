@@ -52,15 +52,16 @@ class Proxy:
     """Forwards to a port of this machine, until told otherwise.
 
     caught: how often a request or a reply was held, swallowed or flipped: a fault that missed
-    proves nothing. commits: how many commits came by.
+    proves nothing. commits: how many commits came by. connections: how many were made.
     """
 
     def __init__(self, target: int, port: int = 0) -> None:
         self.port = port or free_port()
         self.caught = 0
         self.commits = 0
+        self.connections = 0
         self.delay_s = 0.0
-        self.target = target
+        self._target = target
         self._links: list[_Link] = []
         self._lock = threading.Condition()
         self._hold: Match | None = None
@@ -130,7 +131,7 @@ class Proxy:
             except OSError:
                 return
             try:
-                far = socket.create_connection(("127.0.0.1", self.target), timeout=5)
+                far = socket.create_connection(("127.0.0.1", self._target), timeout=5)
             except OSError:
                 near.close()
                 continue
@@ -142,6 +143,7 @@ class Proxy:
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._links.append(link)
+            self.connections += 1
             threading.Thread(target=self._requests, args=(link,), daemon=True).start()
             threading.Thread(target=self._replies, args=(link,), daemon=True).start()
 

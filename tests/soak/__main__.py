@@ -6,7 +6,6 @@ Every run ends at the end of the log, compared by `recount audit` and by the tes
 
 import argparse
 import json
-import os
 import random
 import signal
 import subprocess
@@ -138,22 +137,27 @@ class Run:
     def audit(self, tally: Tally) -> None:
         """Audit again and again; a service that is away is no finding."""
         while not self.auditing.is_set():
-            done = subprocess.run(
-                [sys.executable, "-m", "pipeline", "audit"],
+            audit = subprocess.Popen(
+                # Beside the stream, not instead of it.
+                ["nice", "-n", "10", sys.executable, "-m", "pipeline", "audit"],
                 env=self.recount.environment,
                 cwd=ROOT,
-                capture_output=True,
-                check=False,
-                preexec_fn=lambda: os.nice(10),  # beside the stream, not instead of it
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
-            if done.stdout and done.returncode in {0, 1}:
-                lines = [json.loads(line) for line in done.stdout.splitlines()]
+            while audit.poll() is None and not self.auditing.wait(0.2):
+                pass
+            if audit.poll() is None:
+                audit.kill()  # the run is over: its last audit is assert_exact()'s
+            out, err = audit.communicate()
+            if out and audit.returncode in {0, 1}:
+                lines = [json.loads(line) for line in out.splitlines()]
                 tally.audits += 1
                 tally.mismatches += lines[-1]["mismatches"]
                 if lines[-1]["mismatches"]:
                     tally.failures.append(f"seed {self.seed}: live audit {lines[:3]}")
-            elif done.returncode != 4:
-                tally.failures.append(f"seed {self.seed}: audit {done.stderr.decode()[-500:]}")
+            elif audit.returncode not in {4, -signal.SIGKILL}:
+                tally.failures.append(f"seed {self.seed}: audit {err.decode()[-500:]}")
             self.auditing.wait(AUDIT_PAUSE_S)
 
     def moved(self) -> float:

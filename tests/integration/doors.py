@@ -1,12 +1,12 @@
 """A server of the shipped command, with its keys, for tests of the doors."""
 
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.error import URLError
+
+import httpx
 
 from pipeline.stack.native import free_port
 
@@ -30,9 +30,8 @@ class Server:
     def answers(self) -> bool:
         """Whether it listens."""
         try:
-            with urllib.request.urlopen(f"{self.url}/openapi.json", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (URLError, OSError):
+            return httpx.get(f"{self.url}/openapi.json", timeout=2).status_code == 200
+        except httpx.HTTPError:
             return False
 
 

@@ -45,7 +45,7 @@ def client_of(server: Server, role: str) -> metronome.Metronome:
     )
 
 
-def event(number: int, **members: Any) -> dict[str, Any]:
+def event(number: int, **members: Any) -> Any:
     """An event of the last hour."""
     made = {
         "transaction_id": f"t{number}",
@@ -79,9 +79,7 @@ def test_every_call_of_the_official_client(server: Server) -> None:
             customer_ids=["c0", "c1", "nobody"],
         )
     )
-    told = server.recount.run(
-        "usage", "Tokens", "--each-customer", *_options(NOW - HOUR, NOW)
-    )
+    told = server.recount.run("usage", "Tokens", "--each-customer", *_options(NOW - HOUR, NOW))
     values = {line["customer_id"]: line["value"] for line in told[:-1]}
     assert {row.customer_id: row.value for row in rows} == {
         **{name: float(value) for name, value in values.items()},
@@ -105,11 +103,7 @@ def test_every_call_of_the_official_client(server: Server) -> None:
     )
     assert [row.group for row in groups] == [{"region": "eu"}]
     seen = read.v1.usage.search(transaction_ids=["t0", "t7"])
-    assert [(each.transaction_id, each.is_duplicate) for each in seen] == [
-        ("t0", False),
-        ("t0", True),
-        ("t7", False),
-    ] or sorted((each.transaction_id, each.is_duplicate) for each in seen) == [
+    assert sorted((each.transaction_id, each.is_duplicate) for each in seen) == [
         ("t0", False),
         ("t0", True),
         ("t7", False),
@@ -152,7 +146,9 @@ def test_errors_are_typed(server: Server) -> None:
         manage.v1.billable_metrics.create(**{**SUM, "aggregation_key": "other"})
     assert "aggregation key" in str(refused.value.body)
     with pytest.raises(metronome.NotFoundError):
-        read.v1.billable_metrics.retrieve(billable_metric_id="00000000-0000-0000-0000-000000000000")
+        read.v1.billable_metrics.retrieve(
+            billable_metric_id="00000000-0000-0000-0000-000000000000"
+        )
     with pytest.raises(metronome.PermissionDeniedError):
         read.v1.billable_metrics.create(name="x", aggregation_type="COUNT")
     stranger = Server(server.recount, server.port, {"read": "rk_000000000000_nothing"})

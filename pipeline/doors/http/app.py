@@ -1,6 +1,5 @@
 """The application: routers, errors, request ids; and the server that runs it."""
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -11,15 +10,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from definitions.errors import Problem
+from definitions.errors import DefinitionError, Problem
 
 from ...core.periods import RefusedPeriod
+from ...errors import PipelineError
 from ...settings import Settings
 from . import metronome, own
 from .errors import NOT_FOUND, Refused, refused_of, rendered
-from .service import serving
+from .service import Limited, serving
 
-_LOG: Final = logging.getLogger(__name__)
 _HEADER_BYTES_MAX: Final = 65_536
 _KEEP_ALIVE_S: Final = 30
 _CONNECTIONS_MAX: Final = 1_000
@@ -43,27 +42,26 @@ def application(settings: Settings) -> FastAPI:
     )
     app.include_router(metronome.router)
     app.include_router(own.router)
-    app.middleware("http")(_guarded)
+    app.middleware("http")(_identified)
+    for kind in (Refused, PipelineError, DefinitionError, RefusedPeriod, Limited, Exception):
+        app.exception_handler(kind)(_told)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(HTTPException)(_http)
     return app
 
 
-async def _guarded(
+async def _identified(
     request: Request, call_next: Callable[[Request], Awaitable[Response]]
 ) -> Response:
-    """Give every answer a request id, and every error the form of its system."""
-    try:
-        response = await call_next(request)
-    except RefusedPeriod as error:
-        response = rendered(request, Refused(400, str(error)))
-    except Exception as error:  # noqa: BLE001  the one place of the server: told, logged, not hidden
-        refused = refused_of(error)
-        if refused.status == 500:
-            _LOG.exception("a bug, at %s", request.url.path)
-        response = rendered(request, refused)
+    """Give every answer a request id."""
+    response = await call_next(request)
     response.headers["X-Request-Id"] = _request_id(request)
     return response
+
+
+async def _told(request: Request, error: Exception) -> Response:
+    """Render an error; one of ours that nobody expected is logged by the server with its trace."""
+    return rendered(request, refused_of(error))
 
 
 def _request_id(request: Request) -> str:

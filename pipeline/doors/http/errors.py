@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from definitions.errors import DefinitionError, Problem
 from definitions.formats.native import dump_json
 
+from ...core.periods import RefusedPeriod
 from ...errors import ConflictError, PipelineError, Unavailable, UnknownNameError, UsageError
 from .service import Limited
 
@@ -58,7 +59,7 @@ def refused_of(error: Exception) -> Refused:
         return Refused(404, NOT_FOUND)
     if isinstance(error, ConflictError):
         return Refused(409, str(error))
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError | RefusedPeriod):
         return Refused(400, str(error))
     if isinstance(error, Unavailable):
         return Refused(503, "a service does not answer; try again", headers={"Retry-After": "1"})

@@ -106,15 +106,14 @@ class Service:
                 sent = []
                 for event in events:
                     customer = event["customer_id"]
-                    sent.append(
-                        await sending(
-                            self.sender,
-                            topic,
-                            line_of(event),
-                            key=customer.encode(),
-                            partition=home_of(customer, homes),
-                        )
+                    made = sending(
+                        self.sender,
+                        topic,
+                        line_of(event),
+                        key=customer.encode(),
+                        partition=home_of(customer, homes),
                     )
+                    sent.append(await made)
                 for future in sent:
                     await durable(future)
         except TimeoutError as error:

@@ -13,6 +13,7 @@ import pytest
 from ..services import Recount
 from .doors import Server, serving
 
+pytestmark = pytest.mark.timeout(180)  # many commands, each a process of its own
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)  # noqa: TID251  a test's clock
 HOUR = timedelta(hours=1)
 SUM: dict[str, Any] = {

@@ -23,7 +23,6 @@ from .edges.kafka import (
     KafkaLog,
     all_records,
     durable,
-    headers_of,
     letter_key,
     producer,
     sending,
@@ -62,7 +61,7 @@ async def letters_of(address: Address, topic: str) -> list[Letter]:
         source, _, partition = place.rpartition("/")
         if not offset.isdigit() or not partition.isdigit():
             continue  # not one of ours: anyone may write to the topic
-        headers = headers_of(record)
+        headers = {name: text.decode(errors="replace") for name, text in record.headers}
         known = (key, headers.get("append_time", "-1"))
         letter = found.get(known)
         if "redriven" in headers:

@@ -21,7 +21,7 @@ from .owner import Owner, SeekBack
 from .telemetry import Owned
 
 RELEASE_S_MAX: Final = 2.0
-OPEN_S_MAX: Final = 45.0  # below the rebalance timeout, which is a minute
+OPEN_S_MAX: Final = 80.0  # below Faust's own limit, which is 90 s
 _TICK_S: Final = 0.5
 _BATCHES_MAX: Final = 2  # fetches that may wait for an owner
 _CHECK_EVERY_S: Final = 5.0
@@ -95,6 +95,7 @@ class Lane:
         self._desks: dict[int, _Desk] = {}
         self._done: Counter[str] = Counter()  # by owners that are gone
         self.ends: dict[int, int] = {}  # of the log, as they were looked at last
+        self.opening = False  # whether partitions are being opened: that has its own limit
         self.store_answers = True  # when it was looked at last
         self._ahead = False  # whether the topic had more partitions than we knew of
 
@@ -111,6 +112,7 @@ class Lane:
                 ends, and its successor joins when it can.
         """
         await self.release()
+        self.opening = True
         try:
             async with asyncio.timeout(OPEN_S_MAX):
                 await self._check()
@@ -120,6 +122,8 @@ class Lane:
                 f"partitions {list(partitions)} could not be opened within {OPEN_S_MAX:.0f} s: "
                 "Redis or Kafka does not answer"
             ) from error
+        finally:
+            self.opening = False
 
     async def _open(self, partitions: Sequence[int]) -> dict[int, int]:
         parts = self._parts

@@ -18,7 +18,7 @@ from ..ports import Clock, EventLog
 from .crash import leave
 
 LOOP_S_MAX = 15.0
-STUCK_S_MAX: Final = 45.0
+STUCK_S_MAX: Final = 20.0
 _BEAT_S: Final = 0.5
 _WATCH_S: Final = 1.0
 _FROZEN_S: Final = 5.0  # a watch that took so long: the whole process was stopped, not the loop
@@ -69,7 +69,7 @@ async def keep_beating(beats: Callable[[], None]) -> None:
 class Signs:
     """What the watched part shows.
 
-    nexts: owned partition → its `next`; None while it is being opened. generation: of the group
+    nexts: assigned partition → its `next`; None where nobody opened it. generation: of the group
     membership, negative if there is none. store_answers: whether the store does.
     """
 

@@ -118,7 +118,9 @@ async def _work(
         doctor = Doctor(settings.session_timeout_s)
 
         def signs() -> Signs:
-            assigned: dict[int, int | None] = {tp.partition: None for tp in consumer.assignment()}
+            assigned: dict[int, int | None] = {}
+            if not lane.opening:
+                assigned = {tp.partition: None for tp in consumer.assignment()}
             return Signs(assigned | lane.nexts, consumer.generation(), lane.store_answers)
 
         tasks += [

@@ -183,7 +183,13 @@ async def consumer(address: Address) -> AsyncIterator[AIOKafkaConsumer]:
     finally:
         # aiokafka's stop() raises CancelledError if a task of assign() has not begun yet.
         await asyncio.sleep(0)
-        await client.stop()
+        try:
+            await client.stop()
+        except asyncio.CancelledError:
+            # Its own tasks were cancelled while the broker was away; we were not.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
 
 
 @asynccontextmanager
@@ -366,11 +372,6 @@ class KafkaLog:
                 self._rejected, value, key=key, headers=headers
             )
             return future
-
-
-def headers_of(record: ConsumerRecord[Any, Any]) -> dict[str, str]:
-    """Return a record's headers as text."""
-    return {name: value.decode(errors="replace") for name, value in record.headers}
 
 
 def topic_names(deployment: str) -> dict[str, str]:

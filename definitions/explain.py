@@ -30,7 +30,7 @@ class Explained:
 
 
 def look_up(where: Field, properties: dict[str, Any], context: dict[str, Any]) -> Any:
-    """Return the value of a field, or ABSENT."""
+    """Return the value of a condition's field, or ABSENT."""
     if where.source == "property":
         return properties.get(str(where.key), ABSENT)
     if where.source == "value":
@@ -49,12 +49,13 @@ def explain(
     properties: dict[str, Any],
     context: dict[str, Any],
 ) -> tuple[Explained, ...]:
-    """Explain every measure of a version; none where a stream cannot compute it."""
+    """Explain every measure that makes a value; none where a stream cannot compute it."""
     if not version.definition.computable:
         return ()
     return tuple(
         _explain(measure, event_type, properties, context)
         for measure in version.definition.measures
+        if measure.name in version.definition.answering
     )
 
 

@@ -24,6 +24,8 @@ from .values import number, text_form
 
 Value = Decimal | str | None
 _IN_PROPERTIES: Final = {"property", "value"}
+_OUTSIDE_CONTEXT: Final = {"property", "customer_id"}
+_KEYLESS: Final = {"value", "customer_id"}
 _RATIOS: Final = {ResultKind.RATIO, ResultKind.RATIO_SAME_DAY}
 _OF_COUNTS: Final = {
     ResultKind.FUNNEL,
@@ -101,7 +103,7 @@ class Matcher:
             for field in fields
             if field.source in _IN_PROPERTIES and field.key is not None
         }
-        context = any(field.source != "property" for field in fields)
+        context = any(field.source not in _OUTSIDE_CONTEXT for field in fields)
         if read <= self.properties and context <= self.reads_context:
             return False
         self.properties |= read
@@ -145,7 +147,7 @@ def compile_version(version: MetricVersion) -> tuple[Rule, ...]:
     )
     _check_result(definition)
     for field in (field for rule in rules for field in rule.fields):
-        if field.key is None and field.source != "value":
+        if field.key is None and field.source not in _KEYLESS:
             raise ValueError(f"a field of source {field.source!r} needs a key")
     return rules
 

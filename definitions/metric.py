@@ -122,10 +122,10 @@ class Field(_Model):
 
     property: the event's properties. The others are members of its context (FORMATS 4.1): value,
     user, user_custom, custom_id. A key with `value` names the property that stands for a missing
-    event value (CK12).
+    event value (CK12). customer_id: whose event it is.
     """
 
-    source: Literal["property", "value", "user", "user_custom", "custom_id", "event_type"]
+    source: Literal["property", "value", "user", "user_custom", "custom_id", "customer_id"]
     key: str | None = None
 
 
@@ -244,6 +244,13 @@ class Definition(_Model):
     def computable(self) -> bool:
         """Whether a stream can compute it; otherwise its values are null (C07)."""
         return self.execution is not Class.NOT_COMPUTABLE and not self.reasons
+
+    @property
+    def answering(self) -> frozenset[str]:
+        """The names of the measures that make the value; others are kept for other questions."""
+        if self.result is None:
+            return frozenset()
+        return frozenset((*self.result.args, *self.result.denominator))
 
 
 class MetricVersion(_Model):

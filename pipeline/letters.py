@@ -12,7 +12,7 @@ from typing import Final
 
 from definitions.times import NS_PER_MS, parse_timestamp
 
-from .control.records import Identity
+from .control.entities import Identity
 from .core.dedup import home_of
 from .core.deployment import Deployment
 from .core.event import Decoder, Event

@@ -70,6 +70,10 @@ class RollupStore(Protocol):
         """Return what commits appended, by generation of counts. Not atomic: the caller checks."""
         ...
 
+    async def names(self, partition: int) -> dict[str, str]:
+        """Return what a partition has learned of names (core/names.py)."""
+        ...
+
     async def drop_ids(
         self, partition: int, state: PartitionState, generation: int, elements: Sequence[bytes]
     ) -> bool:

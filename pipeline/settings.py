@@ -77,6 +77,18 @@ class Settings(BaseSettings):
         ge=0,
         description="requests a second of one API key, over all servers; 0: no limit",
     )
+    vendor_limits: bool = Field(
+        False, description="`recount serve`: the rate limits that each vendor has for a key"
+    )
+    klaviyo_custom_metrics_max: int = Field(
+        50, ge=1, description="custom metrics that can be created through Klaviyo's API"
+    )
+    klaviyo_plain_metrics_max: int = Field(
+        200,
+        ge=0,
+        description="metrics of Klaviyo's API that are counted as they are, from their first event"
+        " through it, or from the first question for them, on",
+    )
     tls_certificate: Path | None = Field(
         None, description="`recount serve`: PEM of its certificate; with the key, it speaks TLS"
     )

@@ -64,9 +64,8 @@ class Recount:
     def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
         """Start the command and return its process."""
         command = [sys.executable, "-m", "pipeline", *arguments]
-        return subprocess.Popen(
-            command, env=self.environment, cwd=options.pop("cwd", ROOT), **options
-        )
+        environment = {**self.environment, **options.pop("more", {})}
+        return subprocess.Popen(command, env=environment, cwd=options.pop("cwd", ROOT), **options)
 
     def run(
         self, *arguments: str, exits: int = 0, stdin: bytes = b"", within_s: float = 100

@@ -12,7 +12,8 @@ from definitions.formats import metronome
 from definitions.metric import Definition, MetricVersion
 from pipeline.app.definitions import Definitions
 from pipeline.app.owner import Owner, SeekBack
-from pipeline.control.records import ControlState, Identity, digest_of
+from pipeline.control.entities import Identity
+from pipeline.control.records import ControlState, digest_of
 from pipeline.core.aggregations import RULES, Partial, decode_partial, merge_partials
 from pipeline.core.dedup import ID_HASH
 from pipeline.core.deployment import FORMAT_VERSION, Deployment

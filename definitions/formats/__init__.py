@@ -1,7 +1,7 @@
 """Native text ↔ neutral model, one module per system, without loss."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, Final
 
 from ..metric import Definition, Origin
@@ -26,13 +26,27 @@ def parse(format_: str, text: str, terms: Terms = DEFAULT_TERMS) -> tuple[str, D
 
 
 def native_body(origin: Origin, name: str) -> dict[str, Any]:
-    """Return a native body under the metric's present name (a rename is no new version)."""
+    """Return a native body under the name a metric is registered by (a rename is no version)."""
     body: dict[str, Any] = parse_json(origin.text)
     if origin.format == "klaviyo":
         body["data"]["attributes"]["name"] = name
+    elif origin.format == "statsig":
+        body["name"] = name.removesuffix(f"::{body['type']}")
     else:
         body["name"] = name
     return body
+
+
+def registered_name(format_: str, name: str, text: str, taken: Container[str]) -> str:
+    """Return the name to register a metric by: its own, wherever that can be.
+
+    Statsig's names are unique only together with a type: `name::type` is registered where the
+    name alone is taken, or where it ends so itself.
+    """
+    if format_ != "statsig":
+        return name
+    suffix = f"::{parse_json(text)['type']}"
+    return name + suffix if name in taken or name.endswith(suffix) else name
 
 
 def guess(text: str) -> str:
@@ -48,10 +62,10 @@ def guess(text: str) -> str:
 
 
 def updated(origin: Origin, name: str, text: str) -> tuple[str, str | None]:
-    """Return a metric's name after a native update body, and its new create body.
+    """Return a metric's native name after a native update body, and its new create body.
 
-    The create body is None where nothing but the name changes. A Metronome body with a name alone
-    is a rename; any other one is a whole new definition.
+    name: the one it is registered by. The create body is None where nothing but the name changes.
+    A Metronome body with a name alone is a rename; any other one is a whole new definition.
 
     Raises:
         DefinitionError: every broken rule of the update with its pointer.
@@ -66,7 +80,7 @@ def updated(origin: Origin, name: str, text: str) -> tuple[str, str | None]:
         return attributes["name"], dump_json(before)
     if origin.format == "statsig":
         changes = statsig.parse_update(text)
-        new_name = changes.pop("name", name)
+        new_name = changes.pop("name", before["name"])
         return new_name, dump_json({**before, **changes, "name": new_name}) if changes else None
     body = parse_json(text)
     if isinstance(body, dict) and set(body) == {"name"}:

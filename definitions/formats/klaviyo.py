@@ -4,6 +4,7 @@ parse() checks every rule, reports all broken ones at once, and only then builds
 is kept in `origin`, so the way back is exact.
 """
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -38,6 +39,12 @@ from .native import (
 
 GROUPS_MAX: Final = 5
 FILTERS_MAX: Final = 3
+# measurement of metric-aggregates → what is counted for it (FORMATS 1.7)
+MEASUREMENTS: Final = {
+    "count": Aggregation.COUNT,
+    "sum_value": Aggregation.SUM,
+    "unique": Aggregation.UNIQUE,
+}
 _METHODS: Final = {"count": Aggregation.COUNT, "value": Aggregation.SUM}
 _VALUE: Final = "$value"
 _ATTRIBUTES: Final = "/data/attributes"
@@ -275,24 +282,46 @@ def _is_exact(value: Any) -> bool:
 
 def _build(body: dict[str, Any], text: str, terms: Terms) -> Definition:
     aggregation = _METHODS[body["aggregation_method"]]
+    # Of every group all that metric-aggregates can ask, in one order whatever the method is: so
+    # the cells of two versions are of the same measures, as far as they have the same groups.
     measures = tuple(
-        Measure(
-            name=f"m{index}",
-            events=EventSelector(include=(event_of(group["metric_id"], terms),)),
-            where=tuple(_condition(item) for item in group.get("metric_filters") or ()),
-            aggregation=aggregation,
-            field=_value(group) if aggregation is Aggregation.SUM else None,
-            numeric_text=False,
-        )
-        for index, group in enumerate(body["metric_groups"])
+        _measure(kind, number, group, terms)
+        for number, group in enumerate(body["metric_groups"])
+        for kind in MEASUREMENTS.values()
     )
     return Definition(
         scope=Scope.DEPLOYMENT,
         origin=Origin(format="klaviyo", text=text),
         measures=measures,
-        result=Result(args=tuple(measure.name for measure in measures)),
+        result=_result(measures, aggregation),
         execution=Class.INCREMENTAL,
     )
+
+
+def _result(measures: Sequence[Measure], kind: Aggregation) -> Result:
+    return Result(args=tuple(each.name for each in measures if each.aggregation is kind))
+
+
+def _measure(kind: Aggregation, number: int, group: dict[str, Any], terms: Terms) -> Measure:
+    field = {
+        Aggregation.COUNT: None,
+        Aggregation.SUM: _value(group),
+        Aggregation.UNIQUE: Field(source="customer_id"),
+    }[kind]
+    return Measure(
+        name=f"{kind}{number}",
+        events=EventSelector(include=(event_of(group["metric_id"], terms),)),
+        where=tuple(_condition(item) for item in group.get("metric_filters") or ()),
+        aggregation=kind,
+        field=field,
+        numeric_text=False,
+    )
+
+
+def measured(definition: Definition, measurement: str) -> Definition | None:
+    """Return a definition whose value is one of MEASUREMENTS; None where it has not counted it."""
+    result = _result(definition.measures, MEASUREMENTS[measurement])
+    return definition.model_copy(update={"result": result}) if result.args else None
 
 
 def event_of(metric_id: str, terms: Terms) -> str:

@@ -8,8 +8,9 @@ from definitions.matcher import Matcher, compile_matcher
 from definitions.metric import MetricVersion
 from definitions.times import NS_PER_MS
 
+from ..control.entities import Identity
 from ..control.log import ControlLog
-from ..control.records import ControlState, Identity
+from ..control.records import ControlState
 from ..core.windows import ns_of
 from ..deploy.checks import identity_of
 from ..errors import LogUnavailable

@@ -23,6 +23,7 @@ from ..core.dedup import IdIndex
 from ..core.fold import Plan, fold, nothing
 from ..core.judge import LogRecord
 from ..core.limits import Limits, Rejections
+from ..core.names import Names
 from ..core.state import PartitionState
 from ..core.tally import CellKey
 from ..core.windows import moment_of
@@ -72,6 +73,7 @@ class Owner:
         self._rejections = Rejections(limits)
         self._state: PartitionState | None = None
         self._index = IdIndex()
+        self._names = Names()
         self._cells: dict[CellKey, Partial] = {}
         self._changes_seen = -1
         self._matched: tuple[object, object, Matcher] | None = None
@@ -109,6 +111,7 @@ class Owner:
     async def _open(self) -> int:
         self._state, self._cells, self._expected = None, {}, None
         state, self._index = await self._opening.load()
+        self._names = Names(await self._retry(lambda: self._store.names(self.partition)))
         self._state, self._changes_seen = state, -1
         return state.next
 
@@ -239,6 +242,7 @@ class Owner:
         self._check_clock(plan.clock_ms)
         self._check_rejections(records, plan)
         await self._retry(lambda: self._log.reject(self.partition, plan.dead_letters))
+        plan.learned = self._names.look(records[: plan.counters["consumed"]], plan.first)
         await self._commit(plan, active)
         self._changes_seen = changes
         self._fit_slice(self._clock.monotonic() - began)
@@ -317,6 +321,7 @@ class Owner:
         if len(self._cells) + len(finals) > CACHED_CELLS_MAX:
             self._cells.clear()
         self._cells.update(finals)
+        self._names.keep(commit.learned)
         self._state = commit.after
 
     async def _reopen(self) -> None:

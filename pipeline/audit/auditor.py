@@ -14,7 +14,8 @@ from typing import Any, Final
 from definitions.metric import MetricVersion
 from definitions.times import NS_PER_MS
 
-from ..control.records import ControlState, Identity
+from ..control.entities import Identity
+from ..control.records import ControlState
 from ..core.dedup import GENERATIONS_PER_WINDOW, generation_of
 from ..core.state import PartitionState
 from ..core.windows import ns_of

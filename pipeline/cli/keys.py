@@ -4,8 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ..control.entities import ApiKey
 from ..control.keys import create_key, revoke_key
-from ..control.records import ROLES, ApiKey
+from ..control.records import ROLES
 from ..edges.clock import SystemClock
 from ..errors import UnknownNameError, UsageError
 from .open import opened

@@ -12,7 +12,7 @@ from definitions.formats import FORMATS, guess, native_body, parse
 from definitions.formats.native import dump_json, parse_json
 from definitions.times import rfc3339
 
-from ..control.records import Metric
+from ..control.entities import Metric
 from ..control.writer import status_of
 from ..edges.clock import SystemClock
 from ..errors import ExitCode, UnknownNameError, UsageError
@@ -193,7 +193,7 @@ def show_command(
                 return {"id": found.id, "name": found.name, **body.model_dump(mode="json")}
             if format_ != body.definition.origin.format:
                 raise UsageError(f"{found.name!r} was given as {body.definition.origin.format}")
-            return native_body(body.definition.origin, found.name)
+            return native_body(found.origin, found.name)
 
     sys.stdout.write(dump_json(wait(work())) + "\n")
 

@@ -1,12 +1,11 @@
 """What most commands open: settings, the control log, the store, the log."""
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from ..control.entities import Identity, Metric
 from ..control.log import ControlLog
-from ..control.records import Identity, Metric
 from ..control.writer import Writer
 from ..deploy.checks import known_identity
 from ..edges.clock import SystemClock
@@ -46,15 +45,6 @@ class Opened:
                 f"no metric has the id or name {name_or_id!r}; see `recount metrics list --all`"
             )
         return found
-
-    def typed_metric(self, name: str, type_: str) -> Metric | None:
-        """Return a metric by the name and the type that its system gives it."""
-        found = self.control.state.find(name)
-        body = None if found is None else found.latest.body
-        if found is None or body is None or found.name != name:
-            return None
-        native = json.loads(body.definition.origin.text)
-        return found if native.get("type") == type_ else None
 
 
 @asynccontextmanager

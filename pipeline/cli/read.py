@@ -66,7 +66,7 @@ def usage(
                 zone=zone,
                 group_key=names,
                 group_filters=wanted,
-                find=deployment.typed_metric,
+                find=deployment.control.state.find_typed,
             )
             _check_customer(query, each_customer=each_customer)
             return await deployment.reader.usage(query)

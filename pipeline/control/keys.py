@@ -9,8 +9,8 @@ from typing import Any, Final
 from definitions.times import rfc3339
 
 from ..ports import Clock
+from .entities import ApiKey
 from .log import ControlLog
-from .records import ApiKey
 
 _PREFIX: Final = "rk"
 _SECRET_BYTES: Final = 32

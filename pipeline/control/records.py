@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from definitions.matcher import compile_version
@@ -20,82 +20,14 @@ from definitions.times import NS_PER_S, parse_timestamp
 
 from ..core.deployment import Deployment, Keying
 from ..core.windows import moment_of
+from .entities import ApiKey, Identity, Ignored, Metric, Version
 
 SCHEMA_VERSION: Final = 1
 _METRIC_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _NAME_CHARS_MAX: Final = 1_024
 _HASHED: Final = re.compile(r"[0-9a-f]{64}")
+RESUMED_WITHIN: Final = timedelta(hours=24)  # FORMATS 2.1
 ROLES: Final = frozenset({"ingest", "read", "manage"})
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The deployment as `recount init` wrote it.
-
-    topics: role → (name, topic id). starts: partition → first offset at registration.
-    """
-
-    deployment: Deployment
-    rules: int
-    format_version: int
-    id_hash: str
-    topics: Mapping[str, tuple[str, str]]
-    starts: Mapping[int, int]
-    retention_days: float | None
-    replication_factor: int
-    formats: Mapping[str, Any]
-    text: bytes
-
-
-@dataclass(slots=True)
-class Version:
-    """A version on the log. body is None where this release cannot read it."""
-
-    metric_id: str
-    number: int
-    body: MetricVersion | None
-    foldable: bool
-    created_at: str
-    effective_to: datetime | None = None
-
-    @property
-    def key(self) -> str:
-        """`metric_id#version`."""
-        return f"{self.metric_id}#{self.number}"
-
-
-@dataclass(slots=True)
-class Metric:
-    """A metric with its versions, oldest first."""
-
-    id: str
-    name: str
-    versions: list[Version]
-    archived_at: str | None = None
-
-    @property
-    def latest(self) -> Version:
-        """The version that counts from now on."""
-        return self.versions[-1]
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key of the HTTP doors. hashed: hex sha256 of the whole key, which nobody keeps."""
-
-    id: str
-    name: str
-    roles: frozenset[str]
-    hashed: str
-    created_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """A record that changed nothing, and why."""
-
-    offset: int
-    why: str
 
 
 @dataclass(slots=True)
@@ -137,6 +69,18 @@ class ControlState:
     def find(self, name_or_id: str) -> Metric | None:
         """Return a metric by id or by its present name."""
         return self.metrics.get(name_or_id) or self.metrics.get(self.names.get(name_or_id, ""))
+
+    def find_typed(self, name: str, type_: str) -> Metric | None:
+        """Return a Statsig metric by its own name and type (definitions/formats says how)."""
+        suffix = f"::{type_}"
+        for registered in (name + suffix, name):
+            metric = self.metrics.get(self.names.get(registered, ""))
+            if metric is None or metric.format != "statsig":
+                continue
+            own = registered.removesuffix(suffix) == name
+            if own and json.loads(metric.origin.text).get("type") == type_:
+                return metric
+        return None
 
     def _boundary(self, text: str) -> datetime:
         """Read a time that must lie on a base-bucket boundary (DESIGN 6)."""
@@ -237,20 +181,39 @@ class ControlState:
         version = Version(metric_id, number, body, _is_foldable(body), created_at)
         if metric is None:
             self._claim_name(name, metric_id)
-            self.metrics[metric_id] = Metric(metric_id, name, [version])
+            self.metrics[metric_id] = Metric(metric_id, name, [version], changed_at=created_at)
             return
         if body is not None:
             _hand_over(metric.latest, body)
         metric.versions.append(version)
+        metric.changed_at, metric.annotated = created_at, None
 
     def take_rename(self, record: dict[str, Any]) -> None:
         """Another name for a metric."""
         metric = self.metrics[record["metric_id"]]
         if record["name"] == metric.name:
             return
+        if not metric.named:
+            raise _Refused(f"{metric.id} was deleted")
         self._claim_name(record["name"], metric.id)
         del self.names[metric.name]
         metric.name = record["name"]
+        metric.changed_at = str(record.get("at", metric.changed_at))
+
+    def take_annotation(self, record: dict[str, Any]) -> None:
+        """Another native body for what is counted as before."""
+        metric = self.metrics[record["metric_id"]]
+        if record["version"] != metric.latest.number or not isinstance(record["text"], str):
+            raise _Refused("an annotation is a text for the latest version")
+        metric.annotated, metric.changed_at = record["text"], str(record["at"])
+
+    def take_free_name(self, record: dict[str, Any]) -> None:
+        """An archived metric's name may be another's; the metric is found by its id alone."""
+        metric = self.metrics[record["metric_id"]]
+        if metric.archived_at is None or not metric.named:
+            raise _Refused("only the name of an archived metric is given away, once")
+        del self.names[metric.name]
+        metric.named = False
 
     def _claim_name(self, name: str, metric_id: str) -> None:
         if not isinstance(name, str) or not name.strip() or len(name) > _NAME_CHARS_MAX:
@@ -268,6 +231,32 @@ class ControlState:
         version.effective_to = self._boundary(record["effective_to"])
         if record["archived"]:
             metric.archived_at = record["effective_to"]
+
+    def take_resume(self, record: dict[str, Any]) -> None:
+        """The end of an archived metric never was. Nothing is missing: see resumable_until()."""
+        metric, at = self.metrics[record["metric_id"]], parse_timestamp(record["resumed_at"])
+        until = self.resumable_until(metric)
+        if record["version"] != metric.latest.number or until is None:
+            raise _Refused("only the end of an archived metric that keeps its name is undone")
+        if at is None or moment_of(at) >= until:
+            raise _Refused(f"it could be undone until {until.isoformat()}")
+        metric.latest.effective_to = metric.archived_at = None
+        self.won.pop(f"end {metric.latest.key}", None)  # it may end again
+
+    def resumable_until(self, metric: Metric) -> datetime | None:
+        """When an archived metric can be resumed at the latest; None where it cannot.
+
+        Rule: a version is folded, whatever an event's time, until the log clock has passed
+        effective_to + max_age. Until half of that no worker may have stopped (DESIGN 6).
+        """
+        ends = metric.latest.effective_to
+        if metric.archived_at is None or not metric.named or ends is None or self.identity is None:
+            return None
+        most = RESUMED_WITHIN
+        if self.identity.deployment.max_age_ms:
+            half = timedelta(milliseconds=self.identity.deployment.max_age_ms // 2)
+            most = min(most, half)
+        return ends + most
 
     def take_key(self, record: dict[str, Any]) -> None:
         """A key of the HTTP doors."""
@@ -322,7 +311,10 @@ _KINDS: Final = {
     "rebuild": ControlState.take_rebuild,
     "definition": ControlState.take_definition,
     "rename": ControlState.take_rename,
+    "annotation": ControlState.take_annotation,
+    "free_name": ControlState.take_free_name,
     "end": ControlState.take_end,
+    "resume": ControlState.take_resume,
     "key": ControlState.take_key,
     "key_end": ControlState.take_key_end,
 }

@@ -1,18 +1,21 @@
 """Creating, changing and archiving metrics and keys: what the command line and the doors write."""
 
 import uuid
-from datetime import datetime
-from typing import Any
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
-from definitions.formats import parse, updated
-from definitions.metric import Definition
+from definitions.formats import native_body, parse, registered_name, updated
+from definitions.formats.native import dump_json, parse_json
+from definitions.metric import Definition, Origin
 from definitions.times import parse_timestamp, rfc3339
 
 from ..core.windows import ceil_to_bucket, moment_of, ns_of
 from ..errors import ConflictError, UnknownNameError, UsageError
 from ..ports import Clock
+from .entities import Identity, Metric
 from .log import ControlLog
-from .records import Identity, Metric, digest_of
+from .records import digest_of
 from .terms import terms_of
 
 
@@ -24,41 +27,104 @@ class Writer:
         self._identity = identity
         self._clock = clock
 
-    def parse(self, format_: str, text: str) -> tuple[str, Definition]:
+    def parse(self, format_: str, text: str, *, reuse: bool = False) -> tuple[str, Definition]:
         """Return the name and the definition of a native create body, in the deployment's terms.
+
+        reuse: an archived metric's name may be taken.
 
         Raises:
             DefinitionError: every broken rule. ConflictError: the name is taken.
         """
         name, definition = parse(format_, text, terms_of(self._identity.formats))
-        if name in self._control.state.names:
+        registered = self._registered(format_, name, text)
+        held = self._control.state.metrics.get(self._names.get(registered, ""))
+        if held is not None and not (reuse and held.archived_at is not None):
             raise ConflictError(f"a metric is named {name!r} already; choose another name")
-        return name, definition
+        return registered, definition
+
+    def _registered(self, format_: str, name: str, text: str) -> str:
+        """The name to register a metric by; one of Statsig's own twice is a conflict (CS16)."""
+        if format_ == "statsig":
+            type_ = parse_json(text)["type"]
+            if self._control.state.find_typed(name, type_) is not None:
+                raise ConflictError(f"there is a metric {name}::{type_} already")
+        return registered_name(format_, name, text, self._names)
+
+    @property
+    def _names(self) -> Mapping[str, str]:
+        return self._control.state.names
 
     async def create(
-        self, name: str, definition: Definition, effective_from: str | None
+        self,
+        name: str,
+        definition: Definition,
+        effective_from: str | None,
+        *,
+        metric_id: str | None = None,
     ) -> Metric:
-        """Register a metric; without an effective time it counts all that the log holds."""
-        return await self._write(str(uuid.uuid4()), 1, name, definition, effective_from)
+        """Register a metric; without an effective time it counts all that the log holds.
 
-    async def update(self, found: Metric, text: str, effective_from: str) -> Metric:
-        """Change a metric by a native update body: a new version, or a rename alone."""
+        An archived metric that has the name, where parse() let it, gives it away first.
+        """
+        held = self._names.get(name)
+        if held is not None:
+            await self._control.write({"type": "free_name", "metric_id": held})
+        number = metric_id or str(uuid.uuid4())
+        return await self._write(number, 1, name, definition, effective_from)
+
+    async def update(
+        self, found: Metric, text: str, effective_from: str, *, dry_run: bool = False
+    ) -> Metric:
+        """Change a metric by a native update body: a new version, or what counts nothing new.
+
+        dry_run: only check it.
+        """
         body = found.latest.body
         if body is None:
             raise UnknownNameError(f"{found.name!r} was written by a release unknown here")
         if found.archived_at is not None:
             raise ConflictError(f"{found.name!r} is archived; make a new metric")
-        name, native = updated(body.definition.origin, found.name, text)
-        if name != found.name:
+        origin, format_ = found.origin, body.definition.origin.format
+        name, native = updated(origin, found.name, text)
+        definition = None if native is None else self._definition_of(format_, native)
+        if dry_run:
+            return found
+        if name != native_name(origin, found.name):
             await self.rename(found, name)
-        if native is None:
+        if native is None or definition is None:
             return self._control.state.metrics[found.id]
-        format_ = body.definition.origin.format
-        _, definition = parse(format_, native, terms_of(self._identity.formats))
+        if _counts(definition) == _counts(body.definition):
+            return await self._annotate(found, native)
         boundary = self.boundary(effective_from)
         if boundary is None or boundary < rfc3339(self._clock.now()):
             raise UsageError("--effective-from must not lie in the past: nobody counted it")
-        return await self._write(found.id, found.latest.number + 1, name, definition, boundary)
+        if effective_from == "now" and body.effective_from is not None:
+            # A version is at least a bucket long, however often a metric is changed.
+            soonest = body.effective_from + timedelta(
+                seconds=self._identity.deployment.base_bucket_s
+            )
+            boundary = max(boundary, rfc3339(soonest))
+        number, registered = found.latest.number + 1, self._control.state.metrics[found.id].name
+        return await self._write(found.id, number, registered, definition, boundary)
+
+    def _definition_of(
+        self, format_: Literal["klaviyo", "statsig", "metronome"], native: str
+    ) -> Definition:
+        """The definition of a body that an update made."""
+        counted = parse_json(native)
+        if format_ == "statsig":
+            counted.pop("owner", None)  # Statsig's updates take it, its creates do not
+        _, definition = parse(format_, dump_json(counted), terms_of(self._identity.formats))
+        kept = Origin(format=format_, text=native)
+        return definition.model_copy(update={"origin": kept})
+
+    async def _annotate(self, found: Metric, native: str) -> Metric:
+        """Show another native body for what is counted as before."""
+        if native != found.origin.text:
+            record = {"type": "annotation", "metric_id": found.id, "text": native}
+            at = {"version": found.latest.number, "at": rfc3339(self._clock.now())}
+            await self._control.write({**record, **at})
+        return self._control.state.metrics[found.id]
 
     async def _write(
         self,
@@ -83,7 +149,10 @@ class Writer:
 
     async def rename(self, found: Metric, name: str) -> Metric:
         """Give a metric another name. No new version: what is counted stays."""
-        await self._control.write({"type": "rename", "metric_id": found.id, "name": name})
+        if found.format is not None:
+            name = self._registered(found.format, name, found.origin.text)
+        record = {"type": "rename", "metric_id": found.id, "name": name}
+        await self._control.write({**record, "at": rfc3339(self._clock.now())})
         return self._control.state.metrics[found.id]
 
     async def archive(self, found: Metric, at: str) -> Metric:
@@ -101,6 +170,25 @@ class Writer:
         )
         return self._control.state.metrics[found.id]
 
+    async def archive_after(self, found: Metric, wait: timedelta) -> Metric:
+        """Archive a metric that long from now, at the next base-bucket boundary."""
+        bucket_s = self._identity.deployment.base_bucket_s
+        return await self.archive(
+            found, rfc3339(ceil_to_bucket(self._clock.now() + wait, bucket_s))
+        )
+
+    async def resume(self, found: Metric) -> Metric:
+        """Take the end of an archived metric back, without a gap in what it counts."""
+        record = {"type": "resume", "metric_id": found.id, "version": found.latest.number}
+        await self._control.write({**record, "resumed_at": rfc3339(self._clock.now())})
+        return self._control.state.metrics[found.id]
+
+    async def delete(self, found: Metric) -> None:
+        """Archive a metric and give its name away; its numbers stay readable by its id."""
+        if found.archived_at is None:
+            await self.archive(found, "now")
+        await self._control.write({"type": "free_name", "metric_id": found.id})
+
     def boundary(self, text: str | None) -> str | None:
         """Return an effective time on a base-bucket boundary; `now` rounds up."""
         bucket_s = self._identity.deployment.base_bucket_s
@@ -115,6 +203,18 @@ class Writer:
         if ns_of(ceil_to_bucket(moment, bucket_s)) != ns:
             raise UsageError(f"{text} is no base-bucket boundary ({bucket_s // 60} minutes)")
         return rfc3339(moment)
+
+
+def native_name(origin: Origin, registered: str) -> str:
+    """Return the name that a metric's own system knows it by."""
+    body = native_body(origin, registered)
+    name: str = body["data"]["attributes"]["name"] if "data" in body else body["name"]
+    return name
+
+
+def _counts(definition: Definition) -> dict[str, Any]:
+    """What a definition counts, whatever its native body says besides."""
+    return definition.model_dump(mode="json", exclude={"origin"})
 
 
 def status_of(metric: Metric, now: datetime) -> str:

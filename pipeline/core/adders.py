@@ -84,7 +84,7 @@ class _Source:
     def text(self) -> str:
         """The whole source."""
         read = [f"  {variable} = {self._spell(field)}" for field, variable in self._fields.items()]
-        if any(field.source != "property" for field in self._fields):
+        if any(field.source not in {"property", "customer_id"} for field in self._fields):
             read = ["  context = event.context or {}", *read]
         return "\n".join(
             [
@@ -105,6 +105,8 @@ class _Source:
         """The source that reads a field of the event; ABSENT where it has none."""
         if field.source == "property":
             return self._decoder.spell(str(field.key))
+        if field.source == "customer_id":
+            return "event.customer_id"
         if field.source != "value":
             return f"MEMBER(context.get({_MEMBERS[field.source]!r}), {field.key!r})"
         given = "context.get('value')"

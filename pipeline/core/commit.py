@@ -25,6 +25,7 @@ class Commit:
     new_cells: Iterable[CellKey] = ()
     new_ids: bytes = b""
     generation: int | None = None
+    learned: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fence(self) -> tuple[str, ...]:
@@ -137,5 +138,6 @@ def settle(
         new_cells=[key for key in (*plan.cells, *plan.elements) if stored.get(key) is None],
         new_ids=plan.new_ids,
         generation=plan.generation,
+        learned=plan.learned,
     )
     return commit, finals

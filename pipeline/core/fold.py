@@ -27,7 +27,11 @@ CELLS_MAX: Final = 10_000  # fields; of one measure, day and customer they share
 
 @dataclass(slots=True)
 class Plan:
-    """All changes of the records [lo, hi)."""
+    """All changes of the records [lo, hi).
+
+    first: event type → offset of the first event of it. learned: see names.py; it may differ with
+    the batches, and decides no number.
+    """
 
     lo: int
     hi: int
@@ -40,6 +44,8 @@ class Plan:
     counters: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    first: dict[str, int] = field(default_factory=dict)
+    learned: dict[str, str] = field(default_factory=dict)
 
 
 def fold(
@@ -102,7 +108,7 @@ def _fold(
             else:
                 fresh[id_] = None
                 event_type = event.event_type
-                add = adders.get(event_type) or tally.adder(event_type)
+                add = adders.get(event_type) or tally.adder(event_type, offset)
                 counted += add(event, at, clock_ms, offset)
         plan.dead_letters += rejected
         if done := len(accepted) + len(rejected):
@@ -111,7 +117,7 @@ def _fold(
             plan.hi, plan.last = last.offset + 1, (last.offset, last.timestamp)
     plan.clock_ms = judge.clock_ms
     plan.cells, plan.elements = tally.cells(), tally.elements()
-    plan.new_ids = b"".join(fresh)
+    plan.new_ids, plan.first = b"".join(fresh), tally.first
     for letter in plan.dead_letters:
         reason = letter.rejected.reason
         plan.rejected[reason] = plan.rejected.get(reason, 0) + 1

@@ -97,11 +97,13 @@ class Tally:
     """The changes of one plan.
 
     adders: by event type, what adds an event to every cell it counts towards; adder() makes one.
+    first: by event type, the offset of its first event.
     """
 
     def __init__(self, partition: int, matcher: Matcher, decoder: Decoder, bucket_s: int) -> None:
         self._partition = partition
         self.adders: dict[str, Adder] = {}
+        self.first: dict[str, int] = {}
         self._matcher = matcher
         self._decoder = decoder
         self._bucket_ns = bucket_s * NS_PER_S
@@ -117,8 +119,8 @@ class Tally:
             for lane in self._lanes.values()
         )
 
-    def adder(self, event_type: str) -> Adder:
-        """Make the adder of an event type.
+    def adder(self, event_type: str, offset: int) -> Adder:
+        """Make the adder of an event type, whose first event lies at an offset.
 
         Raises:
             Unseen: the decoder does not make what the type's rules read.
@@ -132,7 +134,7 @@ class Tally:
         ]
         bind = adder_for(rules, self._decoder)
         found = bind(lanes, self._places, self._new_place, self._bucket_ns)
-        self.adders[event_type] = found
+        self.adders[event_type], self.first[event_type] = found, offset
         return found
 
     def _new_place(self, customer: str, bucket: int) -> int:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from ..control.records import ControlState, Identity
+from ..control.entities import Identity
+from ..control.records import ControlState
 from ..core.dedup import ID_HASH
 from ..core.deployment import FORMAT_VERSION, RULES
 from ..core.state import PartitionState

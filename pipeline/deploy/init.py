@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+from ..control.entities import Identity
 from ..control.log import ControlLog
-from ..control.records import Identity
 from ..core.dedup import ID_HASH
 from ..core.deployment import FORMAT_VERSION, RULES, Deployment, Keying
 from ..edges.kafka import (

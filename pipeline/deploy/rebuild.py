@@ -8,8 +8,8 @@ anywhere, the next rebuild finishes it. Live workers wait meanwhile and go on wi
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ..control.entities import Identity
 from ..control.log import ControlLog
-from ..control.records import Identity
 from ..core.deployment import FORMAT_VERSION, RULES
 from ..edges.kafka import Address, KafkaAdmin, consumer, spans_of
 from ..edges.redis import RedisStore

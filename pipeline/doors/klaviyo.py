@@ -1,7 +1,7 @@
 """Klaviyo: metric-aggregates queries, and answers in JSON:API (FORMATS 1.2, 1.7, 1.8)."""
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
 
 from definitions.events.common import instant
@@ -15,6 +15,7 @@ INTERVALS: Final = ("hour", "day", "week", "month")
 PAGE_SIZE_MAX: Final = 500
 _SPAN_MAX: Final = timedelta(days=366)
 _BOUND: Final = re.compile(r"(greater-or-equal|less-than)\(datetime,([^)]*)\)")
+_OFFSET: Final = re.compile(r"([Zz]|[+-]\d{2}:?\d{2})$", re.ASCII)
 _QUERY: Final = {
     "metric_id": TEXT,
     "measurements": LIST,
@@ -27,6 +28,7 @@ _QUERY: Final = {
     "page_cursor": TEXT,
 }
 _ATTRIBUTES: Final = "/data/attributes"
+_DUE: Final = ("metric_id", "measurements", "filter")
 
 
 def check_aggregates(body: Any) -> None:
@@ -36,10 +38,10 @@ def check_aggregates(body: Any) -> None:
         DefinitionError: every broken rule with its pointer.
     """
     problems = Problems()
-    attributes = _attributes(body, problems)
+    attributes = asked(_attributes(body, problems))
     problems.members(attributes, {*_QUERY, "page_size"}, _ATTRIBUTES, "K-UNKNOWN")
     problems.kinds(attributes, _QUERY, _ATTRIBUTES, "K-TYPE")
-    for name in ("metric_id", "measurements", "filter"):
+    for name in _DUE:
         if name not in attributes:
             problems.add("K-REQ", f"{_ATTRIBUTES}/{name}", f"{name} is required")
     size = attributes.get("page_size", PAGE_SIZE_MAX)
@@ -64,6 +66,11 @@ def check_aggregates(body: Any) -> None:
     problems.raise_if_any()
 
 
+def asked(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a query that say something: null asks nothing of the optional ones."""
+    return {name: each for name, each in attributes.items() if each is not None or name in _DUE}
+
+
 def _attributes(body: Any, problems: Problems) -> dict[str, Any]:
     data = body.get("data") if isinstance(body, dict) else None
     attributes = data.get("attributes") if isinstance(data, dict) else None
@@ -83,17 +90,30 @@ def _attributes(body: Any, problems: Problems) -> dict[str, Any]:
     return attributes
 
 
+def bounds_of(filters: list[str], zone: tzinfo) -> tuple[datetime, datetime]:
+    """Return the period of a checked query; bounds without an offset are of the query's zone."""
+    found = {}
+    for text in filters:
+        match = _BOUND.fullmatch(text.replace(" ", ""))
+        assert match is not None, "checked before"
+        moment = instant(match[2])
+        assert moment is not None, "checked before"
+        local = not _OFFSET.search(match[2])
+        found[match[1]] = moment.replace(tzinfo=zone).astimezone(UTC) if local else moment
+    return found["greater-or-equal"], found["less-than"]
+
+
 def _check_range(filters: list[Any], problems: Problems) -> None:
     """Both bounds of the datetime, at most a year apart."""
     bounds: dict[str, datetime] = {}
     for text in filters:
         match = _BOUND.fullmatch(text.replace(" ", "")) if isinstance(text, str) else None
         moment = None if match is None else instant(match[2])
-        if match is not None and moment is not None:
-            bounds[match[1]] = moment
-        elif match is not None or not isinstance(text, str):
-            problems.add("K-AGGREGATE-QUERY", f"{_ATTRIBUTES}/filter", f"cannot read {text!r}")
+        if match is None or moment is None:
+            message = f"cannot read {str(text)[:100]!r}; only the datetime can be filtered"
+            problems.add("K-AGGREGATE-QUERY", f"{_ATTRIBUTES}/filter", message)
             return
+        bounds[match[1]] = moment
     if len(bounds) < 2:
         message = "give greater-or-equal(datetime,…) and less-than(datetime,…)"
         problems.add("K-AGGREGATE-QUERY", f"{_ATTRIBUTES}/filter", message)
@@ -251,6 +271,7 @@ class Document(Answer):
     data: Resource | list[Resource]
     included: list[Metric] | None = None
     links: Links | None = None
+    meta: dict[str, Any] | None = None
 
 
 class Source(Answer):

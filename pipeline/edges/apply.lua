@@ -3,6 +3,7 @@
 -- KEYS, all of one hash tag, P = recount:{deployment/partition}:
 --   1            P state   hash    what the partition stands on (core/state.py)
 --   2 .. 1+c     P c:…     hash    cells of one measure, day and customer: field -> text
+--                P names   hash    of the same kind, where names were learned (core/names.py)
 --   … +u         P u:…     set     UNIQUE elements of the same: field=element
 --   … +x         P i:… d:… set     customers and days of a measure
 --   … +d         P ids:g   list    id logs of generations that end

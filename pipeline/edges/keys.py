@@ -20,6 +20,7 @@ class Keys:
     def __init__(self, deployment: str, partition: int, base_bucket_s: int) -> None:
         self.prefix = f"recount:{{{deployment}/{partition}}}:"
         self.state = f"{self.prefix}state"
+        self.names = f"{self.prefix}names"  # what events are called and carry (core/names.py)
         self._per_day = SECONDS_PER_DAY // base_bucket_s
 
     def ids(self, generation: int) -> str:

@@ -28,6 +28,7 @@ class _Partition:
     elements: dict[CellKey, set[str]] = field(default_factory=dict)
     ids: dict[int, list[bytes]] = field(default_factory=dict)
     customers: dict[str, set[str]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
 
 class MemoryStore:
@@ -81,6 +82,10 @@ class MemoryStore:
         held = self._partitions.get(partition, _Partition())
         return {generation: list(held.ids.get(generation, ())) for generation in counts}
 
+    async def names(self, partition: int) -> dict[str, str]:
+        """Return what a partition has learned of names."""
+        return dict(self._partitions.get(partition, _Partition()).names)
+
     async def drop_ids(
         self, partition: int, state: PartitionState, generation: int, elements: Sequence[bytes]
     ) -> bool:
@@ -120,6 +125,7 @@ class MemoryStore:
             held.ids.pop(generation, None)
         if commit.new_ids and commit.generation is not None:
             held.ids.setdefault(commit.generation, []).append(commit.new_ids)
+        held.names.update(commit.learned)
         fields.update(commit.writes)
         return Answer.APPLIED
 

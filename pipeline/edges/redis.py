@@ -72,13 +72,13 @@ class RedisStore:
             config = await self._client.config_get("maxmemory-policy")
             return str(config["maxmemory-policy"])
 
-    async def count_request(self, key_id: str, second: int) -> int:
-        """Count a request of an API key; return how many it has made in this second."""
-        key = f"recount:{self._deployment}:asked:{key_id}:{second}"
+    async def count_request(self, name: str, window: int, window_s: int) -> int:
+        """Count a request of an API key; return how many it has made in this window of time."""
+        key = f"recount:{self._deployment}:asked:{name}:{window_s}:{window}"
         async with guard(self._client):
             pipe = self._client.pipeline(transaction=False)
             pipe.incr(key)
-            pipe.expire(key, _COUNTED_S)
+            pipe.expire(key, window_s + _COUNTED_S)
             return int((await pipe.execute())[0])
 
     async def check_rights(self) -> None:
@@ -142,6 +142,12 @@ class RedisStore:
             packed[generation] = parts
         return packed
 
+    async def names(self, partition: int) -> dict[str, str]:
+        """Return what a partition has learned of names (core/names.py)."""
+        async with guard(self._client):
+            found = await self._client.hgetall(self.keys(partition).names)
+        return {place.decode(): text.decode() for place, text in found.items()}
+
     async def drop_ids(
         self, partition: int, state: PartitionState, generation: int, elements: Sequence[bytes]
     ) -> bool:
@@ -166,6 +172,8 @@ class RedisStore:
             sets.setdefault(key, []).extend(members)
         for key, names in _index(keys, commit.new_cells).items():
             sets[key] = sorted(names)
+        if commit.learned:
+            cells[keys.names] = [item for pair in commit.learned.items() for item in pair]
         dropped = [keys.ids(generation) for generation in commit.dropped]
         log = (
             [keys.ids(commit.generation)]

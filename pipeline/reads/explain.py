@@ -11,7 +11,8 @@ from typing import Any
 from definitions.explain import explain
 from definitions.times import NS_PER_MS, rfc3339
 
-from ..control.records import ControlState, Identity
+from ..control.entities import Identity
+from ..control.records import ControlState
 from ..core.state import PartitionState
 from ..core.windows import moment_of
 from ..deploy.checks import check_state

@@ -11,12 +11,12 @@ from definitions.matcher import measure_key
 from definitions.metric import Aggregation, Definition, Scope
 from definitions.times import NS_PER_DAY, NS_PER_S
 
-from ..control.records import Metric, Version
+from ..control.entities import Metric, Version
 from ..core.periods import Window, WindowSize
 from ..core.tally import CellKey
 from ..core.windows import bucket_of, ns_of
 from ..errors import UsageError
-from .results import shape_of
+from .results import adds_up, shape_of
 
 SECONDS_PER_DAY: Final = 86_400
 
@@ -103,6 +103,8 @@ def parts_of(metric: Metric) -> list[Part]:
         if body is None or not body.definition.computable:
             continue
         for index, measure in enumerate(body.definition.measures):
+            if measure.name not in body.definition.answering:
+                continue
             parts.append(
                 Part(
                     measure_key(body, index),
@@ -173,6 +175,9 @@ def definition_of(metric: Metric, window: Window) -> Definition | None:
         return None
     definitions = [body.definition for body in found if body is not None]
     if len({shape_of(definition) for definition in definitions}) > 1:
+        widest = max(definitions, key=lambda definition: len(definition.measures))
+        if all(adds_up(definition, widest) for definition in definitions):
+            return widest
         last = metric.latest.body
         changed = None if last is None or last.effective_from is None else last.effective_from
         raise UsageError(

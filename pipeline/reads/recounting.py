@@ -1,6 +1,7 @@
 """What a recount of a partition is told: settings that decide numbers, and what counts where."""
 
-from ..control.records import ControlState, Identity
+from ..control.entities import Identity
+from ..control.records import ControlState
 from ..core.deployment import Keying
 from ..core.state import PartitionState
 from ..recount.ledger import Active, Terms

@@ -56,6 +56,22 @@ def shape_of(definition: Definition) -> tuple[Any, ...]:
     return (definition.result, kinds, definition.dimensions, definition.day_offset_minutes)
 
 
+def adds_up(definition: Definition, wider: Definition) -> bool:
+    """Whether one window can be read from both: the wider one only adds more of the same kind."""
+    first, second = definition.result, wider.result
+    if first is None or second is None:
+        return False
+    if {first.op, second.op} != {ResultKind.ADD}:
+        return False
+    names = [each.name for each in wider.measures[: len(definition.measures)]]
+    return (
+        [each.name for each in definition.measures] == names
+        and set(first.args) <= set(second.args)
+        and shape_of(definition)[1] == shape_of(wider)[1][: len(names)]
+        and shape_of(definition)[2:] == shape_of(wider)[2:]
+    )
+
+
 class _Sums:
     """The partials of a window, by the names of measures."""
 

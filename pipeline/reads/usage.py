@@ -12,7 +12,7 @@ from typing import Any, Final
 from definitions.metric import Definition, ResultKind
 from definitions.times import NS_PER_MS, rfc3339
 
-from ..control.records import Identity, Metric, Version
+from ..control.entities import Identity, Metric, Version
 from ..core.aggregations import Partial, decode_partial
 from ..core.periods import RefusedPeriod, Window, windows
 from ..core.state import COUNTERS, PartitionState

@@ -51,6 +51,8 @@ def look_up(field: Field, event: Plain) -> Any:
     """The value of a field in an event; ABSENT where there is none."""
     if field.source == "property":
         return event.properties.get(str(field.key), ABSENT)
+    if field.source == "customer_id":
+        return event.customer_id
     if field.source == "value":
         own = event.context.get("value")
         if own is not None:

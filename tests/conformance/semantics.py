@@ -46,9 +46,11 @@ def contribution(definition: Definition, line: bytes) -> Contribution:
     tally = Tally(0, matcher, decoder, 3600)
     at = parse_timestamp(event.timestamp)
     assert at is not None
-    found: Contribution = {"match": bool(tally.adder(event.event_type)(event, at, 0, 0))}
+    found: Contribution = {"match": bool(tally.adder(event.event_type, 0)(event, at, 0, 0))}
     found["value"] = found["distinct"] = found["measure"] = None
     for cell, change in tally.cells().items():
+        if _measure_name(definition, cell.measure) not in definition.answering:
+            continue
         kind, partial = change.aggregation, change.partial
         if kind is Aggregation.MEAN and partial.value[1]:
             found["value"] = _added(found["value"], canonical(partial.value[0]))
@@ -56,6 +58,8 @@ def contribution(definition: Definition, line: bytes) -> Contribution:
             found["value"] = _added(found["value"], RULES[kind].finish(partial.value))
         found["measure"] = _measure_name(definition, cell.measure)
     for cell, elements in tally.elements().items():
+        if _measure_name(definition, cell.measure) not in definition.answering:
+            continue
         (found["distinct"],) = elements
         found["measure"] = _measure_name(definition, cell.measure)
     return found
@@ -78,7 +82,7 @@ def recounted(definition: Definition, line: bytes) -> Contribution:
     found: Contribution = dict.fromkeys(("value", "distinct", "measure"))
     found["match"] = False
     for measure in definition.measures:
-        if not matches(measure, event):
+        if measure.name not in definition.answering or not matches(measure, event):
             continue
         found["match"] = True
         value = value_of(measure, event)

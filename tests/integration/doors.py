@@ -1,10 +1,11 @@
 """A server of the shipped command, with its keys, for tests of the doors."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -36,13 +37,24 @@ class Server:
 
 
 @contextmanager
-def serving(recount: Recount, log: Path, keys: dict[str, str] | None = None) -> Iterator[Server]:
-    """A server that ends with the block; keys of every role are made unless they are given."""
+def serving(
+    recount: Recount,
+    log: Path,
+    keys: dict[str, str] | None = None,
+    *,
+    more: Sequence[str] = (),
+) -> Iterator[Server]:
+    """A server that ends with the block; keys of every role are made unless they are given.
+
+    more: settings, each NAME=value.
+    """
     made = Server(recount, free_port(), dict(keys or {}))
     for role in ("ingest", "read", "manage") if keys is None else ():
         made.keys[role] = recount.run("keys", "create", "--name", role, "--role", role)[0]["key"]
     with log.open("ab") as output:
-        process = recount.start("serve", "--port", str(made.port), stdout=output, stderr=output)
+        options: dict[str, Any] = {"stdout": output, "stderr": output}
+        extra = dict(each.split("=", 1) for each in more)
+        process = recount.start("serve", "--port", str(made.port), more=extra, **options)
     try:
         eventually(made.answers, within_s=20, because="the server answers")
         yield made

@@ -103,3 +103,72 @@ def test_nothing_can_stop_a_reader(changes: dict[str, Any]) -> None:
 
     assert state.next == 3
     assert "after" in state.metrics
+
+
+ENDED = {**END, "effective_to": "2026-03-01T00:00:00Z"}
+SHARED = {"schema_version": 1, "metric_id": "m"}
+
+
+def resume(at: str) -> dict[str, Any]:
+    """A record that takes the end back."""
+    return {**SHARED, "type": "resume", "version": 1, "resumed_at": at}
+
+
+@pytest.mark.parametrize(
+    ("max_age_ms", "at", "undone"),
+    [
+        (34 * 86_400_000, "2026-02-28T12:00:00Z", True),
+        (34 * 86_400_000, "2026-03-01T23:59:59Z", True),
+        (34 * 86_400_000, "2026-03-02T00:00:00Z", False),
+        (0, "2026-03-01T23:59:59Z", True),
+        (2 * 3_600_000, "2026-03-01T00:59:59Z", True),  # no worker stops within max_age
+        (2 * 3_600_000, "2026-03-01T01:00:00Z", False),
+    ],
+)
+def test_an_archive_is_undone_while_no_worker_can_have_stopped(
+    max_age_ms: int, at: str, undone: bool
+) -> None:
+    """Within 24 hours, or half of max_age: the end never was, and the metric can end again."""
+    state = ControlState()
+    identity = identity_record(deployment(max_age_ms=max_age_ms))
+    for offset, record in enumerate([identity, metric(), ENDED, resume(at), ENDED]):
+        state.apply(offset, json.dumps(record).encode())
+        if offset == 3:
+            assert (state.metrics["m"].archived_at is None) is undone
+            assert (state.metrics["m"].latest.effective_to is None) is undone
+
+    assert state.metrics["m"].archived_at == "2026-03-01T00:00:00Z"
+    assert [item.offset for item in state.ignored] == ([] if undone else [3, 4])
+
+
+def test_a_deleted_metric_gives_its_name_away_for_good() -> None:
+    """Its id finds it, its name is another's; it is not renamed, resumed or deleted again."""
+    free = {**SHARED, "type": "free_name"}
+    rename = {**SHARED, "type": "rename", "name": "x"}
+    later = [metric("m2", "n"), rename, resume("2026-03-01T01:00:00Z"), free]
+
+    state = state_of(metric(), free, ENDED, free, *later)
+
+    assert [item.offset for item in state.ignored] == [2, 6, 7, 8]
+    assert state.names == {"n": "m2"}
+    assert state.metrics["m"].name == "n"
+    assert state.find("n") is state.metrics["m2"]
+
+
+def test_an_annotation_shows_another_body_of_what_is_counted_as_before() -> None:
+    """It is for the latest version, and a next version ends it; the digest never hears of it."""
+    text = '{"name": "n", "description": "x"}'
+    annotation = {
+        **SHARED,
+        "type": "annotation",
+        "version": 1,
+        "text": text,
+        "at": "2026-03-01T00:00:01Z",
+    }
+
+    state = state_of(metric(), annotation, {**annotation, "version": 2}, {**annotation, "text": 1})
+
+    assert state.metrics["m"].origin.text == text
+    assert state.metrics["m"].changed_at == "2026-03-01T00:00:01Z"
+    assert state.versions == state_of(metric()).versions
+    assert [item.offset for item in state.ignored] == [3, 4]

@@ -15,8 +15,10 @@ from definitions.errors import DefinitionError, Problem
 from ...core.periods import RefusedPeriod
 from ...errors import PipelineError
 from ...settings import Settings
-from . import metronome, own
+from . import klaviyo, klaviyo_resources, klaviyo_usage, metronome, own, statsig
 from .errors import NOT_FOUND, Refused, refused_of, rendered
+from .paths import Segments
+from .requests import service_of
 from .service import Limited, serving
 
 _HEADER_BYTES_MAX: Final = 65_536
@@ -40,9 +42,10 @@ def application(settings: Settings) -> FastAPI:
         version="1",
         lifespan=lifespan,
     )
-    app.include_router(metronome.router)
-    app.include_router(own.router)
+    for door in (metronome, klaviyo, klaviyo_resources, klaviyo_usage, statsig, own):
+        app.include_router(door.router)
     app.middleware("http")(_identified)
+    app.add_middleware(Segments)
     for kind in (Refused, PipelineError, DefinitionError, RefusedPeriod, Limited, Exception):
         app.exception_handler(kind)(_told)
     app.exception_handler(RequestValidationError)(_invalid)
@@ -56,6 +59,7 @@ async def _identified(
     """Give every answer a request id."""
     response = await call_next(request)
     response.headers["X-Request-Id"] = _request_id(request)
+    response.headers["X-Recount-Control-Offset"] = str(service_of(request).control.state.next)
     return response
 
 

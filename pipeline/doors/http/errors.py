@@ -13,6 +13,7 @@ from ...core.periods import RefusedPeriod
 from ...errors import ConflictError, PipelineError, Unavailable, UnknownNameError, UsageError
 from .service import Limited
 
+JSON_API: Final = "application/vnd.api+json"
 _TEXT_CHARS_MAX: Final = 2_000
 _TITLES: Final = {
     400: "Invalid input.",
@@ -26,24 +27,32 @@ _TITLES: Final = {
     429: "Too many requests.",
     503: "Temporarily unavailable.",
 }
-_LIMITED: Final = {"Retry-After": "1", "X-Metronome-Rate-Limit-Type": "client"}
+_LIMITED: Final = {"X-Metronome-Rate-Limit-Type": "client"}
+# What a name that is taken is to systems that have no 409 for it (FORMATS 1.8, CS16).
+_TAKEN: Final = {"klaviyo": "/data/attributes/name", "statsig": "/name"}
 NOT_FOUND: Final = "The specified resource was not found"
 
 
 class Refused(Exception):
-    """A request that is refused. problems: each with its place, where it is about a body."""
+    """A request that is refused.
+
+    problems: each with its place, where it is about a body. parameter: the one it is about.
+    """
 
     def __init__(
         self,
         status: int,
         message: str,
         problems: tuple[Problem, ...] = (),
+        *,
+        parameter: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message[:_TEXT_CHARS_MAX]
         self.problems = problems
+        self.parameter = parameter
         self.headers = headers or {}
 
 
@@ -52,7 +61,7 @@ def refused_of(error: Exception) -> Refused:
     if isinstance(error, Refused):
         return error
     if isinstance(error, Limited):
-        return Refused(429, f"at most {error.args[0]} requests a second", headers=_LIMITED)
+        return Refused(429, str(error), headers={**_LIMITED, "Retry-After": str(error.retry_s)})
     if isinstance(error, DefinitionError):
         return Refused(400, "; ".join(p.message for p in error.problems), error.problems)
     if isinstance(error, UnknownNameError):
@@ -70,17 +79,29 @@ def refused_of(error: Exception) -> Refused:
 
 def rendered(request: Request, refused: Refused) -> Response:
     """Return the answer in the form of the system whose path was asked."""
-    path = request.url.path
+    path, media = request.url.path, "application/json"
     if path.startswith("/api/"):
-        body = _klaviyo(refused)
-    elif path.startswith("/console/") or path == "/v1/log_event":
+        refused = _as_invalid(refused, "klaviyo")
+        body, media = _klaviyo(refused), JSON_API
+    elif path.startswith("/console/"):
+        refused = _as_invalid(refused, "statsig")
         body = _statsig(refused)
+    elif path == "/v1/log_event":
+        unavailable = refused.status == 503
+        body = {"success": False} if unavailable else _statsig(refused)
     else:
         body = {"message": refused.message}
-    media = "application/vnd.api+json" if path.startswith("/api/") else "application/json"
     return Response(
         dump_json(body), status_code=refused.status, media_type=media, headers=refused.headers
     )
+
+
+def _as_invalid(refused: Refused, system: str) -> Refused:
+    """A conflict as the systems tell it that know no 409."""
+    if refused.status != 409:
+        return refused
+    problem = Problem("NAME", _TAKEN[system], refused.message)
+    return Refused(400, refused.message, (problem,), headers=refused.headers)
 
 
 def _klaviyo(refused: Refused) -> dict[str, Any]:
@@ -94,7 +115,9 @@ def _klaviyo(refused: Refused) -> dict[str, Any]:
                 "code": "invalid" if refused.status == 400 else title.rstrip(".").lower(),
                 "title": title,
                 "detail": problem.message[:_TEXT_CHARS_MAX],
-                "source": {"pointer": problem.pointer},
+                "source": {"pointer": problem.pointer}
+                if refused.parameter is None
+                else {"parameter": refused.parameter},
                 "links": {},
                 "meta": {},
             }
@@ -105,6 +128,8 @@ def _klaviyo(refused: Refused) -> dict[str, Any]:
 
 def _statsig(refused: Refused) -> dict[str, Any]:
     body: dict[str, Any] = {"status": refused.status, "message": refused.message}
+    if refused.status == 401:
+        body["message"] = f"This endpoint only accepts an active key: {refused.message}"
     if refused.status == 404:
         body["message"] = "Not Found. The requested resource could not be found."
     if refused.problems:

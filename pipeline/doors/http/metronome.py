@@ -1,7 +1,5 @@
 """Metronome's native API (FORMATS 3): the official client works unchanged."""
 
-import base64
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -12,17 +10,19 @@ from fastapi.responses import Response
 
 from definitions.events import translate
 from definitions.events.common import Arrival
+from definitions.formats import native_body
 from definitions.formats.native import dump_json
 from definitions.times import parse_timestamp
 
-from ...control.records import ControlState, Metric
+from ...control.entities import Metric
+from ...control.records import ControlState
 from ...core.periods import WindowSize, zone_of
 from ...core.windows import moment_of
 from ...errors import UnknownNameError
 from ...reads.query import Query
 from .. import metronome as shapes
 from .errors import NOT_FOUND, Refused
-from .requests import body_json, body_text, needs, number_in
+from .requests import body_json, body_text, cursor_of, needs, number_in, place_of
 from .search import search
 from .service import Service, of_format
 
@@ -52,10 +52,8 @@ def _found(state: ControlState, metric_id: str) -> Metric:
 
 
 def _shown(metric: Metric) -> dict[str, Any]:
-    body = metric.latest.body
-    assert body is not None
-    native = json.loads(body.definition.origin.text, parse_float=Decimal)
-    shown = {"id": metric.id, **native, "name": metric.name}
+    native = native_body(metric.origin, metric.name)
+    shown = {"id": metric.id, **native}
     return shown if metric.archived_at is None else {**shown, "archived_at": metric.archived_at}
 
 
@@ -64,7 +62,7 @@ async def create(request: Request, service: Managing) -> Response:
     """Create a billable metric; it counts all that the log holds once workers hear of it."""
     text = await body_text(request)
     async with service.writing() as writer:
-        name, definition = writer.parse("metronome", text)
+        name, definition = writer.parse("metronome", text, reuse=True)
         made = await writer.create(name, definition, None)
     return answer({"data": {"id": made.id}})
 
@@ -264,23 +262,9 @@ def _number(text: str | None) -> Decimal | None:
 def _paged(request: Request, rows: list[Any], limit: int) -> dict[str, Any]:
     """A page, and the cursor of the next one. The cursor is a place, so pages never overlap."""
     cursor = request.query_params.get("next_page")
-    at = 0 if not cursor else _place(cursor)
+    at = 0 if not cursor else place_of(cursor, "next_page")
     after = at + limit
     return {
         "data": rows[at:after],
-        "next_page": _cursor(after) if after < len(rows) else None,
+        "next_page": cursor_of(after) if after < len(rows) else None,
     }
-
-
-def _cursor(place: int) -> str:
-    return base64.urlsafe_b64encode(f"at:{place}".encode()).decode()
-
-
-def _place(cursor: str) -> int:
-    try:
-        word, _, number = base64.urlsafe_b64decode(cursor).decode().partition(":")
-    except ValueError as error:
-        raise Refused(400, "next_page is a cursor of an earlier answer") from error
-    if word != "at" or not number.isascii() or not number.isdigit():
-        raise Refused(400, "next_page is a cursor of an earlier answer")
-    return int(number[:12])

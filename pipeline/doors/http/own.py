@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from definitions.formats.native import dump_json
 from definitions.times import parse_timestamp, rfc3339
 
-from ...control.records import Metric
+from ...control.entities import Metric
 from ...control.writer import status_of
 from ...core.periods import WindowSize, zone_of
 from ...core.windows import moment_of

@@ -1,6 +1,7 @@
 """What comes in: bodies within bounds, and whose key it is."""
 
 import asyncio
+import base64
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -11,7 +12,7 @@ from definitions.formats.native import parse_json
 
 from ...control.keys import key_of
 from .errors import Refused
-from .service import Service
+from .service import Pace, Service
 
 BODY_BYTES_MAX: Final = 5_242_880  # Klaviyo's largest event; a hundred of Metronome's are less
 BODY_S_MAX: Final = 30.0
@@ -26,8 +27,11 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def needs(role: str) -> Callable[[Request], Awaitable[Service]]:
-    """What lets a request through whose key has a role; manage may read as well."""
+def needs(role: str, pace: Pace | None = None) -> Callable[[Request], Awaitable[Service]]:
+    """What lets a request through whose key has a role; manage may read as well.
+
+    pace: how often the vendor lets a key do this, where the deployment is set to heed it.
+    """
 
     async def let_through(request: Request) -> Service:
         service = service_of(request)
@@ -40,7 +44,7 @@ def needs(role: str) -> Callable[[Request], Awaitable[Service]]:
             raise Refused(401, _UNAUTHORISED, headers={"WWW-Authenticate": "Bearer"})
         if role not in key.roles and not (role == "read" and "manage" in key.roles):
             raise Refused(403, f"the key does not have the role {role!r}")
-        await service.limit(key.id)
+        await service.limit(key.id, pace)
         return service
 
     return let_through
@@ -103,11 +107,35 @@ async def body_json(request: Request) -> Any:
     return parse_json(await body_text(request))
 
 
+def takes(example: Any, media: str = "application/json") -> dict[str, Any]:
+    """What the OpenAPI page says of a body: an object like this; the code checks every rule."""
+    kind = "array" if isinstance(example, list) else "object"
+    schema = {"type": kind, "items": {"type": "object"}} if kind == "array" else {"type": kind}
+    content = {media: {"schema": schema, "example": example}}
+    return {"openapi_extra": {"requestBody": {"required": True, "content": content}}}
+
+
+def cursor_of(place: int) -> str:
+    """Return a cursor: the place where the next page begins, so pages never overlap."""
+    return base64.urlsafe_b64encode(f"at:{place}".encode()).decode()
+
+
+def place_of(cursor: str, name: str) -> int:
+    """Return the place of a cursor that a parameter or member of this name carries."""
+    try:
+        word, _, number = base64.urlsafe_b64decode(cursor).decode().partition(":")
+    except ValueError:
+        word = number = ""
+    if word != "at" or not number.isascii() or not number.isdigit():
+        raise Refused(400, f"{name} is a cursor of an earlier answer", parameter=name)
+    return int(number[:12])
+
+
 def number_in(request: Request, name: str, default: int, most: int) -> int:
     """Return a query parameter that is a number from 1 to most."""
     text = request.query_params.get(name)
     if text is None:
         return default
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
-        raise Refused(400, f"{name} is a number from 1 to {most}")
+        raise Refused(400, f"{name} is a number from 1 to {most}", parameter=name)
     return int(text)

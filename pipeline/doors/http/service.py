@@ -6,16 +6,22 @@ control log is asked for, and read up to, before an answer is made.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from definitions.formats.native import Problems
+from definitions.times import NS_PER_MS, parse_timestamp
+
+from ...control.entities import Identity, Metric
 from ...control.log import ControlLog
-from ...control.records import ControlState, Identity, Metric
+from ...control.records import ControlState
 from ...control.writer import Writer
 from ...core.dedup import home_of
-from ...deploy.checks import check_identity, known_identity
+from ...core.event import Rejected, decoder_for, no_time
+from ...core.names import EventType, event_types, merged
+from ...deploy.checks import check_identity, identity_of, known_identity
 from ...edges.clock import SystemClock
 from ...edges.kafka import KafkaAdmin, KafkaLog, durable, producer, sending, topic_names
 from ...edges.redis import RedisStore
@@ -26,6 +32,9 @@ from ...settings import Settings
 
 IN_FLIGHT_MAX: Final = 20_000  # events that are on their way to Kafka; more are refused for now
 DURABLE_S_MAX: Final = 20.0
+ACTIVE_S_MAX: Final = 3.0
+_ACTIVE_POLL_S: Final = 0.05
+_DECODER: Final = decoder_for(frozenset(), context=False)
 
 
 class Busy(LogUnavailable):
@@ -33,7 +42,19 @@ class Busy(LogUnavailable):
 
 
 class Limited(Exception):
-    """A key has asked more often than it may. Its only argument: how often it may, a second."""
+    """A key has asked more often than it may: at most `most` times in window_s seconds."""
+
+    def __init__(self, most: int, window_s: int, retry_s: int) -> None:
+        super().__init__(f"at most {most} requests in {window_s} s")
+        self.retry_s = retry_s
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a vendor lets one key make certain calls. limits: (requests, seconds)."""
+
+    name: str
+    limits: tuple[tuple[int, int], ...]
 
 
 @dataclass
@@ -41,15 +62,20 @@ class Service:
     """One server's hold on a deployment."""
 
     settings: Settings
-    identity: Identity
     control: ControlLog
     store: RedisStore
     log: KafkaLog
     sender: Any  # an idempotent producer (edges/kafka.py)
     clock: SystemClock = field(default_factory=SystemClock)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    unattended_until_s: float = 0.0  # until then nobody waits for workers: none answered
     _read_at: float = -1.0
     _in_flight: int = 0
+
+    @property
+    def identity(self) -> Identity:
+        """The deployment as the control log says now: partitions are added while servers run."""
+        return identity_of(self.control.state)
 
     async def fresh(self) -> ControlState:
         """Return what the control log says now; questions that come together share one look."""
@@ -73,18 +99,36 @@ class Service:
         """A reader of the numbers."""
         return Reader(self.identity, self.store, self.log, self.clock, self.settings.lateness)
 
-    async def limit(self, key_id: str) -> None:
+    async def limit(self, key_id: str, pace: Pace | None) -> None:
         """Count a request of a key, over all servers.
 
         Raises:
-            Limited: the key has asked too often in this second.
+            Limited: the key has asked too often.
         """
-        most = self.settings.key_requests_per_s_max
-        if (
-            most
-            and await self.store.count_request(key_id, int(self.clock.now().timestamp())) > most
-        ):
-            raise Limited(most)
+        limits = []
+        if self.settings.key_requests_per_s_max:
+            limits.append((key_id, self.settings.key_requests_per_s_max, 1))
+        if pace is not None and self.settings.vendor_limits:
+            limits += [(f"{key_id}:{pace.name}", *limit) for limit in pace.limits]
+        now_s = int(self.clock.now().timestamp())
+        for name, most, window_s in limits:
+            if await self.store.count_request(name, now_s // window_s, window_s) > most:
+                raise Limited(most, window_s, window_s - now_s % window_s)
+
+    async def learned(self) -> dict[str, EventType]:
+        """Return what the stream taught of event types (core/names.py)."""
+        parts = [event_types(await self.store.names(number)) for number in self.identity.starts]
+        return merged(parts)
+
+    async def activated(self, keys: Collection[str]) -> bool:
+        """Wait until every partition counts these versions; False where that takes too long."""
+        deadline = self.clock.monotonic() + ACTIVE_S_MAX
+        while self.clock.monotonic() < deadline:
+            states = [await self.store.state(number) for number in self.identity.starts]
+            if all(state and set(keys) <= set(state.active) for state in states):
+                return True
+            await asyncio.sleep(_ACTIVE_POLL_S)
+        return False
 
     def new_id(self) -> str:
         """A fresh random text."""
@@ -94,9 +138,11 @@ class Service:
         """Send events, each to its customer's home; return once all are durable.
 
         Raises:
-            Busy: too many are on their way already; none was sent. LogUnavailable: not all are
-                durable; sending the same again adds nothing twice.
+            DefinitionError: an event that would be rejected; none was sent. Busy: too many are on
+                their way already; none was sent. LogUnavailable: not all are durable; sending the
+                same again adds nothing twice.
         """
+        lines = self._lines(events)
         if self._in_flight + len(events) > IN_FLIGHT_MAX:
             raise Busy(f"{self._in_flight} events are on their way to Kafka; try again")
         self._in_flight += len(events)
@@ -104,12 +150,12 @@ class Service:
         try:
             async with asyncio.timeout(DURABLE_S_MAX):
                 sent = []
-                for event in events:
+                for event, line in zip(events, lines, strict=True):
                     customer = event["customer_id"]
                     made = sending(
                         self.sender,
                         topic,
-                        line_of(event),
+                        line,
                         key=customer.encode(),
                         partition=home_of(customer, homes),
                     )
@@ -121,15 +167,30 @@ class Service:
         finally:
             self._in_flight -= len(events)
 
+    def _lines(self, events: Sequence[dict[str, Any]]) -> list[bytes]:
+        """Return the bytes of events, none of which a worker would reject by what they are."""
+        problems, lines = Problems(), []
+        deployment, now_ms = self.identity.deployment, int(self.clock.now().timestamp() * 1000)
+        for number, event in enumerate(events):
+            line = line_of(event)
+            lines.append(line)
+            read = _DECODER.decode(line)
+            at_ns = None if isinstance(read, Rejected) else parse_timestamp(read.timestamp)
+            if isinstance(read, Rejected):
+                problems.add("EVENT", f"/{number}", f"{read.reason}: {read.detail}")
+            elif at_ns is None:
+                problems.add("EVENT", f"/{number}", no_time(read).detail)
+            elif at_ns // NS_PER_MS > now_ms + deployment.max_ahead_ms:
+                problems.add("EVENT", f"/{number}", "further ahead than the deployment takes")
+            elif deployment.max_age_ms and at_ns // NS_PER_MS < now_ms - deployment.max_age_ms:
+                problems.add("EVENT", f"/{number}", "older than the deployment takes")
+        problems.raise_if_any()
+        return lines
 
-def of_format(metrics: Sequence[Metric], format_: str) -> list[Metric]:
+
+def of_format(metrics: Iterable[Metric], format_: str) -> list[Metric]:
     """The metrics that were given in a format."""
-    return [
-        metric
-        for metric in metrics
-        if metric.latest.body is not None
-        and metric.latest.body.definition.origin.format == format_
-    ]
+    return [metric for metric in metrics if metric.format == format_]
 
 
 @asynccontextmanager
@@ -152,7 +213,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
             identity = await known_identity(control.state, store)
             check_identity(identity)
             store.base_bucket_s = identity.deployment.base_bucket_s
-            yield Service(settings, identity, control, store, log, sender)
+            yield Service(settings, control, store, log, sender)
     finally:
         await store.close()
         await log.close()

@@ -1,0 +1,104 @@
+"""What the control log tells of: the deployment, its metrics, its keys."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from definitions.metric import MetricVersion, Origin
+
+from ..core.deployment import Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The deployment as `recount init` wrote it.
+
+    topics: role → (name, topic id). starts: partition → first offset at registration.
+    """
+
+    deployment: Deployment
+    rules: int
+    format_version: int
+    id_hash: str
+    topics: Mapping[str, tuple[str, str]]
+    starts: Mapping[int, int]
+    retention_days: float | None
+    replication_factor: int
+    formats: Mapping[str, Any]
+    text: bytes
+
+
+@dataclass(slots=True)
+class Version:
+    """A version on the log. body is None where this release cannot read it."""
+
+    metric_id: str
+    number: int
+    body: MetricVersion | None
+    foldable: bool
+    created_at: str
+    effective_to: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """`metric_id#version`."""
+        return f"{self.metric_id}#{self.number}"
+
+
+@dataclass(slots=True)
+class Metric:
+    """A metric with its versions, oldest first.
+
+    named: whether its name is still its own; a deleted metric is found by its id alone.
+    changed_at: when anything of it changed last, as its writer said. annotated: the native body
+    shown instead of the latest version's own: it counts the same.
+    """
+
+    id: str
+    name: str
+    versions: list[Version]
+    archived_at: str | None = None
+    named: bool = True
+    changed_at: str = ""
+    annotated: str | None = None
+
+    @property
+    def latest(self) -> Version:
+        """The version that counts from now on."""
+        return self.versions[-1]
+
+    @property
+    def format(self) -> str | None:
+        """Whose words it was given in; None where this release cannot read it."""
+        body = self.latest.body
+        return None if body is None else body.definition.origin.format
+
+    @property
+    def origin(self) -> Origin:
+        """The native body that is shown. Raises ValueError where this release cannot read it."""
+        if self.latest.body is None:
+            raise ValueError(f"{self.latest.key} was written by a release unknown here")
+        origin = self.latest.body.definition.origin
+        if self.annotated is None:
+            return origin
+        return Origin(format=origin.format, text=self.annotated)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key of the HTTP doors. hashed: hex sha256 of the whole key, which nobody keeps."""
+
+    id: str
+    name: str
+    roles: frozenset[str]
+    hashed: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A record that changed nothing, and why."""
+
+    offset: int
+    why: str

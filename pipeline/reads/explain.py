@@ -4,7 +4,7 @@ The log is read from each partition's start. Fates are the recount's own: only r
 same transaction_id can make one a duplicate, so only these are judged; the clock is kept for all.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -40,7 +40,7 @@ class Explainer:
         customer: str | None,
         started: Callable[[int], None],
         progress: Callable[[int], None],
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any]]:
         """Yield a line for each record with this id (and customer), in the order of the log."""
         async for line in self.find_all(frozenset({transaction_id}), customer, started, progress):
             yield line
@@ -51,7 +51,7 @@ class Explainer:
         customer: str | None,
         started: Callable[[int], None],
         progress: Callable[[int], None],
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any]]:
         """The same for several ids, in one reading of the log."""
         spans = await self._log.spans()
         states = {

@@ -22,18 +22,20 @@ class Server:
     recount: Recount
     port: int
     keys: dict[str, str] = field(default_factory=dict)
+    tls: bool = False
 
     @property
     def url(self) -> str:
         """The base URL."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def answers(self) -> bool:
         """Whether it listens."""
         try:
-            return httpx.get(f"{self.url}/openapi.json", timeout=2).status_code == 200
+            answer = httpx.get(f"{self.url}/openapi.json", timeout=2, verify=False)  # noqa: S501
         except httpx.HTTPError:
             return False
+        return answer.status_code == 200
 
 
 @contextmanager
@@ -48,7 +50,8 @@ def serving(
 
     more: settings, each NAME=value.
     """
-    made = Server(recount, free_port(), dict(keys or {}))
+    tls = any(each.startswith("RECOUNT_TLS") for each in more)
+    made = Server(recount, free_port(), dict(keys or {}), tls)
     for role in ("ingest", "read", "manage") if keys is None else ():
         made.keys[role] = recount.run("keys", "create", "--name", role, "--role", role)[0]["key"]
     with log.open("ab") as output:

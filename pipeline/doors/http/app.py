@@ -1,14 +1,17 @@
 """The application: routers, errors, request ids; and the server that runs it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import h11
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from definitions.errors import DefinitionError, Problem
 
@@ -22,6 +25,7 @@ from .requests import service_of
 from .service import Limited, serving
 
 _HEADER_BYTES_MAX: Final = 65_536
+_HEADER_S_MAX: Final = 10.0
 _KEEP_ALIVE_S: Final = 30
 _CONNECTIONS_MAX: Final = 1_000
 
@@ -58,9 +62,16 @@ async def _identified(
 ) -> Response:
     """Give every answer a request id."""
     response = await call_next(request)
+    if request.url.path.startswith("/api/") and _wants_json(request):
+        response.headers["Content-Type"] = "application/json"
     response.headers["X-Request-Id"] = _request_id(request)
     response.headers["X-Recount-Control-Offset"] = str(service_of(request).control.state.next)
     return response
+
+
+def _wants_json(request: Request) -> bool:
+    """Whether a client of Klaviyo's asks for the plain media type, as the guide's calls do."""
+    return request.headers.get("accept", "").split(";")[0].strip() == "application/json"
 
 
 async def _told(request: Request, error: Exception) -> Response:
@@ -89,10 +100,43 @@ async def _http(request: Request, error: Any) -> Response:
     return rendered(request, Refused(error.status_code, message, headers=error.headers or {}))
 
 
+class PatientProtocol(H11Protocol):
+    """HTTP that waits only so long for headers: silent clients would hold the server."""
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Go on waiting where the headers are not complete yet."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop()
+        elif self._patience is None:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._patience = self.loop.call_later(_HEADER_S_MAX, self.transport.close)
+
+    def _stop(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+
 def serve(settings: Settings, host: str, port: int) -> None:
     """Serve until SIGTERM."""
     uvicorn.run(
         application(settings),
+        http=PatientProtocol,
         host=host,
         port=port,
         log_level="warning",

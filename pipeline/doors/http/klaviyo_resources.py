@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from urllib.parse import parse_qs, quote, urlsplit
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 
 from definitions.formats import klaviyo as rules
 from definitions.formats.native import dump_json
@@ -43,10 +43,14 @@ _FIELDS: Final = {
 _TYPES: Final = {"l": "List", "o": "Object", "s": "String", "n": "Numeric", "b": "Boolean"}
 
 
-class JsonApi(Response):
-    """An answer in JSON:API."""
+class JsonApi(JSONResponse):
+    """An answer in JSON:API, from its text."""
 
     media_type = JSON_API
+
+    def render(self, content: Any) -> bytes:
+        """Encode the text."""
+        return str(content).encode()
 
 
 async def revised(request: Request) -> None:

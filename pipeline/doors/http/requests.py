@@ -15,7 +15,7 @@ from .errors import Refused
 from .service import Pace, Service
 
 BODY_BYTES_MAX: Final = 5_242_880  # Klaviyo's largest event; a hundred of Metronome's are less
-BODY_S_MAX: Final = 30.0
+BODY_S_MAX: Final = 15.0
 _HEADERS: Final = ("authorization", "statsig-api-key")
 _SCHEMES: Final = ("bearer ", "klaviyo-api-key ")
 _UNAUTHORISED: Final = "the key is missing or is not known"

@@ -1,5 +1,6 @@
 """Events by transaction_id: a bounded look into the log, nothing is kept for it."""
 
+from contextlib import aclosing
 from typing import Any, Final
 
 from ...reads.explain import Explainer
@@ -13,10 +14,12 @@ async def search(service: Service, ids: frozenset[str]) -> list[dict[str, Any]]:
     state = await service.fresh()
     explainer = Explainer(service.identity, state, service.store, service.log)
     found: list[dict[str, Any]] = []
-    async for line in explainer.find_all(ids, None, lambda _: None, lambda _: None):
-        found.append(_shown(line))
-        if len(found) >= FOUND_MAX:
-            break
+    lines = explainer.find_all(ids, None, lambda _: None, lambda _: None)
+    async with aclosing(lines):
+        async for line in lines:
+            found.append(_shown(line))
+            if len(found) >= FOUND_MAX:
+                break
     return found
 
 

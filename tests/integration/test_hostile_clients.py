@@ -1,0 +1,188 @@
+"""What the doors do with requests that nobody means well: generated ones, and raw sockets."""
+
+import gzip
+import json
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+import trustme
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from ..services import Recount
+from .doors import Server, serving
+
+pytestmark = pytest.mark.timeout(400)
+EXAMPLES = int(os.environ.get("RECOUNT_TEST_EXAMPLES", "12"))  # of each operation
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+@pytest.fixture
+def server(recount: Recount, tmp_path: Path) -> Iterator[Server]:
+    """A server of a deployment of its own."""
+    recount.run("init", "--partitions", "2")
+    with serving(recount, tmp_path / "serve.log") as made:
+        yield made
+
+
+def every_key(server: Server) -> str:
+    """A key that may do everything."""
+    made = server.recount.run(
+        "keys", "create", "--name", "all", "--role", "manage", "--role", "ingest"
+    )
+    key: str = made[0]["key"]
+    return key
+
+
+def test_no_generated_request_breaks_a_door(server: Server) -> None:
+    """Of every operation: never a 5xx, never an answer that the OpenAPI page does not tell of."""
+    key = every_key(server)
+    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    headers = {"Authorization": f"Bearer {key}", "revision": "2025-04-15"}
+    tried = 0
+    for result in schema.get_all_operations():
+        operation: Any = result.ok()  # type: ignore[union-attr]
+
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy())
+        def asked(case: Any) -> None:
+            case.call_and_validate(headers=headers, checks=CHECKS, timeout=30)
+
+        asked()
+        tried += 1
+    assert tried > 35
+    assert server.answers()
+
+
+def send(server: Server, raw: bytes, *, within_s: float = 20) -> bytes:
+    """Send bytes and return what comes back until the server closes."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=within_s) as client:
+        client.sendall(raw)
+        found = b""
+        while part := client.recv(65_536):
+            found += part
+            if b"\r\n\r\n" in found and b"HTTP/1.1 4" in found[:12]:
+                break
+        return found
+
+
+def test_headers_have_bounds(server: Server) -> None:
+    """One endless header, a great many, no HTTP at all: 400, closed, and the server goes on."""
+    bombs = (
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 50_000 + b"\r\n",
+        b"\x16\x03\x01 what is this\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    )
+    for bomb in bombs:
+        with suppress(ConnectionError):  # closed while we were still sending: as good
+            assert send(server, bomb).startswith((b"HTTP/1.1 400", b"HTTP/1.1 404"))
+        assert server.answers()
+
+
+def test_silent_clients_do_not_hold_the_server(server: Server) -> None:
+    """Headers that never end are given up; meanwhile others are served."""
+    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
+    try:
+        for each in silent:
+            each.sendall(b"POST /v1/ingest HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        assert server.answers()
+        silent[0].settimeout(20)
+        assert silent[0].recv(100) == b""
+    finally:
+        for each in silent:
+            each.close()
+
+
+def test_a_slow_body_ends_in_time(server: Server) -> None:
+    """A body that does not come within its time is 408; others are served meanwhile."""
+    key = every_key(server)
+    head = f"POST /v1/ingest HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as slow:
+        slow.sendall(f"{head}Content-Length: 1000\r\n\r\n[".encode())
+        assert server.answers()
+        assert slow.recv(65_536).startswith(b"HTTP/1.1 408")
+
+
+HARMFUL = (
+    (b"\xff\xfe[\x00", "identity", 400),
+    ("[]".encode("utf-16"), "identity", 400),
+    (b'{"a": 1' + b"0" * 4_000_000 + b"}", "identity", 400),
+    (b"[" * 1_000_000, "identity", 400),
+    (b'{"a":' * 500_000, "identity", 400),
+    (gzip.compress(b"0" * 50_000_000), "gzip", 413),
+    (gzip.compress(b"[]")[:-4], "gzip", 413),
+    (b"[1e999999999]", "identity", 400),
+    (b"[NaN]", "identity", 400),
+    (b'"\\ud800"', "identity", 400),
+)
+PATHS = (
+    "/v1/ingest",
+    "/v1/usage",
+    "/v1/billable-metrics/create",
+    "/v1/events/search",
+    "/api/events",
+    "/api/custom-metrics",
+    "/api/metric-aggregates",
+    "/console/v1/metrics",
+    "/v1/log_event",
+)
+
+
+def test_bodies_that_mean_harm(server: Server) -> None:
+    """Bad encodings, bombs, depth, huge numbers: the same clear answer at every door."""
+    headers = {"Authorization": f"Bearer {every_key(server)}", "revision": "2025-04-15"}
+    with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
+        for body, encoding, status in HARMFUL:
+            for path in PATHS:
+                more = {"Content-Encoding": encoding}
+                answer = client.post(path, content=body, headers=more)
+                assert answer.status_code == status, (path, body[:20], answer.text[:300])
+                assert len(answer.content) < 10_000
+                json.loads(answer.content)
+
+
+def test_it_speaks_tls(recount: Recount, tmp_path: Path) -> None:
+    """With a certificate and its key, HTTPS; no key of ours is ever in a log."""
+    recount.run("init", "--partitions", "1")
+    pem, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(key)
+    for part in issued.cert_chain_pems:
+        part.write_to_path(pem, append=True)
+    log = tmp_path / "serve.log"
+    more = (f"RECOUNT_TLS_CERTIFICATE={pem}", f"RECOUNT_TLS_KEY={key}")
+    with serving(recount, log, more=more) as made:
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        headers = {"Authorization": f"Bearer {made.keys['read']}"}
+        answer = httpx.get(f"{made.url}/recount/v1/status", headers=headers, verify=trusting)
+        assert answer.status_code == 200
+        assert "access-control-allow-origin" not in answer.headers
+    assert not any(text in log.read_text() for text in made.keys.values())

@@ -18,15 +18,8 @@ from .core.deployment import Deployment
 from .core.event import Decoder, Event
 from .core.reasons import REDRIVABLE, Reason
 from .core.windows import ns_of
-from .edges.kafka import (
-    Address,
-    KafkaLog,
-    all_records,
-    durable,
-    letter_key,
-    producer,
-    sending,
-)
+from .edges.kafka import KafkaLog, all_records, durable, letter_key, producer, sending
+from .edges.kafka_client import Address
 from .errors import UsageError
 
 _DECODE: Final = Decoder(None, context=True).decode

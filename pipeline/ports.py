@@ -102,6 +102,16 @@ class RollupStore(Protocol):
         """Return every cell of these measures, customers and days, from one atomic read."""
         ...
 
+    async def read_each(
+        self,
+        partitions: Sequence[int],
+        measures: Sequence[str],
+        customers: Sequence[str],
+        days: Sequence[int],
+    ) -> dict[int, Book | None]:
+        """Return the same of several partitions, each from an atomic read of its own."""
+        ...
+
     def addresses(self, partition: int) -> AsyncIterator[Address]:
         """Yield every address that holds cells, indexed or not; those made meanwhile may lack."""
         ...

@@ -14,7 +14,8 @@ from definitions.formats.native import parse_json
 
 from .core.dedup import home_of
 from .edges.clock import SystemClock
-from .edges.kafka import Address, durable, producer, sending
+from .edges.kafka import durable, producer, sending
+from .edges.kafka_client import Address
 from .errors import UsageError
 
 _IN_FLIGHT_MAX: Final = 5_000

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from .edges.kafka import Address
+from .edges.kafka_client import Address
 from .errors import UsageError
 
 _DURATION: Final = re.compile(r"([0-9]+)(ms|s|m|h|d)")

@@ -10,7 +10,7 @@ from typing import Final
 from ..core.judge import LogRecord
 from ..core.limits import Limits
 from ..deploy.checks import check_copy, check_policy, check_topics
-from ..edges.kafka import KafkaAdmin
+from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
 from ..errors import LogUnavailable, StoreUnavailable
 from ..ports import Clock, EventLog

@@ -24,7 +24,8 @@ from ..deploy.checks import (
     known_identity,
 )
 from ..edges.clock import SystemClock
-from ..edges.kafka import KafkaAdmin, KafkaLog, topic_names
+from ..edges.kafka import KafkaLog, topic_names
+from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
 from ..errors import ExitCode, UsageError
 from ..settings import Settings

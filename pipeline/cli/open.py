@@ -9,7 +9,8 @@ from ..control.log import ControlLog
 from ..control.writer import Writer
 from ..deploy.checks import known_identity
 from ..edges.clock import SystemClock
-from ..edges.kafka import KafkaAdmin, KafkaLog, topic_names
+from ..edges.kafka import KafkaLog, topic_names
+from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
 from ..errors import UnknownNameError
 from ..reads.usage import Reader

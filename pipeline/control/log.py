@@ -10,7 +10,8 @@ from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from ..edges.kafka import Address, consumer, durable, producer, sending, spans_of
+from ..edges.kafka import consumer, durable, producer, sending, spans_of
+from ..edges.kafka_client import Address
 from ..errors import ConflictError, Halt, LogUnavailable
 from .records import SCHEMA_VERSION, ControlState, claim_of
 
@@ -29,13 +30,18 @@ class ControlLog:
         self._point = TopicPartition(topic, 0)
         self._stack = AsyncExitStack()
         self._consumer: AIOKafkaConsumer | None = None
+        self._asker: AIOKafkaConsumer | None = None
         self._producer: AIOKafkaProducer | None = None
         self.state = ControlState()
 
     async def __aenter__(self) -> Self:
         self._consumer = await self._stack.enter_async_context(consumer(self._address))
+        # Questions go over a connection of their own: on the other one they would wait for the
+        # broker's answer to a fetch, which comes with the next record.
+        self._asker = await self._stack.enter_async_context(consumer(self._address))
         assert self._consumer is not None
         self._consumer.assign([self._point])
+        self._consumer.seek(self._point, self.state.next)
         await self.catch_up()
         return self
 
@@ -54,14 +60,17 @@ class ControlLog:
             Halt: the log begins after what we hold, or ends before it: not the log we read.
         """
         assert self._consumer is not None
-        spans = await spans_of(self._consumer, self._point.topic, 1)
+        assert self._asker is not None
+        spans = await spans_of(self._asker, self._point.topic, 1)
         span = spans[0]
         if span.start > self.state.next or span.end < self.state.next:
             raise Halt(
                 f"{self._point.topic} holds [{span.start}, {span.end}), this process stands at "
                 f"{self.state.next}: it was cut or made anew; restore it, then start again"
             )
-        self._consumer.seek(self._point, self.state.next)
+        # A seek drops the fetch that is on its way, which may wait half a second for the next one.
+        if await self._consumer.position(self._point) != self.state.next:
+            self._consumer.seek(self._point, self.state.next)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _READ_BACK_S_MAX
         while await self._consumer.position(self._point) < span.end:

@@ -9,7 +9,7 @@ from ..control.records import ControlState
 from ..core.dedup import ID_HASH
 from ..core.deployment import FORMAT_VERSION, RULES
 from ..core.state import PartitionState
-from ..edges.kafka import TopicInfo
+from ..edges.kafka_client import TopicInfo
 from ..edges.redis import RedisStore
 from ..errors import Halt, UsageError
 

@@ -13,16 +13,8 @@ from ..control.entities import Identity
 from ..control.log import ControlLog
 from ..core.dedup import ID_HASH
 from ..core.deployment import FORMAT_VERSION, RULES, Deployment, Keying
-from ..edges.kafka import (
-    DEAD_LETTER_BYTES_MAX,
-    RECORD_BYTES_MAX,
-    Address,
-    KafkaAdmin,
-    TopicInfo,
-    consumer,
-    spans_of,
-    topic_names,
-)
+from ..edges.kafka import DEAD_LETTER_BYTES_MAX, RECORD_BYTES_MAX, consumer, spans_of, topic_names
+from ..edges.kafka_client import Address, KafkaAdmin, TopicInfo
 from ..edges.redis import RedisStore
 from ..errors import ConflictError, Halt, UsageError
 from .checks import check_policy, check_store, check_topics, first_state, identity_of

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from ..control.entities import Identity
 from ..control.log import ControlLog
 from ..core.deployment import FORMAT_VERSION, RULES
-from ..edges.kafka import Address, KafkaAdmin, consumer, spans_of
+from ..edges.kafka import consumer, spans_of
+from ..edges.kafka_client import Address, KafkaAdmin
 from ..edges.redis import RedisStore
 from ..errors import Halt, UsageError
 from .checks import REBUILD, check_identity, check_policy, first_state, identity_of

@@ -1,167 +1,26 @@
-"""Kafka: topics, records, dead letters. Settings are librdkafka's names, for both clients."""
+"""Kafka: records, offsets, dead letters."""
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka import errors as kerr
-from aiokafka.helpers import create_ssl_context
-from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
 from ..core.event import EVENT_BYTES_MAX
 from ..core.judge import DeadLetter, LogRecord
 from ..errors import Halt, LogUnavailable
 from ..ports import Span
+from .kafka_client import Address, KafkaAdmin, guard
 
 T = TypeVar("T")
 # A value of the largest event, its key and headers, and the batch around them.
 RECORD_BYTES_MAX: Final = EVENT_BYTES_MAX + 16_384
 DEAD_LETTER_BYTES_MAX: Final = RECORD_BYTES_MAX + 65_536
-_ADMIN_TIMEOUT_S: Final = 15.0
-_REQUEST_TIMEOUT_MS: Final = 15_000
 _FETCH_BYTES: Final = 4 * 1_048_576
 _POLL_MS: Final = 500
-_SETTLE_S: Final = 0.1
-_SETTLE_TRIES_MAX: Final = 150
 _STALL_S_MAX: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where Kafka is, and how to log in: librdkafka's names without the prefix `kafka.`."""
-
-    bootstrap: str
-    security: Mapping[str, str]
-
-    def rdkafka(self) -> dict[str, Any]:
-        """Settings of confluent-kafka."""
-        return {"bootstrap.servers": self.bootstrap, "log_level": 0, **self.security}
-
-    def aiokafka(self) -> dict[str, Any]:
-        """Settings of aiokafka's clients."""
-        security = self.security
-        settings: dict[str, Any] = {
-            "bootstrap_servers": self.bootstrap,
-            "request_timeout_ms": _REQUEST_TIMEOUT_MS,
-            "security_protocol": security.get("security.protocol", "PLAINTEXT").upper(),
-        }
-        if "sasl.mechanism" in security:
-            settings["sasl_mechanism"] = security["sasl.mechanism"]
-            settings["sasl_plain_username"] = security.get("sasl.username")
-            settings["sasl_plain_password"] = security.get("sasl.password")
-        if settings["security_protocol"].endswith("SSL"):
-            settings["ssl_context"] = create_ssl_context(
-                cafile=security.get("ssl.ca.location"),
-                certfile=security.get("ssl.certificate.location"),
-                keyfile=security.get("ssl.key.location"),
-                password=security.get("ssl.key.password"),
-            )
-        return settings
-
-
-@dataclass(frozen=True, slots=True)
-class TopicInfo:
-    """A topic as the broker describes it now."""
-
-    id: str
-    partitions: int
-
-
-@asynccontextmanager
-async def _guard() -> AsyncIterator[None]:
-    """Translate both clients' errors into ours."""
-    try:
-        yield
-    except kerr.CorruptRecordException as error:
-        raise Halt(f"a record batch is corrupt: {error}; restore the partition") from error
-    except kerr.OffsetOutOfRangeError as error:
-        raise Halt(f"the log no longer holds an offset: {error}; run `recount rebuild`") from error
-    except (kerr.KafkaError, KafkaException, OSError) as error:
-        raise LogUnavailable(f"Kafka does not answer as it should: {error!r}") from error
-
-
-class KafkaAdmin:
-    """Topics: made, described, grown. Calls block, so they run in a thread."""
-
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._client: AdminClient | None = None
-
-    async def _call(self, work: Callable[[AdminClient], T]) -> T:
-        if self._client is None:
-            self._client = AdminClient(self._address.rdkafka())
-        async with _guard():
-            return await asyncio.to_thread(work, self._client)
-
-    async def describe(self, names: Sequence[str]) -> dict[str, TopicInfo]:
-        """Return the topics among names that exist."""
-
-        def work(client: AdminClient) -> dict[str, TopicInfo]:
-            known = client.list_topics(timeout=_ADMIN_TIMEOUT_S).topics
-            present = [name for name in names if name in known]
-            if not present:
-                return {}
-            found = client.describe_topics(
-                TopicCollection(present), request_timeout=_ADMIN_TIMEOUT_S
-            )
-            described = {name: future.result() for name, future in found.items()}
-            return {
-                name: TopicInfo(str(topic.topic_id), len(topic.partitions))
-                for name, topic in described.items()
-            }
-
-        return await self._call(work)
-
-    async def create(
-        self, name: str, *, partitions: int, replication: int, config: Mapping[str, str]
-    ) -> None:
-        """Make a topic. One that exists already stays as it is."""
-
-        def work(client: AdminClient) -> None:
-            topic = NewTopic(name, partitions, replication, config=dict(config))
-            future = client.create_topics([topic], request_timeout=_ADMIN_TIMEOUT_S)[name]
-            try:
-                future.result()
-            except KafkaException as error:
-                if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
-                    raise
-
-        await self._call(work)
-        await self._settled(name, 1)
-
-    async def _settled(self, name: str, partitions: int) -> None:
-        """Wait until the broker's metadata shows what it has promised."""
-        for _ in range(_SETTLE_TRIES_MAX):
-            found = (await self.describe([name])).get(name)
-            if found is not None and found.partitions >= partitions:
-                return
-            await asyncio.sleep(_SETTLE_S)
-        raise LogUnavailable(f"the broker does not show topic {name!r} yet; try again")
-
-    async def grow(self, name: str, partitions: int) -> None:
-        """Add partitions to a topic."""
-
-        def work(client: AdminClient) -> None:
-            new = [NewPartitions(name, partitions)]
-            client.create_partitions(new, request_timeout=_ADMIN_TIMEOUT_S)[name].result()
-
-        await self._call(work)
-        await self._settled(name, partitions)
-
-    async def config(self, name: str, setting: str) -> str:
-        """Return one setting of a topic."""
-
-        def work(client: AdminClient) -> str:
-            resource = ConfigResource(ConfigResource.Type.TOPIC, name)
-            future = client.describe_configs([resource], request_timeout=_ADMIN_TIMEOUT_S)
-            return str(future[resource].result()[setting].value)
-
-        return await self._call(work)
 
 
 @asynccontextmanager
@@ -176,7 +35,7 @@ async def consumer(address: Address) -> AsyncIterator[AIOKafkaConsumer]:
         max_partition_fetch_bytes=_FETCH_BYTES,
         fetch_max_wait_ms=_POLL_MS,
     )
-    async with _guard():
+    async with guard():
         await client.start()
     try:
         yield client
@@ -202,21 +61,22 @@ async def producer(address: Address, **extra: Any) -> AsyncIterator[AIOKafkaProd
         max_request_size=DEAD_LETTER_BYTES_MAX,
         **extra,
     )
-    async with _guard():
-        await client.start()
     try:
+        async with guard():
+            await client.start()
         yield client
     finally:
-        async with _guard():
+        async with guard():
             await client.stop()
 
 
 async def spans_of(client: AIOKafkaConsumer, topic: str, partitions: int) -> dict[int, Span]:
     """Return the offsets that each partition of a topic holds."""
     points = [TopicPartition(topic, number) for number in range(partitions)]
-    async with _guard():
-        starts = await client.beginning_offsets(points)
-        ends = await client.end_offsets(points)
+    async with guard():
+        starts, ends = await asyncio.gather(
+            client.beginning_offsets(points), client.end_offsets(points)
+        )
     return {point.partition: Span(starts[point], ends[point]) for point in points}
 
 
@@ -232,7 +92,7 @@ async def read_span(
         return
     point = TopicPartition(topic, partition)
     loop = asyncio.get_running_loop()
-    async with _guard():
+    async with guard():
         client.assign([point])
         client.seek(point, lo)
         moved, at = loop.time(), lo
@@ -259,14 +119,14 @@ async def sending(
     """
     if len(value) > RECORD_BYTES_MAX:
         raise ValueError(f"{len(value)} bytes, at most {RECORD_BYTES_MAX} fit into the topic")
-    async with _guard():
+    async with guard():
         future: asyncio.Future[Any] = await client.send(topic, value, key=key, partition=partition)
         return future
 
 
 async def durable(sent: "asyncio.Future[Any]") -> int:
     """Wait until a record is on all in-sync replicas; return its offset."""
-    async with _guard():
+    async with guard():
         return int((await sent).offset)
 
 
@@ -298,8 +158,14 @@ class KafkaLog:
             self._asker = await self._stack.enter_async_context(consumer(self._address))
         return self._asker
 
-    async def spans(self) -> dict[int, Span]:
-        """Return what the log holds, for every partition that exists now."""
+    async def spans(self, *, partitions: int | None = None) -> dict[int, Span]:
+        """Return what the log holds, for every partition that exists now.
+
+        partitions: how many there are, where that is known: the topic itself is not asked about.
+        """
+        if partitions is not None:
+            async with self._asking:
+                return await spans_of(await self._ask(), self._events, partitions)
         topic = (await self._admin.describe([self._events])).get(self._events)
         if topic is None:
             raise Halt(f"topic {self._events!r} is gone; restore it, or start a new deployment")
@@ -317,7 +183,7 @@ class KafkaLog:
         point = TopicPartition(self._events, partition)
         async with self._asking:
             client = await self._ask()
-            async with _guard():
+            async with guard():
                 end = (await client.end_offsets([point]))[point]
             async for records in read_span(client, self._events, partition, offset, end):
                 first: LogRecord = records[0]
@@ -330,7 +196,7 @@ class KafkaLog:
             return
         client = await self._producing()
         sent = [await self._send(client, partition, letter) for letter in letters]
-        async with _guard():
+        async with guard():
             await asyncio.gather(*sent)
 
     async def mark_redriven(self, key: str, append_time_ms: int, to: str) -> None:
@@ -340,7 +206,7 @@ class KafkaLog:
             ("redriven", to.encode()),
             ("append_time", str(append_time_ms).encode()),
         ]
-        async with _guard():
+        async with guard():
             await client.send_and_wait(self._rejected, None, key=key.encode(), headers=headers)
 
     async def _producing(self) -> AIOKafkaProducer:
@@ -367,7 +233,7 @@ class KafkaLog:
             headers.append(("omitted", f"{len(value)} bytes, sha256 {digest}".encode()))
             value = None
         key = letter_key(self._events, partition, record.offset).encode()
-        async with _guard():
+        async with guard():
             future: asyncio.Future[Any] = await client.send(
                 self._rejected, value, key=key, headers=headers
             )

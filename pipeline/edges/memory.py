@@ -162,6 +162,16 @@ class MemoryStore:
         }:
             yield address
 
+    async def read_each(
+        self,
+        partitions: Sequence[int],
+        measures: Sequence[str],
+        customers: Sequence[str],
+        days: Sequence[int],
+    ) -> dict[int, Book | None]:
+        """Return the same of several partitions."""
+        return {each: await self.read(each, measures, customers, days) for each in partitions}
+
     async def read_addresses(self, partition: int, addresses: Sequence[Address]) -> Book | None:
         """Return every cell under these addresses."""
         held, wanted = self._partitions.get(partition), set(addresses)

@@ -1,18 +1,18 @@
-"""Redis: apply a commit in one script, load cells in one, read them in one MULTI."""
+"""Redis: a commit applied in one script, cells loaded in one; redis_reads.py has the reads."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from ..core.commit import Answer, Commit
-from ..core.state import PartitionState, decode_state, encode_state, fence_of
+from ..core.state import PartitionState, encode_state, fence_of
 from ..core.tally import CellKey
-from ..errors import Halt, StoreUnavailable
-from ..ports import CELLS, ELEMENTS, Address, Book
+from ..errors import Halt
 from .keys import Keys, identity_key
-from .redis_client import connect, guard
+from .redis_client import guard
+from .redis_reads import REBUILDING, SCAN_COUNT, RedisReads, escape
 
 _APPLY: Final = (Path(__file__).parent / "apply.lua").read_text()
 _LOAD: Final = (Path(__file__).parent / "load.lua").read_text()
@@ -26,28 +26,19 @@ end
 return redis.call('HMGET', KEYS[1], 'f')
 """
 _ID_SLICE: Final = 200  # list elements a slice: heartbeats go on while ids load
-_SCAN_COUNT: Final = 2_000
 _COUNTED_S: Final = 5
-_REBUILDING: Final = "rebuilding"
-_SNAPSHOT_TRIES_MAX: Final = 50
 _PACK: Final = msgspec.msgpack.Encoder()
 
 
-class RedisStore:
+class RedisStore(RedisReads):
     """The rollups of one deployment."""
 
     def __init__(self, url: str, deployment: str, base_bucket_s: int = 3600) -> None:
-        self._client = connect(url)
+        super().__init__(url, deployment, base_bucket_s)
         self._apply = self._client.register_script(_APPLY)
         self._load = self._client.register_script(_LOAD)
         self._drop_ids = self._client.register_script(_DROP_IDS)
         self._rights = self._client.register_script(_RIGHTS)
-        self._deployment = deployment
-        self.base_bucket_s = base_bucket_s
-
-    def keys(self, partition: int) -> Keys:
-        """The keys of a partition."""
-        return Keys(self._deployment, partition, self.base_bucket_s)
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -91,11 +82,6 @@ class RedisStore:
             await self._rights(keys=[f"{self.keys(0).prefix}rights"])
 
     # -- one partition -------------------------------------------------------------------------
-
-    async def state(self, partition: int) -> PartitionState | None:
-        """Return a partition's state; None where it was never registered, or was emptied."""
-        async with guard(self._client):
-            return _state(await self._client.hgetall(self.keys(partition).state))
 
     async def register(self, partition: int, state: PartitionState) -> None:
         """Write a partition's first state, if it has none."""
@@ -141,12 +127,6 @@ class RedisStore:
                         break
             packed[generation] = parts
         return packed
-
-    async def names(self, partition: int) -> dict[str, str]:
-        """Return what a partition has learned of names (core/names.py)."""
-        async with guard(self._client):
-            found = await self._client.hgetall(self.keys(partition).names)
-        return {place.decode(): text.decode() for place, text in found.items()}
 
     async def drop_ids(
         self, partition: int, state: PartitionState, generation: int, elements: Sequence[bytes]
@@ -202,74 +182,6 @@ class RedisStore:
             )
         return Answer(word.decode())
 
-    # -- reads ---------------------------------------------------------------------------------
-
-    async def customers(self, partition: int, measures: Iterable[str]) -> set[str]:
-        """Return the customers that have cells of any of these measures."""
-        keys = self.keys(partition)
-        async with guard(self._client):
-            raw: set[bytes] = await self._client.sunion(
-                [keys.customers(measure) for measure in measures]
-            )
-        return {name.decode() for name in raw}
-
-    async def read(
-        self,
-        partition: int,
-        measures: Sequence[str],
-        customers: Sequence[str],
-        days: Sequence[int],
-    ) -> Book | None:
-        """Return every cell of these measures, customers and days, from one MULTI.
-
-        Only days that have cells are asked for: the days known before the MULTI must be those
-        known in it, otherwise a flush made a new one and the question is asked again.
-        """
-        keys = self.keys(partition)
-        known: set[int] = set()
-        for _ in range(_SNAPSHOT_TRIES_MAX):
-            wanted = [
-                Address(kind, measure, day, customer)
-                for measure in measures
-                for customer in customers
-                for day in days
-                if day in known
-                for kind in (CELLS, ELEMENTS)
-            ]
-            async with guard(self._client):
-                pipe = self._client.pipeline(transaction=True)
-                for measure in measures:
-                    pipe.smembers(keys.days(measure))
-                book = await _book(pipe, keys, wanted, skipped=len(measures))
-            if book is None or book[0] <= known or not customers:
-                return None if book is None else book[1]
-            known |= book[0]
-        raise StoreUnavailable("the stream adds days faster than they can be read; try again")
-
-    async def addresses(self, partition: int) -> AsyncIterator[Address]:
-        """Yield the address of every key of cells, whether an index names it or not, once each."""
-        keys, cursor = self.keys(partition), 0
-        pattern, seen = f"{_escape(keys.prefix)}[cu]:*", set[bytes]()
-        while True:
-            async with guard(self._client):
-                cursor, names = await self._client.scan(cursor, match=pattern, count=_SCAN_COUNT)
-            # SCAN may name a key twice, but only while the table is resized: soon after.
-            fresh = [name for name in names if name not in seen]
-            seen = set(names)
-            for name in fresh:
-                address = keys.address_of(name.decode())
-                if address is not None:
-                    yield address
-            if not cursor:
-                return
-
-    async def read_addresses(self, partition: int, addresses: Sequence[Address]) -> Book | None:
-        """Return the cells under these addresses, from one atomic read."""
-        async with guard(self._client):
-            pipe = self._client.pipeline(transaction=True)
-            book = await _book(pipe, self.keys(partition), addresses)
-        return None if book is None else book[1]
-
     # -- rebuild -------------------------------------------------------------------------------
 
     async def begin_rebuild(self, partition: int) -> None:
@@ -277,7 +189,7 @@ class RedisStore:
         async with guard(self._client):
             pipe = self._client.pipeline(transaction=True)
             pipe.unlink(self.keys(partition).state)
-            pipe.hset(self.keys(partition).state, _REBUILDING, "1")
+            pipe.hset(self.keys(partition).state, REBUILDING, "1")
             await pipe.execute()
 
     async def clear(self, partition: int) -> int:
@@ -285,12 +197,10 @@ class RedisStore:
         keys, count = self.keys(partition), 0
         async with guard(self._client):
             names: list[bytes] = []
-            async for name in self._client.scan_iter(
-                f"{_escape(keys.prefix)}*", count=_SCAN_COUNT
-            ):
+            async for name in self._client.scan_iter(f"{escape(keys.prefix)}*", count=SCAN_COUNT):
                 if name.decode() != keys.state:
                     names.append(name)
-                if len(names) >= _SCAN_COUNT:
+                if len(names) >= SCAN_COUNT:
                     count += await self._client.unlink(*names)
                     names.clear()
             if names:
@@ -307,21 +217,6 @@ class RedisStore:
             await pipe.execute()
 
 
-def _state(fields: Mapping[bytes, bytes]) -> PartitionState | None:
-    if not fields:
-        return None
-    if _REBUILDING.encode() in fields:
-        raise StoreUnavailable(
-            "a partition is being rebuilt; if no `recount rebuild` runs any more, run it again"
-        )
-    try:
-        return decode_state({name.decode(): text.decode() for name, text in fields.items()})
-    except (KeyError, ValueError) as error:
-        raise Halt(
-            f"a partition's hash in Redis is damaged or foreign ({error}); run `recount rebuild`"
-        ) from error
-
-
 def _cells_key(keys: Keys, cell: CellKey) -> str:
     return keys.cells(cell.measure, keys.day_of(cell.bucket), cell.customer)
 
@@ -332,52 +227,3 @@ def _index(keys: Keys, cells: Iterable[CellKey]) -> dict[str, set[str]]:
         index.setdefault(keys.customers(cell.measure), set()).add(cell.customer)
         index.setdefault(keys.days(cell.measure), set()).add(str(keys.day_of(cell.bucket)))
     return index
-
-
-async def _book(
-    pipe: Any, keys: Keys, addresses: Sequence[Address], *, skipped: int = 0
-) -> tuple[set[int], Book] | None:
-    """Read the state and these keys of cells, behind `skipped` questions for days.
-
-    Returns:
-        The days, and the book; None where the partition has no state.
-    """
-    pipe.hgetall(keys.state)
-    for address in addresses:
-        if address.kind == CELLS:
-            pipe.hgetall(keys.at(address))
-        else:
-            pipe.smembers(keys.at(address))
-    answers = await pipe.execute()
-    days = {int(day) for answer in answers[:skipped] for day in answer}
-    fields, *found = answers[skipped:]
-    state = _state(fields)
-    if state is None:
-        return None
-    cells: dict[CellKey, str] = {}
-    elements: dict[CellKey, set[str]] = {}
-    for address, content in zip(addresses, found, strict=True):
-        _collect(keys, address, content, cells, elements)
-    sets = {cell: frozenset(members) for cell, members in elements.items()}
-    return days, Book(state, cells, sets)
-
-
-def _collect(
-    keys: Keys,
-    address: Address,
-    content: Any,
-    cells: dict[CellKey, str],
-    elements: dict[CellKey, set[str]],
-) -> None:
-    kind, measure, day, customer = address
-    if kind == CELLS:
-        for field, text in content.items():
-            cells[keys.cell_of(measure, day, customer, field.decode())] = text.decode()
-        return
-    for member in content:
-        cell, element = keys.element_of(measure, day, customer, member.decode())
-        elements.setdefault(cell, set()).add(element)
-
-
-def _escape(pattern: str) -> str:
-    return "".join(f"\\{char}" if char in "*?[]\\" else char for char in pattern)

@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 
 from ..errors import Halt, StoreUnavailable, UsageError
 
+NoScriptError = rex.NoScriptError
 _TIMEOUT_S: Final = 10.0
 # What Redis says when it will do better later; any other refusal is for people. Inside a script
 # 6.2 wraps the word: "Error running script (…): @user_script:46: -OOM command not allowed".

@@ -7,7 +7,7 @@ event that was durable before the question and not applied before the answer.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from definitions.metric import Definition, ResultKind
 from definitions.times import NS_PER_MS, rfc3339
@@ -20,7 +20,7 @@ from ..core.tally import CellKey
 from ..core.windows import ns_of
 from ..deploy.checks import check_state
 from ..errors import UsageError
-from ..ports import Book, Clock, EventLog, RollupStore, Span
+from ..ports import Book, Clock, RollupStore, Span
 from .query import (
     Part,
     Query,
@@ -40,6 +40,14 @@ _Rows = dict[tuple[int, Group], Held]
 _Row = tuple[Window, dict[str, str | None] | None, Answered]
 
 
+class Ends(Protocol):
+    """What a reader asks of the events topic."""
+
+    async def spans(self) -> dict[int, Span]:
+        """Return what the log holds, for every partition."""
+        ...
+
+
 class Reader:
     """Answers questions about one deployment."""
 
@@ -47,7 +55,7 @@ class Reader:
         self,
         identity: Identity,
         store: RollupStore,
-        log: EventLog,
+        log: Ends,
         clock: Clock,
         lateness: timedelta,
     ) -> None:
@@ -159,11 +167,10 @@ class Reader:
         self, parts: list[Part], customers: Sequence[str], spread: Sequence[Window]
     ) -> dict[int, Book]:
         """Read every partition: an event counts where it lies, also away from home."""
-        days = days_of(spread)
+        measures, numbers = [part.measure for part in parts], list(self._identity.starts)
+        found = await self._store.read_each(numbers, measures, customers, days_of(spread))
         books = {}
-        for number in self._identity.starts:
-            measures = [part.measure for part in parts]
-            book = await self._store.read(number, measures, customers, days)
+        for number, book in found.items():
             check_state(None if book is None else book.state, self._identity, number)
             assert book is not None
             books[number] = book

@@ -21,7 +21,8 @@ from pipeline.control.records import digest_of
 from pipeline.core.periods import RefusedPeriod, WindowSize, zone_of
 from pipeline.core.windows import moment_of
 from pipeline.edges.clock import SystemClock
-from pipeline.edges.kafka import Address, KafkaLog, topic_names
+from pipeline.edges.kafka import KafkaLog, topic_names
+from pipeline.edges.kafka_client import Address
 from pipeline.edges.redis import RedisStore
 from pipeline.errors import PipelineError
 from pipeline.reads.query import Query

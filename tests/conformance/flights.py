@@ -27,7 +27,8 @@ import duckdb
 from pipeline.control.log import ControlLog
 from pipeline.core.periods import WindowSize, zone_of
 from pipeline.edges.clock import SystemClock
-from pipeline.edges.kafka import Address, KafkaLog, topic_names
+from pipeline.edges.kafka import KafkaLog, topic_names
+from pipeline.edges.kafka_client import Address
 from pipeline.edges.redis import RedisStore
 from pipeline.reads.query import Query
 from pipeline.reads.usage import Reader

@@ -13,7 +13,8 @@ from typing import Any
 from definitions.formats import metronome
 from definitions.metric import Definition
 from pipeline.core.aggregations import RULES, Partial, decode_partial, merge_partials
-from pipeline.edges.kafka import Address, KafkaLog, topic_names
+from pipeline.edges.kafka import KafkaLog, topic_names
+from pipeline.edges.kafka_client import Address
 from pipeline.edges.redis import RedisStore
 from pipeline.ports import Book
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.edges.kafka import Address
+from pipeline.edges.kafka_client import Address
 from pipeline.publish import publish
 
 from ..services import Recount, Services

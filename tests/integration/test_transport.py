@@ -5,7 +5,8 @@ import json
 import subprocess
 import sys
 
-from pipeline.edges.kafka import Address, KafkaAdmin, producer
+from pipeline.edges.kafka import producer
+from pipeline.edges.kafka_client import Address, KafkaAdmin
 
 from ..services import ROOT, Services, fresh
 

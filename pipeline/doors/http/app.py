@@ -1,7 +1,7 @@
 """The application: routers, errors, request ids; and the server that runs it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -10,7 +10,9 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from definitions.errors import DefinitionError, Problem
@@ -48,7 +50,7 @@ def application(settings: Settings) -> FastAPI:
     )
     for door in (metronome, klaviyo, klaviyo_resources, klaviyo_usage, statsig, own):
         app.include_router(door.router)
-    app.middleware("http")(_identified)
+    app.add_middleware(Identified)
     app.add_middleware(Segments)
     for kind in (Refused, PipelineError, DefinitionError, RefusedPeriod, Limited, Exception):
         app.exception_handler(kind)(_told)
@@ -57,16 +59,30 @@ def application(settings: Settings) -> FastAPI:
     return app
 
 
-async def _identified(
-    request: Request, call_next: Callable[[Request], Awaitable[Response]]
-) -> Response:
-    """Give every answer a request id."""
-    response = await call_next(request)
-    if request.url.path.startswith("/api/") and _wants_json(request):
-        response.headers["Content-Type"] = "application/json"
-    response.headers["X-Request-Id"] = _request_id(request)
-    response.headers["X-Recount-Control-Offset"] = str(service_of(request).control.state.next)
-    return response
+class Identified:
+    """Gives every answer a request id, and how far the control log was read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                if scope["path"].startswith("/api/") and _wants_json(request):
+                    headers["Content-Type"] = "application/json"
+                headers["X-Request-Id"] = _request_id(request)
+                read_to = service_of(request).control.state.next
+                headers["X-Recount-Control-Offset"] = str(read_to)
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
 
 
 def _wants_json(request: Request) -> bool:

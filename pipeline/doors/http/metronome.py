@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from definitions.events import translate
 from definitions.events.common import Arrival
 from definitions.formats import native_body
-from definitions.formats.native import dump_json
+from definitions.formats.native import dump_json, parse_json
 from definitions.times import parse_timestamp
 
 from ...control.entities import Metric
@@ -21,8 +21,19 @@ from ...core.windows import moment_of
 from ...errors import UnknownNameError
 from ...reads.query import Query
 from .. import metronome as shapes
+from ..verbatim import verbatim
 from .errors import NOT_FOUND, Refused
-from .requests import body_json, body_text, cursor_of, needs, number_in, place_of
+from .requests import (
+    body_bytes,
+    body_json,
+    body_text,
+    cursor_of,
+    needs,
+    number_in,
+    place_of,
+    takes,
+    text_of,
+)
 from .search import search
 from .service import Service, of_format
 
@@ -30,6 +41,30 @@ router = APIRouter(tags=["Metronome"])
 Ingesting = Annotated[Service, Depends(needs("ingest"))]
 Reading = Annotated[Service, Depends(needs("read"))]
 Managing = Annotated[Service, Depends(needs("manage"))]
+_ID: Final = "0b1c8a3e-6f0f-4b1e-9a7c-2f6f5f3a8b11"
+_EXAMPLE: Final = {
+    "name": "Tokens",
+    "aggregation_type": "SUM",
+    "aggregation_key": "tokens",
+    "property_filters": [{"name": "tokens", "exists": True}, {"name": "region", "exists": True}],
+    "group_keys": [["region"]],
+}
+_EVENT: Final = {
+    "transaction_id": "t1",
+    "customer_id": "c1",
+    "event_type": "call",
+    "timestamp": "2026-11-19T01:00:00Z",
+    "properties": {"tokens": "12.5", "region": "eu"},
+}
+_PERIOD: Final = {"starting_on": "2026-11-19T00:00:00Z", "ending_before": "2026-11-20T00:00:00Z"}
+_USAGE: Final = {**_PERIOD, "window_size": "DAY", "customer_ids": ["c1"]}
+_GROUPS: Final = {
+    **_PERIOD,
+    "window_size": "DAY",
+    "customer_id": "c1",
+    "billable_metric_id": _ID,
+    "group_key": ["region"],
+}
 PAGE_MAX: Final = 100
 USAGE_PAGE: Final = 1_000
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -57,7 +92,9 @@ def _shown(metric: Metric) -> dict[str, Any]:
     return shown if metric.archived_at is None else {**shown, "archived_at": metric.archived_at}
 
 
-@router.post("/v1/billable-metrics/create", response_model=shapes.One, **_DOCUMENTED)
+@router.post(
+    "/v1/billable-metrics/create", response_model=shapes.One, **_DOCUMENTED, **takes(_EXAMPLE)
+)
 async def create(request: Request, service: Managing) -> Response:
     """Create a billable metric; it counts all that the log holds once workers hear of it."""
     text = await body_text(request)
@@ -87,7 +124,12 @@ async def retrieve(metric_id: str, service: Reading) -> Response:
     return answer({"data": _shown(_found(await service.fresh(), metric_id))})
 
 
-@router.put("/v1/billable-metrics/{metric_id}", response_model=shapes.One, **_DOCUMENTED)
+@router.put(
+    "/v1/billable-metrics/{metric_id}",
+    response_model=shapes.One,
+    **_DOCUMENTED,
+    **takes({"name": "Tokens 2"}),
+)
 async def rename(metric_id: str, request: Request, service: Managing) -> Response:
     """Rename a billable metric; nothing else of it can change."""
     body = await body_json(request)
@@ -97,7 +139,9 @@ async def rename(metric_id: str, request: Request, service: Managing) -> Respons
     return answer({"data": {"id": metric_id}})
 
 
-@router.post("/v1/billable-metrics/archive", response_model=shapes.One, **_DOCUMENTED)
+@router.post(
+    "/v1/billable-metrics/archive", response_model=shapes.One, **_DOCUMENTED, **takes({"id": _ID})
+)
 async def archive(request: Request, service: Managing) -> Response:
     """Archive a billable metric: it stays readable."""
     body = await body_json(request)
@@ -119,16 +163,25 @@ async def of_customer(
     return await list_metrics(request, service)
 
 
-@router.post("/v1/ingest", **_DOCUMENTED)
+@router.post("/v1/ingest", **_DOCUMENTED, **takes([_EVENT]))
 async def ingest(request: Request, service: Ingesting) -> Response:
     """Take 1 to 100 events; 200 only when Kafka has all of them durably."""
     arrival = Arrival(service.clock.now(), new_id=service.new_id)
-    events = translate("metronome", await body_json(request), arrival)
-    await service.ingest(events)
+    body = await body_bytes(request)
+    lines = verbatim(body, arrival, *service.accepted)
+    if lines is not None:
+        await service.send(lines)
+    else:
+        await service.ingest(translate("metronome", parse_json(text_of(body)), arrival))
     return answer({})
 
 
-@router.post("/v1/events/search", response_model=shapes.FoundEvents, **_DOCUMENTED)
+@router.post(
+    "/v1/events/search",
+    response_model=shapes.FoundEvents,
+    **_DOCUMENTED,
+    **takes({"transactionIds": ["t1"]}),
+)
 async def find_events(request: Request, service: Reading) -> Response:
     """Look events up by their transaction_id, within a bound of the log."""
     body = await body_json(request)
@@ -143,7 +196,7 @@ async def find_events(request: Request, service: Reading) -> Response:
 # -- usage --------------------------------------------------------------------------------
 
 
-@router.post("/v1/usage", response_model=shapes.Page, **_DOCUMENTED)
+@router.post("/v1/usage", response_model=shapes.Page, **_DOCUMENTED, **takes(_USAGE))
 async def usage(request: Request, service: Reading) -> Response:
     """Usage by customer, metric and window; a decimal's digits are exact."""
     body = await body_json(request)
@@ -196,7 +249,7 @@ async def _usage_of(
     return rows
 
 
-@router.post("/v1/usage/groups", response_model=shapes.Page, **_DOCUMENTED)
+@router.post("/v1/usage/groups", response_model=shapes.Page, **_DOCUMENTED, **takes(_GROUPS))
 async def usage_groups(request: Request, service: Reading) -> Response:
     """Usage of one customer and metric by window and group."""
     body = await body_json(request)

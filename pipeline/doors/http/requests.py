@@ -61,11 +61,11 @@ def _key_text(request: Request) -> str:
     return ""
 
 
-async def body_text(request: Request) -> str:
-    """Return the body as text, at most BODY_BYTES_MAX of it, gzip undone.
+async def body_bytes(request: Request) -> bytes:
+    """Return the body, at most BODY_BYTES_MAX of it, gzip undone.
 
     Raises:
-        Refused: too large, too slow, not UTF-8, an unknown encoding.
+        Refused: too large, too slow, an unknown encoding.
     """
     raw = bytearray()
     try:
@@ -81,10 +81,24 @@ async def body_text(request: Request) -> str:
         raw = _unzipped(bytes(raw))
     elif encoding != "identity":
         raise Refused(415, "Content-Encoding is gzip or identity")
+    return bytes(raw)
+
+
+def text_of(body: bytes) -> str:
+    """Return a body as text.
+
+    Raises:
+        Refused: not UTF-8.
+    """
     try:
-        return raw.decode()
+        return body.decode()
     except UnicodeDecodeError as error:
         raise Refused(400, "the body is not UTF-8") from error
+
+
+async def body_text(request: Request) -> str:
+    """Return the body as text. Raises Refused: see body_bytes() and text_of()."""
+    return text_of(await body_bytes(request))
 
 
 def _unzipped(raw: bytes) -> bytearray:

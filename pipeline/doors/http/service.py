@@ -6,10 +6,12 @@ control log is asked for, and read up to, before an answer is made.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any, Final, Generic, TypeVar
 
 from definitions.formats.native import Problems
 from definitions.times import NS_PER_MS, parse_timestamp
@@ -23,17 +25,24 @@ from ...core.event import Rejected, decoder_for, no_time
 from ...core.names import EventType, event_types, merged
 from ...deploy.checks import check_identity, identity_of, known_identity
 from ...edges.clock import SystemClock
-from ...edges.kafka import KafkaAdmin, KafkaLog, durable, producer, sending, topic_names
+from ...edges.kafka import KafkaLog, topic_names
+from ...edges.kafka_client import KafkaAdmin
+from ...edges.kafka_sender import Line, Sender, sender
 from ...edges.redis import RedisStore
 from ...errors import LogUnavailable
+from ...ports import Span
 from ...publish import line_of
 from ...reads.usage import Reader
 from ...settings import Settings
 
 IN_FLIGHT_MAX: Final = 20_000  # events that are on their way to Kafka; more are refused for now
+T = TypeVar("T")
+_NO_AGE_MS: Final = 10**13  # three centuries
+_TOPIC_S: Final = 5.0  # between two looks whether the events topic is still there
 DURABLE_S_MAX: Final = 20.0
 ACTIVE_S_MAX: Final = 3.0
 _ACTIVE_POLL_S: Final = 0.05
+_home_of: Final = lru_cache(maxsize=65_536)(home_of)
 _DECODER: Final = decoder_for(frozenset(), context=False)
 
 
@@ -57,6 +66,53 @@ class Pace:
     limits: tuple[tuple[int, int], ...]
 
 
+class Shared(Generic[T]):
+    """A look at something outside that questions share.
+
+    Rule: a question gets a look that began after it was asked, never an older one.
+    """
+
+    def __init__(self, look: Callable[[], Awaitable[T]], clock: SystemClock) -> None:
+        self._look = look
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._began_at = -1.0
+        self._seen: T | None = None
+
+    async def get(self) -> T:
+        """Return what a look says that is as fresh as this question."""
+        asked_at = self._clock.monotonic()
+        async with self._lock:
+            if self._seen is None or self._began_at <= asked_at:
+                began = self._clock.monotonic()
+                self._seen, self._began_at = await self._look(), began
+            return self._seen
+
+
+class Ends:
+    """What a reader asks of the log, shared by questions: the offsets that it holds now."""
+
+    def __init__(self, log: KafkaLog, partitions: Callable[[], int], clock: SystemClock) -> None:
+        self._log = log
+        self._partitions = partitions
+        self._clock = clock
+        self._checked_at = -_TOPIC_S
+        self._spans = Shared(self._look, clock)
+
+    async def spans(self) -> dict[int, Span]:
+        """Return what the log holds, for every registered partition."""
+        return await self._spans.get()
+
+    async def _look(self) -> dict[int, Span]:
+        # To ask about the topic itself takes long: whether it is there is asked now and then.
+        now_s = self._clock.monotonic()
+        if now_s - self._checked_at >= _TOPIC_S:
+            found = await self._log.spans()
+            self._checked_at = now_s
+            return found
+        return await self._log.spans(partitions=self._partitions())
+
+
 @dataclass
 class Service:
     """One server's hold on a deployment."""
@@ -65,27 +121,35 @@ class Service:
     control: ControlLog
     store: RedisStore
     log: KafkaLog
-    sender: Any  # an idempotent producer (edges/kafka.py)
+    sender: Sender
     clock: SystemClock = field(default_factory=SystemClock)
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     unattended_until_s: float = 0.0  # until then nobody waits for workers: none answered
-    _read_at: float = -1.0
     _in_flight: int = 0
+
+    def __post_init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._control = Shared(self._catch_up, self.clock)
+        self._ends = Ends(self.log, lambda: len(self.identity.starts), self.clock)
+
+    async def _catch_up(self) -> ControlState:
+        async with self._lock:
+            return await self.control.catch_up()
 
     @property
     def identity(self) -> Identity:
         """The deployment as the control log says now: partitions are added while servers run."""
         return identity_of(self.control.state)
 
+    @property
+    def accepted(self) -> tuple[timedelta, timedelta]:
+        """How old an event may be, and how far ahead, by the deployment's settings."""
+        deployment = self.identity.deployment
+        oldest = timedelta(milliseconds=deployment.max_age_ms or _NO_AGE_MS)
+        return oldest, timedelta(milliseconds=deployment.max_ahead_ms)
+
     async def fresh(self) -> ControlState:
         """Return what the control log says now; questions that come together share one look."""
-        asked_at = self.clock.monotonic()
-        async with self._lock:
-            if self._read_at <= asked_at:
-                began = self.clock.monotonic()
-                await self.control.catch_up()
-                self._read_at = began
-            return self.control.state
+        return await self._control.get()
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Writer]:
@@ -97,7 +161,7 @@ class Service:
     @property
     def reader(self) -> Reader:
         """A reader of the numbers."""
-        return Reader(self.identity, self.store, self.log, self.clock, self.settings.lateness)
+        return Reader(self.identity, self.store, self._ends, self.clock, self.settings.lateness)
 
     async def limit(self, key_id: str, pace: Pace | None) -> None:
         """Count a request of a key, over all servers.
@@ -138,34 +202,32 @@ class Service:
         """Send events, each to its customer's home; return once all are durable.
 
         Raises:
-            DefinitionError: an event that would be rejected; none was sent. Busy: too many are on
-                their way already; none was sent. LogUnavailable: not all are durable; sending the
-                same again adds nothing twice.
+            DefinitionError: an event that would be rejected; none was sent. See send().
         """
-        lines = self._lines(events)
-        if self._in_flight + len(events) > IN_FLIGHT_MAX:
+        customers = (event["customer_id"] for event in events)
+        await self.send(list(zip(customers, self._lines(events), strict=True)))
+
+    async def send(self, lines: Sequence[tuple[str, bytes]]) -> None:
+        """Send the bytes of events, each with its customer; return once all are durable.
+
+        Raises:
+            Busy: too many are on their way already; none was sent. LogUnavailable: not all are
+                durable; sending the same again adds nothing twice.
+        """
+        if self._in_flight + len(lines) > IN_FLIGHT_MAX:
             raise Busy(f"{self._in_flight} events are on their way to Kafka; try again")
-        self._in_flight += len(events)
-        topic, homes = self.identity.topics["events"][0], self.identity.deployment.homes
+        self._in_flight += len(lines)
+        homes = self.identity.deployment.homes
         try:
             async with asyncio.timeout(DURABLE_S_MAX):
-                sent = []
-                for event, line in zip(events, lines, strict=True):
-                    customer = event["customer_id"]
-                    made = sending(
-                        self.sender,
-                        topic,
-                        line,
-                        key=customer.encode(),
-                        partition=home_of(customer, homes),
-                    )
-                    sent.append(await made)
-                for future in sent:
-                    await durable(future)
+                await self.sender.send(
+                    Line(_home_of(customer, homes), customer.encode(), line)
+                    for customer, line in lines
+                )
         except TimeoutError as error:
             raise LogUnavailable(f"not durable within {DURABLE_S_MAX:.0f} s") from error
         finally:
-            self._in_flight -= len(events)
+            self._in_flight -= len(lines)
 
     def _lines(self, events: Sequence[dict[str, Any]]) -> list[bytes]:
         """Return the bytes of events, none of which a worker would reject by what they are."""
@@ -208,12 +270,12 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
             await known_identity(None, store)
         async with (
             ControlLog(settings.address, names["control"]) as control,
-            producer(settings.address, linger_ms=2, max_batch_size=262_144) as sender,
+            sender(settings.address, names["events"]) as sending,
         ):
             identity = await known_identity(control.state, store)
             check_identity(identity)
             store.base_bucket_s = identity.deployment.base_bucket_s
-            yield Service(settings, control, store, log, sender)
+            yield Service(settings, control, store, log, sending)
     finally:
         await store.close()
         await log.close()

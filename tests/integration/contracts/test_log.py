@@ -11,13 +11,8 @@ from confluent_kafka.admin import AdminClient
 from pipeline.core.event import Rejected
 from pipeline.core.judge import DeadLetter
 from pipeline.core.reasons import Reason
-from pipeline.edges.kafka import (
-    Address,
-    KafkaAdmin,
-    KafkaLog,
-    all_records,
-    producer,
-)
+from pipeline.edges.kafka import KafkaLog, all_records, producer
+from pipeline.edges.kafka_client import Address, KafkaAdmin
 from pipeline.edges.memory import MemoryLog
 from pipeline.errors import Halt
 from pipeline.ports import EventLog, Span

@@ -165,6 +165,27 @@ async def test_reads_are_of_the_cells_asked_for(store: RollupStore) -> None:
     assert not nobody.cells
 
 
+async def test_several_partitions_are_read_as_each_alone(store: RollupStore) -> None:
+    """Few keys in one trip, many with their days looked up: the books of read(), or None."""
+    flush = plan(0, 3, elements={CELL: {"a", "b"}})
+    await store.apply(await commit(store, FIRST, flush))
+    await store.register(1, FIRST)
+    day = CELL.bucket // 24
+    for measures, customers, days in (
+        (["m#1.0"], ["cü:1"], [day, day + 1]),
+        (["m#1.0"], ["cü:1"], range(day - 40, day + 40)),
+        (["m#1.0", "zz#1.0"], ["cü:1", "other"], [day]),
+        ([], [], [day]),
+        (["m#1.0"], [], []),
+    ):
+        found = await store.read_each([0, 1, 5], measures, customers, list(days))
+
+        assert list(found) == [0, 1, 5]
+        for number, book in found.items():
+            assert book == await store.read(number, measures, customers, list(days))
+        assert found[5] is None
+
+
 async def test_an_unregistered_partition_is_none(store: RollupStore) -> None:
     """A partition without a state is told apart from an empty one."""
     assert await store.state(5) is None
@@ -236,6 +257,11 @@ async def test_f24_a_lost_script_cache_is_invisible(real: RedisStore, stack: Ser
     second = await commit(real, first.after, plan(3, 4))
 
     assert await real.apply(second) is Answer.APPLIED
+    with redis_client.Redis.from_url(stack.redis) as client:
+        client.script_flush()
+    day = CELL.bucket // 24
+    books = await real.read_each([0], ["m#1.0"], ["cü:1"], [day])
+    assert books == {0: await real.read(0, ["m#1.0"], ["cü:1"], [day])}
 
 
 async def test_large_commits_pass_the_unpack_limit(real: RedisStore) -> None:

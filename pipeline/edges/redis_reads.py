@@ -1,0 +1,232 @@
+"""Redis, as readers ask it: states, cells in one MULTI or one trip of scripts, every address."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ..core.state import PartitionState, decode_state
+from ..core.tally import CellKey
+from ..errors import Halt, StoreUnavailable
+from ..ports import CELLS, ELEMENTS, Address, Book
+from .keys import Keys
+from .redis_client import NoScriptError, connect, guard
+
+_READ: Final = (Path(__file__).parent / "read.lua").read_text()
+REBUILDING: Final = "rebuilding"
+SCAN_COUNT: Final = 2_000
+_SNAPSHOT_TRIES_MAX: Final = 50
+_KEYS_AT_ONCE: Final = 64  # as many are asked for whether they are there or not
+
+
+class RedisReads:
+    """The rollups of one deployment, to be read."""
+
+    def __init__(self, url: str, deployment: str, base_bucket_s: int = 3600) -> None:
+        self._client = connect(url)
+        self._read = self._client.register_script(_READ)
+        self._deployment = deployment
+        self.base_bucket_s = base_bucket_s
+
+    def keys(self, partition: int) -> Keys:
+        """The keys of a partition."""
+        return Keys(self._deployment, partition, self.base_bucket_s)
+
+    async def state(self, partition: int) -> PartitionState | None:
+        """Return a partition's state; None where it was never registered, or was emptied."""
+        async with guard(self._client):
+            return _state(await self._client.hgetall(self.keys(partition).state))
+
+    async def names(self, partition: int) -> dict[str, str]:
+        """Return what a partition has learned of names (core/names.py)."""
+        async with guard(self._client):
+            found = await self._client.hgetall(self.keys(partition).names)
+        return {place.decode(): text.decode() for place, text in found.items()}
+
+    async def customers(self, partition: int, measures: Iterable[str]) -> set[str]:
+        """Return the customers that have cells of any of these measures."""
+        keys = self.keys(partition)
+        async with guard(self._client):
+            raw: set[bytes] = await self._client.sunion(
+                [keys.customers(measure) for measure in measures]
+            )
+        return {name.decode() for name in raw}
+
+    async def read(
+        self,
+        partition: int,
+        measures: Sequence[str],
+        customers: Sequence[str],
+        days: Sequence[int],
+    ) -> Book | None:
+        """Return every cell of these measures, customers and days, from one MULTI.
+
+        Only days that have cells are asked for: the days known before the MULTI must be those
+        known in it, otherwise a flush made a new one and the question is asked again.
+        """
+        keys = self.keys(partition)
+        known: set[int] = set()
+        for _ in range(_SNAPSHOT_TRIES_MAX):
+            wanted = [
+                Address(kind, measure, day, customer)
+                for measure in measures
+                for customer in customers
+                for day in days
+                if day in known
+                for kind in (CELLS, ELEMENTS)
+            ]
+            async with guard(self._client):
+                pipe = self._client.pipeline(transaction=True)
+                for measure in measures:
+                    pipe.smembers(keys.days(measure))
+                book = await _book(pipe, keys, wanted, skipped=len(measures))
+            if book is None or book[0] <= known or not customers:
+                return None if book is None else book[1]
+            known |= book[0]
+        raise StoreUnavailable("the stream adds days faster than they can be read; try again")
+
+    async def read_each(
+        self,
+        partitions: Sequence[int],
+        measures: Sequence[str],
+        customers: Sequence[str],
+        days: Sequence[int],
+    ) -> dict[int, Book | None]:
+        """Return the same of several partitions; a small question takes one trip to Redis."""
+        if len(measures) * len(customers) * len(days) > _KEYS_AT_ONCE:
+            books = (self.read(each, measures, customers, days) for each in partitions)
+            return dict(zip(partitions, await asyncio.gather(*books), strict=True))
+        wanted = [
+            Address(kind, measure, day, customer)
+            for measure in measures
+            for customer in customers
+            for day in days
+            for kind in (CELLS, ELEMENTS)
+        ]
+        found: dict[int, Book | None] = {}
+        for number, answer in zip(partitions, await self._ask(partitions, wanted), strict=True):
+            fields, *contents = answer
+            pairs = [
+                _pairs(content) if address.kind == CELLS else content
+                for address, content in zip(wanted, contents, strict=True)
+            ]
+            state = _state(_pairs(fields))
+            made = None if state is None else _book_of(self.keys(number), state, wanted, pairs)
+            found[number] = made
+        return found
+
+    async def _ask(self, partitions: Sequence[int], wanted: Sequence[Address]) -> list[Any]:
+        """Run read.lua for several partitions in one trip."""
+        async with guard(self._client):
+            for again in (False, True):
+                pipe = self._client.pipeline(transaction=False)
+                for number in partitions:
+                    keys = self.keys(number)
+                    names = [keys.state, *(keys.at(address) for address in wanted)]
+                    pipe.evalsha(self._read.sha, len(names), *names)
+                try:
+                    return list(await pipe.execute())
+                except NoScriptError:
+                    if again:
+                        raise
+                    await self._client.script_load(_READ)
+        raise AssertionError("unreachable")
+
+    async def addresses(self, partition: int) -> AsyncIterator[Address]:
+        """Yield the address of every key of cells, whether an index names it or not, once each."""
+        keys, cursor = self.keys(partition), 0
+        pattern, seen = f"{escape(keys.prefix)}[cu]:*", set[bytes]()
+        while True:
+            async with guard(self._client):
+                cursor, names = await self._client.scan(cursor, match=pattern, count=SCAN_COUNT)
+            # SCAN may name a key twice, but only while the table is resized: soon after.
+            fresh = [name for name in names if name not in seen]
+            seen = set(names)
+            for name in fresh:
+                address = keys.address_of(name.decode())
+                if address is not None:
+                    yield address
+            if not cursor:
+                return
+
+    async def read_addresses(self, partition: int, addresses: Sequence[Address]) -> Book | None:
+        """Return the cells under these addresses, from one atomic read."""
+        async with guard(self._client):
+            pipe = self._client.pipeline(transaction=True)
+            book = await _book(pipe, self.keys(partition), addresses)
+        return None if book is None else book[1]
+
+
+def _state(fields: Mapping[bytes, bytes]) -> PartitionState | None:
+    if not fields:
+        return None
+    if REBUILDING.encode() in fields:
+        raise StoreUnavailable(
+            "a partition is being rebuilt; if no `recount rebuild` runs any more, run it again"
+        )
+    try:
+        return decode_state({name.decode(): text.decode() for name, text in fields.items()})
+    except (KeyError, ValueError) as error:
+        raise Halt(
+            f"a partition's hash in Redis is damaged or foreign ({error}); run `recount rebuild`"
+        ) from error
+
+
+async def _book(
+    pipe: Any, keys: Keys, addresses: Sequence[Address], *, skipped: int = 0
+) -> tuple[set[int], Book] | None:
+    """Read the state and these keys of cells, behind `skipped` questions for days.
+
+    Returns:
+        The days, and the book; None where the partition has no state.
+    """
+    pipe.hgetall(keys.state)
+    for address in addresses:
+        if address.kind == CELLS:
+            pipe.hgetall(keys.at(address))
+        else:
+            pipe.smembers(keys.at(address))
+    answers = await pipe.execute()
+    days = {int(day) for answer in answers[:skipped] for day in answer}
+    fields, *found = answers[skipped:]
+    state = _state(fields)
+    if state is None:
+        return None
+    return days, _book_of(keys, state, addresses, found)
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    items = iter(flat)
+    return dict(zip(items, items, strict=True))
+
+
+def _book_of(
+    keys: Keys, state: PartitionState, addresses: Sequence[Address], found: Sequence[Any]
+) -> Book:
+    cells: dict[CellKey, str] = {}
+    elements: dict[CellKey, set[str]] = {}
+    for address, content in zip(addresses, found, strict=True):
+        _collect(keys, address, content, cells, elements)
+    return Book(state, cells, {cell: frozenset(members) for cell, members in elements.items()})
+
+
+def _collect(
+    keys: Keys,
+    address: Address,
+    content: Any,
+    cells: dict[CellKey, str],
+    elements: dict[CellKey, set[str]],
+) -> None:
+    kind, measure, day, customer = address
+    if kind == CELLS:
+        for field, text in content.items():
+            cells[keys.cell_of(measure, day, customer, field.decode())] = text.decode()
+        return
+    for member in content:
+        cell, element = keys.element_of(measure, day, customer, member.decode())
+        elements.setdefault(cell, set()).add(element)
+
+
+def escape(pattern: str) -> str:
+    """A text that a pattern of SCAN finds as it is."""
+    return "".join(f"\\{char}" if char in "*?[]\\" else char for char in pattern)

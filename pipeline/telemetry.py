@@ -21,6 +21,14 @@ Name = Literal[
 ]
 
 
+ServerName = Literal[
+    "recount_requests_total",
+    "recount_request_seconds_total",
+    "recount_taken_events_total",
+    "recount_in_flight_events",
+]
+
+
 class Kind(NamedTuple):
     """A metric: whether it only grows, its labels, and what it tells."""
 
@@ -74,5 +82,21 @@ NAMES: Final[dict[Name, Kind]] = {
     ),
     "recount_seeks_total": Kind(
         is_counter=True, labels=(), meaning="times a partition was fetched again from next"
+    ),
+}
+SERVER_NAMES: Final[dict[ServerName, Kind]] = {
+    "recount_requests_total": Kind(
+        is_counter=True,
+        labels=("door", "status"),
+        meaning="answers of a server: metronome, klaviyo, statsig, recount or other; HTTP status",
+    ),
+    "recount_request_seconds_total": Kind(
+        is_counter=True, labels=("door",), meaning="how long they took together"
+    ),
+    "recount_taken_events_total": Kind(
+        is_counter=True, labels=(), meaning="events that a server made durable"
+    ),
+    "recount_in_flight_events": Kind(
+        is_counter=False, labels=(), meaning="events of a server on their way to Kafka"
     ),
 }

@@ -1,24 +1,15 @@
-"""/healthz, /readyz and /metrics of a worker process, from a thread of its own.
+"""What a worker process says of itself.
 
 Everything is read from what the worker stands on already: nothing is counted for each event.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import Final
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from ..core.state import FATES, PartitionState
-from ..telemetry import NAMES, Name
-
-_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+from ..telemetry import NAMES
+from ..vitals import Sample, Sampled, answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +30,7 @@ class Vital:
     is_alive: Callable[[], bool]
 
 
-class WorkerCollector(Collector):
-    """Turns what a worker stands on into metrics."""
-
-    def __init__(self, vital: Vital) -> None:
-        self._vital = vital
-
-    def collect(self) -> Iterable[Metric]:
-        """Return every metric."""
-        samples = list(_samples(self._vital))
-        for name, kind in NAMES.items():
-            family = CounterMetricFamily if kind.is_counter else GaugeMetricFamily
-            made = family(name, kind.meaning, labels=kind.labels)
-            for of, labels, value in samples:
-                if of == name:
-                    made.add_metric(labels, value)
-            yield made
-
-
-def _samples(vital: Vital) -> Iterator[tuple[Name, list[str], float]]:
+def _samples(vital: Vital) -> Iterator[Sample]:
     owned, done = vital.owned(), vital.done()
     yield "recount_assigned_partitions", [], len(owned)
     yield "recount_commits_total", [], done["commits"]
@@ -83,33 +56,10 @@ def serve(port: int, vital: Vital) -> None:
     Raises:
         OSError: the port is taken.
     """
-    registry = CollectorRegistry()
-    registry.register(WorkerCollector(vital))
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/metrics":
-                self._answer(200, generate_latest(registry))
-            elif self.path == "/healthz":
-                self._say("alive", "the main loop does not turn", yes=vital.is_alive())
-            elif self.path == "/readyz":
-                self._say("ready", "no partition is open", yes=bool(vital.owned()))
-            else:
-                self._answer(404, b"/healthz, /readyz or /metrics\n")
-
-        def _say(self, good: str, bad: str, *, yes: bool) -> None:
-            self._answer(200 if yes else 503, f"{good if yes else bad}\n".encode())
-
-        def _answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", _TEXT)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing: normal work is silent."""
-
-    server = ThreadingHTTPServer(("", port), Handler)
-    server.daemon_threads = True
-    Thread(target=server.serve_forever, name="telemetry", daemon=True).start()
+    answer(
+        port,
+        Sampled(NAMES, lambda: _samples(vital)),
+        is_alive=vital.is_alive,
+        is_ready=lambda: bool(vital.owned()),
+        not_ready="no partition is open",
+    )

@@ -10,7 +10,7 @@ import definitions
 import pipeline
 from pipeline.core.reasons import Reason
 from pipeline.settings import describe, load_settings
-from pipeline.telemetry import NAMES
+from pipeline.telemetry import NAMES, SERVER_NAMES
 
 from ..services import ROOT
 
@@ -149,7 +149,7 @@ def test_telemetry_is_documented() -> None:
     told = re.findall(r"^\| `(recount_\w+)`(?: \{([\w, ]+)\})? \|", text, re.MULTILINE)
 
     assert {name: tuple(labels.split(", ")) if labels else () for name, labels in told} == {
-        name: kind.labels for name, kind in NAMES.items()
+        name: kind.labels for name, kind in (*NAMES.items(), *SERVER_NAMES.items())
     }
 
 

@@ -10,7 +10,10 @@ import httpx
 import metronome
 import pytest
 
+from pipeline.stack.native import free_port
+
 from ..services import Recount
+from ..waiting import eventually
 from .doors import Server, serving
 
 pytestmark = pytest.mark.timeout(180)  # many commands, each a process of its own
@@ -234,3 +237,24 @@ def test_bodies_have_bounds(server: Server) -> None:
             assert answer.status_code == status, answer.text
             assert set(answer.json()) == {"message"}
             assert answer.headers["x-request-id"]
+
+
+def test_a_server_tells_how_it_is(recount: Recount, tmp_path: Path) -> None:
+    """/healthz, /readyz and /metrics on a port of their own: requests by door, events taken."""
+    recount.run("init", "--partitions", "1")
+    port = free_port()
+    with serving(recount, tmp_path / "serve.log", more=(f"RECOUNT_TELEMETRY_PORT={port}",)) as one:
+        client_of(one, "ingest").v1.usage.ingest(usage=[event(number) for number in range(7)])
+        with pytest.raises(metronome.PermissionDeniedError):
+            client_of(one, "ingest").v1.billable_metrics.list()
+
+        def ask(path: str) -> httpx.Response:
+            return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5)
+
+        eventually(lambda: ask("/readyz").text == "ready\n", within_s=10, because="it is ready")
+        assert ask("/healthz").text == "alive\n"
+        told = ask("/metrics").text
+        assert "recount_taken_events_total 7.0" in told
+        assert 'recount_requests_total{door="metronome",status="200"} 1.0' in told
+        assert 'recount_requests_total{door="metronome",status="403"} 1.0' in told
+        assert "recount_in_flight_events 0.0" in told

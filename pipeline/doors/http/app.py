@@ -1,6 +1,7 @@
 """The application: routers, errors, request ids; and the server that runs it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -25,6 +26,7 @@ from .errors import NOT_FOUND, Refused, refused_of, rendered
 from .paths import Segments
 from .requests import service_of
 from .service import Limited, serving
+from .telemetry import Vital, attend, tell
 
 _HEADER_BYTES_MAX: Final = 65_536
 _HEADER_S_MAX: Final = 10.0
@@ -38,8 +40,12 @@ def application(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with serving(settings) as service:
-            app.state.service = service
+            app.state.service, vital = service, app.state.vital
+            if settings.telemetry_port is not None:
+                tell(settings.telemetry_port, vital, service)
+            attending = asyncio.create_task(attend(vital, service))
             yield
+            attending.cancel()
 
     app = FastAPI(
         title="Recount",
@@ -48,6 +54,7 @@ def application(settings: Settings) -> FastAPI:
         version="1",
         lifespan=lifespan,
     )
+    app.state.vital = Vital()
     for door in (metronome, klaviyo, klaviyo_resources, klaviyo_usage, statsig, own):
         app.include_router(door.router)
     app.add_middleware(Identified)
@@ -70,10 +77,12 @@ class Identified:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = Request(scope)
+        request, began = Request(scope), time.perf_counter()
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                took = time.perf_counter() - began
+                request.app.state.vital.count(scope["path"], message["status"], took)
                 headers = MutableHeaders(scope=message)
                 if scope["path"].startswith("/api/") and _wants_json(request):
                     headers["Content-Type"] = "application/json"

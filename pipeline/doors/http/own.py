@@ -82,6 +82,7 @@ async def usage(
         zone=zone_of(timezone),
         group_key=tuple(group_key) if group_key else None,
         group_filters={},
+        find=service.control.state.find_typed,
     )
     if customer is not None and not query.is_of_customers:
         raise Refused(400, "the metric belongs to the whole deployment: give no customer")

@@ -1,25 +1,38 @@
 """Events by transaction_id: a bounded look into the log, nothing is kept for it."""
 
+import asyncio
 from contextlib import aclosing
 from typing import Any, Final
 
 from ...reads.explain import Explainer
+from .errors import Refused
 from .service import Service
 
 FOUND_MAX: Final = 1_000
+SEARCH_S_MAX: Final = 30.0
+_TOO_LONG: Final = (
+    f"the log cannot be looked through within {SEARCH_S_MAX:.0f} s; `recount explain` can"
+)
 
 
 async def search(service: Service, ids: frozenset[str]) -> list[dict[str, Any]]:
-    """Return what lies on the log with these ids, each record with its fate and its metrics."""
+    """Return what lies on the log with these ids, each record with its fate and its metrics.
+
+    Raises:
+        Refused: the log is too long to be looked through while somebody waits.
+    """
     state = await service.fresh()
     explainer = Explainer(service.identity, state, service.store, service.log)
     found: list[dict[str, Any]] = []
     lines = explainer.find_all(ids, None, lambda _: None, lambda _: None)
-    async with aclosing(lines):
-        async for line in lines:
-            found.append(_shown(line))
-            if len(found) >= FOUND_MAX:
-                break
+    try:
+        async with asyncio.timeout(SEARCH_S_MAX), aclosing(lines):
+            async for line in lines:
+                found.append(_shown(line))
+                if len(found) >= FOUND_MAX:
+                    break
+    except TimeoutError as error:
+        raise Refused(400, _TOO_LONG) from error
     return found
 
 

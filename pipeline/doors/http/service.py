@@ -124,7 +124,8 @@ class Service:
     sender: Sender
     clock: SystemClock = field(default_factory=SystemClock)
     unattended_until_s: float = 0.0  # until then nobody waits for workers: none answered
-    _in_flight: int = 0
+    in_flight: int = 0  # events on their way to Kafka
+    taken: int = 0  # events that are durable
 
     def __post_init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -214,9 +215,9 @@ class Service:
             Busy: too many are on their way already; none was sent. LogUnavailable: not all are
                 durable; sending the same again adds nothing twice.
         """
-        if self._in_flight + len(lines) > IN_FLIGHT_MAX:
-            raise Busy(f"{self._in_flight} events are on their way to Kafka; try again")
-        self._in_flight += len(lines)
+        if self.in_flight + len(lines) > IN_FLIGHT_MAX:
+            raise Busy(f"{self.in_flight} events are on their way to Kafka; try again")
+        self.in_flight += len(lines)
         homes = self.identity.deployment.homes
         try:
             async with asyncio.timeout(DURABLE_S_MAX):
@@ -227,7 +228,8 @@ class Service:
         except TimeoutError as error:
             raise LogUnavailable(f"not durable within {DURABLE_S_MAX:.0f} s") from error
         finally:
-            self._in_flight -= len(lines)
+            self.in_flight -= len(lines)
+        self.taken += len(lines)
 
     def _lines(self, events: Sequence[dict[str, Any]]) -> list[bytes]:
         """Return the bytes of events, none of which a worker would reject by what they are."""

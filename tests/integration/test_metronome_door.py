@@ -1,6 +1,7 @@
 """Metronome's official client, unchanged, against `recount serve`."""
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -258,3 +259,25 @@ def test_a_server_tells_how_it_is(recount: Recount, tmp_path: Path) -> None:
         assert 'recount_requests_total{door="metronome",status="200"} 1.0' in told
         assert 'recount_requests_total{door="metronome",status="403"} 1.0' in told
         assert "recount_in_flight_events 0.0" in told
+
+
+def test_a_keys_limit_holds_over_servers(recount: Recount, tmp_path: Path) -> None:
+    """Two servers count one key's requests together; another key is not touched by it."""
+    recount.run("init", "--partitions", "1")
+    more = ("RECOUNT_KEY_REQUESTS_PER_S_MAX=3",)
+    with (
+        serving(recount, tmp_path / "one.log", more=more) as one,
+        serving(recount, tmp_path / "two.log", one.keys, more=more) as two,
+    ):
+        headers = {"Authorization": f"Bearer {one.keys['read']}"}
+        urls = [f"{each.url}/v1/billable-metrics" for each in (one, two)] * 10
+        with httpx.Client(headers=headers, timeout=20) as own:
+            began = time.monotonic()
+            answers = [own.get(url) for url in urls]
+            seconds = int(time.monotonic() - began) + 2
+        passed = [answer for answer in answers if answer.status_code == 200]
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert len(passed) + len(refused) == len(urls)
+        assert 3 <= len(passed) <= 3 * seconds
+        assert all(answer.headers["retry-after"] == "1" for answer in refused)
+        client_of(one, "manage").v1.billable_metrics.list()

@@ -63,7 +63,18 @@ def application(settings: Settings) -> FastAPI:
         app.exception_handler(kind)(_told)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(HTTPException)(_http)
+    app.openapi_schema = _described(app.openapi())
     return app
+
+
+def _described(page: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI page, less what no door answers: 422, bodies of empty answers."""
+    for path, operations in page["paths"].items():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            for status in ("202", "204") if path.startswith("/api/") else ():
+                operation["responses"].get(status, {}).pop("content", None)
+    return page
 
 
 class Identified:

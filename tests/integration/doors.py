@@ -23,6 +23,7 @@ class Server:
     port: int
     keys: dict[str, str] = field(default_factory=dict)
     tls: bool = False
+    process: "subprocess.Popen[bytes] | None" = None
 
     @property
     def url(self) -> str:
@@ -36,6 +37,12 @@ class Server:
         except httpx.HTTPError:
             return False
         return answer.status_code == 200
+
+    def kill(self) -> None:
+        """End it at once."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
 
 
 @contextmanager
@@ -57,7 +64,9 @@ def serving(
     with log.open("ab") as output:
         options: dict[str, Any] = {"stdout": output, "stderr": output}
         extra = dict(each.split("=", 1) for each in more)
-        process = recount.start("serve", "--port", str(made.port), more=extra, **options)
+        process = made.process = recount.start(
+            "serve", "--port", str(made.port), more=extra, **options
+        )
     try:
         eventually(made.answers, within_s=20, because="the server answers")
         yield made

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import schemathesis
 import trustme
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -22,11 +24,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from ..services import Recount
+from ..services import ROOT, Recount
 from .doors import Server, serving
 
 pytestmark = pytest.mark.timeout(400)
-EXAMPLES = int(os.environ.get("RECOUNT_TEST_EXAMPLES", "12"))  # of each operation
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "12"))  # of each operation
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -77,6 +79,106 @@ def test_no_generated_request_breaks_a_door(server: Server) -> None:
         tried += 1
     assert tried > 35
     assert server.answers()
+
+
+def bodies() -> list[tuple[str, str, Any]]:
+    """Every native body that the payloads have: method, path, body."""
+    paths = {
+        ("metronome", "create_definition"): "/v1/billable-metrics/create",
+        ("metronome", "event"): "/v1/ingest",
+        ("metronome", "archive"): "/v1/billable-metrics/archive",
+        ("klaviyo", "create_definition"): "/api/custom-metrics",
+        ("klaviyo", "event"): "/api/events",
+        ("klaviyo", "read_query"): "/api/metric-aggregates",
+        ("statsig", "create_definition"): "/console/v1/metrics",
+        ("statsig", "event"): "/v1/log_event",
+    }
+    folder = ROOT / "tests/data/formats/payloads"
+    found = []
+    for name, entry in json.loads((folder / "index.json").read_text()).items():
+        path = paths.get((entry["system"], entry["kind"]))
+        body = json.loads((folder / f"{name}.json").read_text())
+        if name.startswith("metronome_usage") and "response" not in name:
+            path = "/v1/usage/groups" if "groups" in name else "/v1/usage"
+        if path and len(json.dumps(body)) < 20_000:
+            found.append(("POST", path, body))
+            if entry["kind"] == "create_definition":
+                patched = {"metronome": "PUT", "klaviyo": "PATCH", "statsig": "POST"}
+                other = path.removesuffix("/create") + "/some%2Fid"
+                found.append((patched[entry["system"]], other, body))
+    return found
+
+
+junk = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(10**30), 10**30),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(max_size=5),
+        st.sampled_from(["", "\0", "a" * 3_000, "2026-11-19T01:00:00Z", "day", "__proto__", "::"]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@st.composite
+def spoilt(draw: Any) -> tuple[str, str, Any]:
+    """A native body with some member, at any depth, replaced, left out, added or repeated."""
+    method, path, body = draw(st.sampled_from(BODIES))
+    body = json.loads(json.dumps(body))
+    for _ in range(draw(st.integers(1, 3))):
+        place, depth = body, draw(st.integers(0, 8))
+        while isinstance(place, dict | list) and place:
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            key = draw(st.sampled_from(keys))
+            if depth == 0 or not isinstance(place[key], dict | list) or not place[key]:
+                kind = draw(st.integers(0, 3))
+                if kind == 0:
+                    del place[key]
+                elif kind == 1 and isinstance(place, list):
+                    place.append(place[key])
+                elif kind == 1:
+                    place[draw(st.text(max_size=4))] = place[key]
+                else:
+                    place[key] = draw(junk)
+                break
+            place, depth = place[key], depth - 1
+    return method, path, body
+
+
+BODIES = bodies()
+
+
+def test_no_spoilt_body_breaks_a_door(server: Server) -> None:
+    """Every native body with something wrong at any depth: taken or refused, never a 5xx."""
+    headers = {"Authorization": f"Bearer {every_key(server)}", "revision": "2025-04-15"}
+    seen: Counter[int] = Counter()
+    with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
+
+        @settings(
+            max_examples=EXAMPLES * 25,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(asked=spoilt())
+        def ask(asked: tuple[str, str, Any]) -> None:
+            method, path, body = asked
+            answer = client.request(method, path, content=json.dumps(body))
+            seen[answer.status_code] += 1
+            assert answer.status_code < 500, (asked, answer.text)
+            if answer.content:
+                json.loads(answer.content)
+
+        ask()
+    assert seen[400] > EXAMPLES
+    assert set(seen) <= {200, 201, 202, 400, 403, 404, 409, 413}
 
 
 def send(server: Server, raw: bytes, *, within_s: float = 20) -> bytes:

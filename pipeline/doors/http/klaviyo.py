@@ -18,6 +18,7 @@ from ...errors import UnknownNameError
 from .errors import JSON_API, NOT_FOUND, Refused
 from .klaviyo_resources import (
     DOCUMENTED,
+    FIELDS,
     ONE,
     READS,
     Reading,
@@ -36,6 +37,11 @@ PLAIN_ID: Final = "klaviyo-plain-"  # metrics as they are, registered for metric
 _WRITES: Final = Pace("klaviyo-write", ((1, 1), (15, 60), (15, 86_400)))
 Managing = Annotated[Service, Depends(needs("manage", _WRITES))]
 Deleting = Annotated[Service, Depends(needs("manage", READS))]
+_SHOWN: Final = {
+    "fields[custom-metric]": FIELDS,
+    "fields[metric]": FIELDS,
+    "include": "metrics",
+}
 _EXAMPLE: Final = {
     "data": {
         "type": "custom-metric",
@@ -110,7 +116,7 @@ async def _check_properties(service: Service, definition: Mapping[str, Any]) -> 
         raise DefinitionError(problems)
 
 
-@router.get("/custom-metrics", **ONE)
+@router.get("/custom-metrics", **ONE, **takes(query=_SHOWN))
 async def list_custom_metrics(request: Request, service: Reading) -> Response:
     """List the custom metrics; `include=metrics` adds what they are made of."""
     state = await service.fresh()
@@ -118,7 +124,7 @@ async def list_custom_metrics(request: Request, service: Reading) -> Response:
     return answer(await _documents(request, service, metrics, one=False))
 
 
-@router.get("/custom-metrics/{metric_id}", **ONE)
+@router.get("/custom-metrics/{metric_id}", **ONE, **takes(query=_SHOWN))
 async def retrieve(metric_id: str, request: Request, service: Reading) -> Response:
     """Return a custom metric."""
     metric = found(await service.fresh(), metric_id)
@@ -148,7 +154,9 @@ async def delete(metric_id: str, service: Deleting) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/custom-metrics/{metric_id}/metrics", **ONE)
+@router.get(
+    "/custom-metrics/{metric_id}/metrics", **ONE, **takes(query={"fields[metric]": FIELDS})
+)
 async def metrics_of(metric_id: str, request: Request, service: Reading) -> Response:
     """The metrics that a custom metric is made of."""
     metric = found(await service.fresh(), metric_id)

@@ -20,10 +20,12 @@ from ...errors import UnknownNameError
 from .. import klaviyo as shapes
 from .errors import JSON_API, NOT_FOUND, Refused
 from .paths import segment
-from .requests import cursor_of, needs, place_of
+from .requests import cursor_of, needs, place_of, takes
 from .service import Pace, Service
 
 PAGE: Final = 200
+FIELDS: Final = "sparse fields, comma-separated"
+_LISTED: Final = {"fields[metric]": FIELDS, "page[cursor]": "of the link to a page"}
 READS: Final = Pace("klaviyo-read", ((3, 1), (60, 60)))
 _PROPERTIES: Final = Pace("klaviyo-properties", ((1, 1), (15, 60)))
 Reading = Annotated[Service, Depends(needs("read", READS))]
@@ -150,7 +152,7 @@ def _metric(request: Request, id_: str, name: str, seen: EventType | None) -> di
     }
 
 
-@router.get("/metrics", **ONE)
+@router.get("/metrics", **ONE, **takes(query=_LISTED))
 async def list_metrics(request: Request, service: Reading) -> Response:
     """List the metrics: the catalogue's, and the event types that the stream has taught."""
     if request.query_params.get("filter"):
@@ -163,7 +165,7 @@ async def list_metrics(request: Request, service: Reading) -> Response:
     return answer({"data": shown, "links": links})
 
 
-@router.get("/metrics/{metric_id}", **ONE)
+@router.get("/metrics/{metric_id}", **ONE, **takes(query={"fields[metric]": FIELDS}))
 async def retrieve_metric(metric_id: str, request: Request, service: Reading) -> Response:
     """Return a metric."""
     id_, every = segment(metric_id), await known(service)

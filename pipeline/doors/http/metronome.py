@@ -65,6 +65,12 @@ _GROUPS: Final = {
     "billable_metric_id": _ID,
     "group_key": ["region"],
 }
+_NEXT: Final = "the cursor of an earlier answer"
+_LISTED: Final = {
+    "limit": "1 to 100",
+    "next_page": _NEXT,
+    "include_archived": "true: archived ones too",
+}
 PAGE_MAX: Final = 100
 USAGE_PAGE: Final = 1_000
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -104,7 +110,9 @@ async def create(request: Request, service: Managing) -> Response:
     return answer({"data": {"id": made.id}})
 
 
-@router.get("/v1/billable-metrics", response_model=shapes.Page, **_DOCUMENTED)
+@router.get(
+    "/v1/billable-metrics", response_model=shapes.Page, **_DOCUMENTED, **takes(query=_LISTED)
+)
 async def list_metrics(request: Request, service: Reading) -> Response:
     """List billable metrics, oldest first; archived ones with include_archived=true."""
     state = await service.fresh()
@@ -152,7 +160,10 @@ async def archive(request: Request, service: Managing) -> Response:
 
 
 @router.get(
-    "/v1/customers/{customer_id}/billable-metrics", response_model=shapes.Page, **_DOCUMENTED
+    "/v1/customers/{customer_id}/billable-metrics",
+    response_model=shapes.Page,
+    **_DOCUMENTED,
+    **takes(query=_LISTED),
 )
 async def of_customer(
     customer_id: str,  # noqa: ARG001  the path names it; every customer has the same metrics
@@ -196,7 +207,12 @@ async def find_events(request: Request, service: Reading) -> Response:
 # -- usage --------------------------------------------------------------------------------
 
 
-@router.post("/v1/usage", response_model=shapes.Page, **_DOCUMENTED, **takes(_USAGE))
+@router.post(
+    "/v1/usage",
+    response_model=shapes.Page,
+    **_DOCUMENTED,
+    **takes(_USAGE, query={"next_page": _NEXT}),
+)
 async def usage(request: Request, service: Reading) -> Response:
     """Usage by customer, metric and window; a decimal's digits are exact."""
     body = await body_json(request)
@@ -249,7 +265,12 @@ async def _usage_of(
     return rows
 
 
-@router.post("/v1/usage/groups", response_model=shapes.Page, **_DOCUMENTED, **takes(_GROUPS))
+@router.post(
+    "/v1/usage/groups",
+    response_model=shapes.Page,
+    **_DOCUMENTED,
+    **takes(_GROUPS, query={"limit": "1 to 100", "next_page": _NEXT}),
+)
 async def usage_groups(request: Request, service: Reading) -> Response:
     """Usage of one customer and metric by window and group."""
     body = await body_json(request)

@@ -20,7 +20,7 @@ from ...letters import letters_of
 from ...reads.explain import Explainer
 from ...reads.query import Query
 from .errors import Refused
-from .requests import needs, number_in
+from .requests import needs, number_in, takes
 from .service import Service
 
 router = APIRouter(prefix="/recount/v1", tags=["Recount"])
@@ -90,7 +90,7 @@ async def usage(
     return _answer({"data": lines, **last})
 
 
-@router.get("/rejected", **_DOCUMENTED)
+@router.get("/rejected", **_DOCUMENTED, **takes(query={"limit": "1 to 1000"}))
 async def rejected(request: Request, service: Reading) -> Response:
     """The latest dead letters, newest first."""
     limit = number_in(request, "limit", 100, LETTERS_MAX)

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from fastapi import Request
@@ -121,12 +121,33 @@ async def body_json(request: Request) -> Any:
     return parse_json(await body_text(request))
 
 
-def takes(example: Any, media: str = "application/json") -> dict[str, Any]:
-    """What the OpenAPI page says of a body: an object like this; the code checks every rule."""
-    kind = "array" if isinstance(example, list) else "object"
-    schema = {"type": kind, "items": {"type": "object"}} if kind == "array" else {"type": kind}
-    content = {media: {"schema": schema, "example": example}}
-    return {"openapi_extra": {"requestBody": {"required": True, "content": content}}}
+def takes(
+    example: Any = None,
+    media: str = "application/json",
+    *,
+    query: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """What the OpenAPI page says of a request; the code checks every rule.
+
+    example: a body. query: parameter → what it means.
+    """
+    extra: dict[str, Any] = {}
+    if example is not None:
+        kind = "array" if isinstance(example, list) else "object"
+        schema = {"type": kind, "items": {"type": "object"}} if kind == "array" else {"type": kind}
+        content = {media: {"schema": schema, "example": example}}
+        extra["requestBody"] = {"required": True, "content": content}
+    extra["parameters"] = [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": meaning,
+            "schema": {"type": "string"},
+        }
+        for name, meaning in (query or {}).items()
+    ]
+    return {"openapi_extra": extra}
 
 
 def cursor_of(place: int) -> str:

@@ -29,6 +29,19 @@ from .requests import body_json, body_text, needs, number_in, takes
 from .service import Pace, Service, of_format
 
 PAGE: Final = 100
+_PAGES: Final = {"limit": "1 to 1000", "page": "from 1 on"}
+_DATE: Final = "YYYY-MM-DD, a day of the deployment's Statsig zone"
+_LISTED: Final = {
+    **_PAGES,
+    "tags": "comma-separated",
+    "showHiddenMetrics": "true: archived ones too",
+}
+_VALUES: Final = {
+    **_PAGES,
+    "date": _DATE,
+    "metricName": "of this name",
+    "metricType": "of this type",
+}
 _PACE: Final = Pace("statsig", ((100, 10), (900, 900)))
 Ingesting = Annotated[Service, Depends(needs("ingest"))]
 Reading = Annotated[Service, Depends(needs("read", _PACE))]
@@ -139,7 +152,11 @@ async def create(request: Request, service: Managing) -> Response:
     return _answer(message, _shown(made, service.clock.now()), 201)
 
 
-@console.get("/list", **_DOCUMENTED)
+@console.get(
+    "/list",
+    **_DOCUMENTED,
+    **takes(query=_LISTED),
+)
 async def list_metrics(request: Request, service: Reading) -> Response:
     """List metrics, oldest first; archived ones with showHiddenMetrics=true."""
     now, params = service.clock.now(), request.query_params
@@ -186,7 +203,11 @@ def _paged(
 # -- values -----------------------------------------------------------------------------------
 
 
-@console.get("/values", **_DOCUMENTED)
+@console.get(
+    "/values",
+    **_DOCUMENTED,
+    **takes(query=_VALUES),
+)
 async def list_values(request: Request, service: Reading) -> Response:
     """The values of all metrics, or of those of a name or a type, of one day."""
     params, day = request.query_params, _day_of(request)
@@ -201,7 +222,7 @@ async def list_values(request: Request, service: Reading) -> Response:
     return _answer("Metric values listed successfully.", page[0], pagination=page[1])
 
 
-@console.get("", **_DOCUMENTED)
+@console.get("", **_DOCUMENTED, **takes(query={"id": "name::type", "date": _DATE}))
 async def values(request: Request, service: Reading) -> Response:
     """One metric's values of a day: ?id=name::type&date=YYYY-MM-DD."""
     day, metric_id = _day_of(request), request.query_params.get("id")

@@ -1,6 +1,7 @@
 """The application: routers, errors, request ids; and the server that runs it."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -44,6 +45,8 @@ def application(settings: Settings) -> FastAPI:
             if settings.telemetry_port is not None:
                 tell(settings.telemetry_port, vital, service)
             attending = asyncio.create_task(attend(vital, service))
+            gc.freeze()  # what is there now stays: collections look at requests alone
+            gc.set_threshold(100_000, 50, 50)
             yield
             attending.cancel()
 

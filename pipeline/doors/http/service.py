@@ -29,7 +29,7 @@ from ...edges.kafka import KafkaLog, topic_names
 from ...edges.kafka_client import KafkaAdmin
 from ...edges.kafka_sender import Line, Sender, sender
 from ...edges.redis import RedisStore
-from ...errors import LogUnavailable
+from ...errors import Halt, LogUnavailable
 from ...ports import Span
 from ...publish import line_of
 from ...reads.usage import Reader
@@ -38,7 +38,6 @@ from ...settings import Settings
 IN_FLIGHT_MAX: Final = 20_000  # events that are on their way to Kafka; more are refused for now
 T = TypeVar("T")
 _NO_AGE_MS: Final = 10**13  # three centuries
-_TOPIC_S: Final = 5.0  # between two looks whether the events topic is still there
 DURABLE_S_MAX: Final = 20.0
 ACTIVE_S_MAX: Final = 3.0
 _ACTIVE_POLL_S: Final = 0.05
@@ -95,22 +94,30 @@ class Ends:
     def __init__(self, log: KafkaLog, partitions: Callable[[], int], clock: SystemClock) -> None:
         self._log = log
         self._partitions = partitions
-        self._clock = clock
-        self._checked_at = -_TOPIC_S
+        self._gone: Halt | None = None
         self._spans = Shared(self._look, clock)
 
     async def spans(self) -> dict[int, Span]:
-        """Return what the log holds, for every registered partition."""
+        """Return what the log holds, for every registered partition.
+
+        Raises:
+            Halt: check() found the topic gone.
+        """
+        if self._gone is not None:
+            raise self._gone
         return await self._spans.get()
 
     async def _look(self) -> dict[int, Span]:
-        # To ask about the topic itself takes long: whether it is there is asked now and then.
-        now_s = self._clock.monotonic()
-        if now_s - self._checked_at >= _TOPIC_S:
-            found = await self._log.spans()
-            self._checked_at = now_s
-            return found
         return await self._log.spans(partitions=self._partitions())
+
+    async def check(self) -> None:
+        """See whether the topic is there. That takes long, so no question waits for it."""
+        try:
+            await self._log.spans()
+        except Halt as error:
+            self._gone = error
+        else:
+            self._gone = None
 
 
 @dataclass
@@ -130,7 +137,7 @@ class Service:
     def __post_init__(self) -> None:
         self._lock = asyncio.Lock()
         self._control = Shared(self._catch_up, self.clock)
-        self._ends = Ends(self.log, lambda: len(self.identity.starts), self.clock)
+        self.ends = Ends(self.log, lambda: len(self.identity.starts), self.clock)
 
     async def _catch_up(self) -> ControlState:
         async with self._lock:
@@ -162,7 +169,7 @@ class Service:
     @property
     def reader(self) -> Reader:
         """A reader of the numbers."""
-        return Reader(self.identity, self.store, self._ends, self.clock, self.settings.lateness)
+        return Reader(self.identity, self.store, self.ends, self.clock, self.settings.lateness)
 
     async def limit(self, key_id: str, pace: Pace | None) -> None:
         """Count a request of a key, over all servers.

@@ -73,6 +73,7 @@ async def attend(vital: Vital, service: Service) -> None:
         vital.beat_at = service.clock.monotonic()
         if not beat % _CHECK_BEATS:
             try:
+                await service.ends.check()
                 await service.fresh()
                 await service.store.state(0)
             except PipelineError:

@@ -1,6 +1,7 @@
 """Klaviyo's official client, unchanged, against `recount serve`."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -297,3 +298,20 @@ def test_pages_of_dates_zones_and_groups(server: Server) -> None:
     days = read.Metrics.query_metric_aggregates(zone)
     assert {each.astimezone(UTC).hour for each in days.data.attributes.dates} <= {4, 5}
     assert sum(numbers(days)["sum_value"]) == 15
+
+
+def test_two_servers_meet_a_new_metric_at_once(server: Server, tmp_path: Path) -> None:
+    """Both register what counts it, one is first, every event is taken and counted once."""
+    with serving(server.recount, tmp_path / "second.log", server.keys) as second:
+        with ThreadPoolExecutor(8) as pool:
+            taken = [
+                pool.submit(client_of(each, "ingest").Events.create_event, event(number, name))
+                for number, name in enumerate(["A", "B", "C"] * 4)
+                for each in (server, second)
+            ]
+            assert [each.result() for each in taken] == [None] * 24
+        server.recount.catch_up()
+        for name in ("A", "B", "C"):
+            answer = client_of(second, "read").Metrics.query_metric_aggregates(aggregates(name))
+            assert numbers(answer)["count"] == [4]
+    assert len(server.recount.run("metrics", "list")) == 3

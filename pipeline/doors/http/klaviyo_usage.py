@@ -7,6 +7,7 @@ definition that is, since when it is registered, and whether it has seen all of 
 
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Any, Final
@@ -24,7 +25,7 @@ from ...control.entities import Metric, Version
 from ...control.records import ControlState
 from ...core.periods import WindowSize, zone_of
 from ...core.windows import moment_of
-from ...errors import UnknownNameError
+from ...errors import ConflictError, UnknownNameError
 from ...reads.query import Query
 from .. import klaviyo as shapes
 from .errors import JSON_API, NOT_FOUND, Refused
@@ -138,7 +139,8 @@ async def _register(service: Service, ids: Mapping[str, str], by: tuple[str, ...
         for name in fresh[: max(room, 0)]:
             label, definition = _plain(name, by)
             label = ids[name] if label in state.names else label
-            made.append(await writer.create(label, definition, None, metric_id=ids[name]))
+            with suppress(ConflictError):  # another server was first
+                made.append(await writer.create(label, definition, None, metric_id=ids[name]))
     # Where no worker runs there is nobody to wait for: it will read of them before the events.
     now_s = service.clock.monotonic()
     if made and now_s >= service.unattended_until_s:

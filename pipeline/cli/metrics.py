@@ -16,6 +16,7 @@ from ..control.entities import Metric
 from ..control.writer import status_of
 from ..edges.clock import SystemClock
 from ..errors import ExitCode, UnknownNameError, UsageError
+from ..reads.summary import summary_of
 from .open import Opened, opened
 from .output import TableOption, show, wait
 
@@ -133,29 +134,7 @@ def _read(file: str) -> str:
 async def _summaries(deployment: Opened, metrics: list[Metric]) -> list[dict[str, Any]]:
     standings = await deployment.reader.standings() if metrics else {}
     now = SystemClock().now()
-    lines = []
-    for metric in metrics:
-        body = metric.latest.body
-        starts = None if body is None else body.effective_from
-        ends = metric.latest.effective_to
-        ready = all(metric.latest.key in item.state.active for item in standings.values())
-        lines.append(
-            {
-                "id": metric.id,
-                "version": metric.latest.number,
-                "name": metric.name,
-                "status": status_of(metric, now),
-                "format": None if body is None else body.definition.origin.format,
-                "effective_from": None if starts is None else rfc3339(starts),
-                "effective_to": None if ends is None else rfc3339(ends),
-                "archived_at": metric.archived_at,
-                "created_at": metric.latest.created_at,
-                "ready": ready,
-                "history": deployment.reader.history(metric, standings),
-                "reasons": [] if body is None else list(body.definition.reasons),
-            }
-        )
-    return lines
+    return [summary_of(metric, deployment.reader, standings, now) for metric in metrics]
 
 
 def list_command(

@@ -207,6 +207,13 @@ def test_recounts_own_door(server: Server) -> None:
             "starting_on": (NOW - HOUR).isoformat(),
             "ending_before": NOW.isoformat(),
         }
+        (listed,) = own.get("/recount/v1/metrics").json()["data"]
+        assert listed == server.recount.run("metrics", "show", "Tokens")[0]
+        shown = own.get("/recount/v1/metrics/Tokens").json()["data"]
+        assert {**listed, "native": SUM, "neutral": shown["neutral"]} == shown
+        grouped = {**asked, "group_key": "region", "group_filter": "region=eu"}
+        (line,) = own.get("/recount/v1/usage/Tokens", params=grouped).json()["data"]
+        assert line["group"] == {"region": "eu"}
         usage = own.get("/recount/v1/usage/Tokens", params=asked).json()
         options = ["--customer", "c1", *_options(NOW - HOUR, NOW)]
         assert usage["data"] == server.recount.run("usage", "Tokens", *options)[:-1]

@@ -9,17 +9,18 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from definitions.formats.native import dump_json
-from definitions.times import parse_timestamp, rfc3339
+from definitions.times import parse_timestamp
 
 from ...control.entities import Metric
-from ...control.writer import status_of
 from ...core.periods import WindowSize, zone_of
 from ...core.windows import moment_of
 from ...errors import UnknownNameError
 from ...letters import letters_of
 from ...reads.explain import Explainer
 from ...reads.query import Query
+from ...reads.summary import native_of, summary_of
 from .errors import Refused
+from .paths import segment
 from .requests import needs, number_in, takes
 from .service import Service
 
@@ -51,9 +52,31 @@ async def status(service: Reading) -> Response:
 
 @router.get("/metrics", **_DOCUMENTED)
 async def metrics(service: Reading) -> Response:
-    """Every metric, archived ones too."""
+    """Every metric, archived ones too: its version, its status, what it has seen."""
     state, now = await service.fresh(), service.clock.now()
-    return _answer({"data": [_shown(metric, now) for metric in state.metrics.values()]})
+    reader, standings = service.reader, await service.reader.standings()
+    shown = [summary_of(each, reader, standings, now) for each in state.metrics.values()]
+    return _answer({"data": shown})
+
+
+@router.get("/metrics/{metric}", **_DOCUMENTED)
+async def show(metric: str, service: Reading) -> Response:
+    """A metric by id or name, with its native body as it was given, and the neutral one."""
+    found = await _found(service, metric)
+    standings, now = await service.reader.standings(), service.clock.now()
+    body = found.latest.body
+    more = {
+        "native": native_of(found),
+        "neutral": None if body is None else body.model_dump(mode="json"),
+    }
+    return _answer({"data": {**summary_of(found, service.reader, standings, now), **more}})
+
+
+async def _found(service: Service, name: str) -> Metric:
+    found = (await service.fresh()).find(segment(name))
+    if found is None:
+        raise UnknownNameError(name)
+    return found
 
 
 @router.get("/usage/{metric}", **_DOCUMENTED)
@@ -66,11 +89,10 @@ async def usage(
     window_size: Annotated[str, Param(description="none, hour, day, week, month")] = "none",
     timezone: Annotated[str, Param(description="IANA name")] = "UTC",
     group_key: Annotated[list[str] | None, Param(description="repeatable")] = None,
+    group_filter: Annotated[list[str] | None, Param(description="name=value")] = None,
 ) -> Response:
     """Usage by window and group, and the offsets it stands at; the metric by id or name."""
-    found = (await service.fresh()).find(metric)
-    if found is None:
-        raise UnknownNameError(metric)
+    found = await _found(service, metric)
     if window_size.lower() not in set(WindowSize):
         raise Refused(400, "window_size is none, hour, day, week or month")
     query = Query(
@@ -81,7 +103,7 @@ async def usage(
         size=WindowSize(window_size.lower()),
         zone=zone_of(timezone),
         group_key=tuple(group_key) if group_key else None,
-        group_filters={},
+        group_filters=_filters(group_filter or []),
         find=service.control.state.find_typed,
     )
     if customer is not None and not query.is_of_customers:
@@ -120,25 +142,24 @@ async def explain(transaction_id: str, service: Reading, customer: str | None = 
     explainer = Explainer(service.identity, state, service.store, service.log)
     lines = [
         line
-        async for line in explainer.find(transaction_id, customer, lambda _: None, lambda _: None)
+        async for line in explainer.find(
+            segment(transaction_id), customer, lambda _: None, lambda _: None
+        )
     ]
     if not lines:
         raise UnknownNameError(transaction_id)
     return _answer({"data": lines})
 
 
-def _shown(metric: Metric, now: datetime) -> dict[str, Any]:
-    body, ends = metric.latest.body, metric.latest.effective_to
-    return {
-        "id": metric.id,
-        "version": metric.latest.number,
-        "name": metric.name,
-        "status": status_of(metric, now),
-        "format": None if body is None else body.definition.origin.format,
-        "effective_to": None if ends is None else rfc3339(ends),
-        "archived_at": metric.archived_at,
-        "reasons": [] if body is None else list(body.definition.reasons),
-    }
+def _filters(texts: list[str]) -> dict[str, frozenset[str]]:
+    """name=value; one name given twice allows both values."""
+    wanted: dict[str, frozenset[str]] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise Refused(400, "group_filter is name=value", parameter="group_filter")
+        wanted[name] = wanted.get(name, frozenset()) | {value}
+    return wanted
 
 
 def _moment(name: str, text: str) -> datetime:

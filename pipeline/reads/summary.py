@@ -1,0 +1,41 @@
+"""A metric as operators see it: its version, its status, and how much of the log it has seen."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from definitions.formats import native_body
+from definitions.times import rfc3339
+
+from ..control.entities import Metric
+from ..control.writer import status_of
+from .standing import Standing
+from .usage import Reader
+
+
+def summary_of(
+    metric: Metric, reader: Reader, standings: Mapping[int, Standing], now: datetime
+) -> dict[str, Any]:
+    """Return a metric's line. ready: whether every partition counts its latest version."""
+    body, latest = metric.latest.body, metric.latest
+    starts = None if body is None else body.effective_from
+    ends = latest.effective_to
+    return {
+        "id": metric.id,
+        "version": latest.number,
+        "name": metric.name,
+        "status": status_of(metric, now),
+        "format": metric.format,
+        "effective_from": None if starts is None else rfc3339(starts),
+        "effective_to": None if ends is None else rfc3339(ends),
+        "archived_at": metric.archived_at,
+        "created_at": latest.created_at,
+        "ready": all(latest.key in item.state.active for item in standings.values()),
+        "history": reader.history(metric, standings),
+        "reasons": [] if body is None else list(body.definition.reasons),
+    }
+
+
+def native_of(metric: Metric) -> dict[str, Any] | None:
+    """Return the native body of a metric; None where this release cannot read it."""
+    return None if metric.latest.body is None else native_body(metric.origin, metric.name)

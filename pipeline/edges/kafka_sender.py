@@ -5,7 +5,7 @@ it, and the more there is to send, the larger the batches are.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
@@ -18,16 +18,12 @@ from .kafka_client import Address, guard
 _BATCH_BYTES: Final = 262_144
 
 
-class Line(NamedTuple):
-    """A record to send."""
-
-    partition: int
-    key: bytes
-    value: bytes
+# A key and a value.
+Record = tuple[bytes, bytes]
 
 
 class _Waiting(NamedTuple):
-    lines: list[Line]
+    records: Sequence[Record]
     done: "asyncio.Future[None]"
 
 
@@ -40,15 +36,12 @@ class Sender:
         self._waiting: dict[int, list[_Waiting]] = {}
         self._lanes: dict[int, asyncio.Task[None]] = {}
 
-    async def send(self, lines: Iterable[Line]) -> None:
-        """Return once every line is on all in-sync replicas.
+    async def send(self, parts: Mapping[int, Sequence[Record]]) -> None:
+        """Return once every record, by partition, is on all in-sync replicas.
 
         Raises:
             LogUnavailable: not every one is; sending all again adds none twice.
         """
-        parts: dict[int, list[Line]] = {}
-        for line in lines:
-            parts.setdefault(line.partition, []).append(line)
         loop = asyncio.get_running_loop()
         futures = []
         for partition, part in parts.items():
@@ -75,7 +68,7 @@ class Sender:
         error: PipelineError | None = None
         try:
             async with guard():
-                await self._send(partition, [line for each in taken for line in each.lines])
+                await self._send(partition, [each for waits in taken for each in waits.records])
         except PipelineError as why:
             error = why
         for each in taken:
@@ -86,13 +79,13 @@ class Sender:
             else:
                 each.done.set_exception(error)
 
-    async def _send(self, partition: int, lines: list[Line]) -> None:
+    async def _send(self, partition: int, records: Sequence[Record]) -> None:
         at = 0
-        while at < len(lines):
+        while at < len(records):
             batch = self._client.create_batch()
-            while at < len(lines):
-                line = lines[at]
-                if batch.append(key=line.key, value=line.value, timestamp=None) is None:
+            while at < len(records):
+                key, value = records[at]
+                if batch.append(key=key, value=value, timestamp=None) is None:
                     break
                 at += 1
             await (await self._client.send_batch(batch, self._topic, partition=partition))

@@ -97,12 +97,13 @@ class Identified:
             if message["type"] == "http.response.start":
                 took = time.perf_counter() - began
                 request.app.state.vital.count(scope["path"], message["status"], took)
-                headers = MutableHeaders(scope=message)
                 if scope["path"].startswith("/api/") and _wants_json(request):
-                    headers["Content-Type"] = "application/json"
-                headers["X-Request-Id"] = _request_id(request)
+                    MutableHeaders(scope=message)["Content-Type"] = "application/json"
                 read_to = service_of(request).control.state.next
-                headers["X-Recount-Control-Offset"] = str(read_to)
+                message["headers"] += [
+                    (b"x-request-id", _request_id(request).encode()),
+                    (b"x-recount-control-offset", b"%d" % read_to),
+                ]
             await send(message)
 
         await self._app(scope, receive, with_headers)

@@ -27,7 +27,7 @@ from ...deploy.checks import check_identity, identity_of, known_identity
 from ...edges.clock import SystemClock
 from ...edges.kafka import KafkaLog, topic_names
 from ...edges.kafka_client import KafkaAdmin
-from ...edges.kafka_sender import Line, Sender, sender
+from ...edges.kafka_sender import Record, Sender, sender
 from ...edges.redis import RedisStore
 from ...errors import Halt, LogUnavailable
 from ...ports import Span
@@ -41,7 +41,6 @@ _NO_AGE_MS: Final = 10**13  # three centuries
 DURABLE_S_MAX: Final = 20.0
 ACTIVE_S_MAX: Final = 3.0
 _ACTIVE_POLL_S: Final = 0.05
-_home_of: Final = lru_cache(maxsize=65_536)(home_of)
 _DECODER: Final = decoder_for(frozenset(), context=False)
 
 
@@ -226,12 +225,13 @@ class Service:
             raise Busy(f"{self.in_flight} events are on their way to Kafka; try again")
         self.in_flight += len(lines)
         homes = self.identity.deployment.homes
+        parts: dict[int, list[Record]] = {}
+        for customer, line in lines:
+            partition, key = _home_of(customer, homes)
+            parts.setdefault(partition, []).append((key, line))
         try:
             async with asyncio.timeout(DURABLE_S_MAX):
-                await self.sender.send(
-                    Line(_home_of(customer, homes), customer.encode(), line)
-                    for customer, line in lines
-                )
+                await self.sender.send(parts)
         except TimeoutError as error:
             raise LogUnavailable(f"not durable within {DURABLE_S_MAX:.0f} s") from error
         finally:
@@ -257,6 +257,12 @@ class Service:
                 problems.add("EVENT", f"/{number}", "older than the deployment takes")
         problems.raise_if_any()
         return lines
+
+
+@lru_cache(maxsize=65_536)
+def _home_of(customer: str, homes: int) -> tuple[int, bytes]:
+    """The home of a customer, and the key of its events."""
+    return home_of(customer, homes), customer.encode()
 
 
 def of_format(metrics: Iterable[Metric], format_: str) -> list[Metric]:

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.edges.kafka import KafkaLog
 from pipeline.edges.kafka_client import Address, KafkaAdmin
-from pipeline.edges.kafka_sender import Line, sender
+from pipeline.edges.kafka_sender import Record, sender
 from pipeline.errors import LogUnavailable
 from tests.services import Services, fresh
 
@@ -34,29 +34,24 @@ async def held(log: KafkaLog, partition: int) -> list[Any]:
 async def test_every_line_once_in_its_partition_and_in_order(stack: Services) -> None:
     """Sends that come together share batches; a send's lines stay in order; large ones pass."""
     address, events, log = await topic_of(stack)
-    sends = [
-        [Line(n % PARTITIONS, b"k%d" % n, b"%d-%d" % (number, n)) for n in range(50)]
+    sends: list[dict[int, list[Record]]] = [
+        {
+            partition: [(b"k%d" % n, b"%d-%d" % (number, n)) for n in range(partition, 50, 3)]
+            for partition in range(PARTITIONS)
+        }
         for number in range(200)
     ]
-    sends.append(
-        [Line(0, b"large", LARGE), Line(0, b"small", b"s"), Line(0, b"large", LARGE + b"2")]
-    )
+    sends.append({0: [(b"large", LARGE), (b"small", b"s"), (b"large", LARGE + b"2")]})
     async with sender(address, events) as made:
         await asyncio.gather(*map(made.send, sends))
         for partition in range(PARTITIONS):  # durable when send() returns
             found = await held(log, partition)
-            wanted = [
-                (each.key, each.value)
-                for lines in sends
-                for each in lines
-                if each.partition == partition
-            ]
+            wanted = [each for parts in sends for each in parts.get(partition, [])]
             assert sorted(found) == sorted(wanted)
-            for lines in sends:
-                own = [(each.key, each.value) for each in lines if each.partition == partition]
-                places = [found.index(each) for each in own]
+            for parts in sends:
+                places = [found.index(each) for each in parts.get(partition, [])]
                 assert places == sorted(places)
-        await made.send([])
+        await made.send({})
     await log.close()
 
 
@@ -72,12 +67,12 @@ async def test_a_send_that_is_given_up_leaves_the_others_alone(stack: Services) 
     """Who stops waiting does not stop what is on its way, nor anybody else."""
     address, events, log = await topic_of(stack)
     async with sender(address, events) as made:
-        lines = [Line(0, b"k", b"%d" % number) for number in range(100)]
-        tasks = [asyncio.create_task(made.send([line])) for line in lines]
+        lines = [(b"k", b"%d" % number) for number in range(100)]
+        tasks = [asyncio.create_task(made.send({0: [line]})) for line in lines]
         await asyncio.sleep(0)
         for task in tasks[::2]:
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         assert sum(isinstance(each, asyncio.CancelledError) for each in ended) == 50
-    assert sorted(value for _, value in await held(log, 0)) == sorted(each.value for each in lines)
+    assert sorted(value for _, value in await held(log, 0)) == sorted(value for _, value in lines)
     await log.close()

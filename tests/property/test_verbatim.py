@@ -100,3 +100,21 @@ def test_limits_are_translates_and_the_deployments() -> None:
         except DefinitionError:
             continue
         raise AssertionError(f"translate took {time}")
+
+
+@given(st.integers(1, 40), st.sampled_from(["{", "["]), st.integers(1, 3))
+def test_what_a_worker_finds_too_deep_does_not_go_out(
+    depth: int, bracket: str, others: int
+) -> None:
+    """Depth is seen beside flat events as well, which have brackets to spare."""
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": value} if bracket == "{" else [value]
+    bare = {name: text for name, text in GOOD.items() if name != "properties"}
+    body = json.dumps([bare] * 20 * others + [{**bare, "properties": {"a": value}}])
+
+    lines = verbatim(body.encode(), ARRIVAL, LONG, LONG)
+
+    if lines is not None:
+        assert all(isinstance(WIDE.decode(line), Event) for _, line in lines)
+    assert (lines is None) == (depth + 2 > 32)

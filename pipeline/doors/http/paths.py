@@ -17,6 +17,9 @@ class Segments:
         """Give the application a path whose segments are apart."""
         if scope["type"] == "http":
             raw = bytes(scope.get("raw_path") or scope["path"].encode())
+            if b"%" not in raw and not raw.endswith(b"/"):
+                await self._app(scope, receive, send)  # the path is as it is
+                return
             parts = [unquote(part) for part in raw.decode("latin-1").split("/")]
             if len(parts) > 2 and not parts[-1]:
                 parts.pop()

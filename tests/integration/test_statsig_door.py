@@ -178,6 +178,7 @@ def test_archive_and_its_schedule(server: Server, console: httpx.Client) -> None
     assert console.put(f"{path}/schedule_archive").status_code == 400
     assert console.put(f"{path}/unarchive").status_code == 400
     assert console.get(path).json()["data"]["isHidden"] is False
+    assert len(console.get(f"{CONSOLE}/list").json()["data"]) == 1  # until it happens
     assert console.put(f"{path}/cancel_archive").status_code == 200
     server.recount.run("metrics", "archive", "plays", "--at", (NOW - HOUR).isoformat())
     assert console.get(path).json()["data"]["isHidden"] is True

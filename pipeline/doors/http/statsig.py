@@ -88,7 +88,7 @@ def _live(state: ControlState) -> list[Metric]:
 def _found(state: ControlState, metric_id: str) -> Metric:
     name, _, type_ = metric_id.rpartition("::")
     metric = state.find_typed(name, type_) if name else None
-    if metric is None or not metric.named:
+    if metric is None:
         raise UnknownNameError(NOT_FOUND)
     return metric
 
@@ -162,15 +162,12 @@ async def list_metrics(request: Request, service: Reading) -> Response:
     now, params = service.clock.now(), request.query_params
     hidden = params.get("showHiddenMetrics", "false").lower() == "true"
     wanted = {tag for text in params.getlist("tags") for tag in text.split(",") if tag}
-    metrics = [metric for metric in _live(await service.fresh()) if hidden or _is_active(metric)]
+    every = _live(await service.fresh())
+    metrics = [metric for metric in every if hidden or not _is_over(metric, now)]
     shown = [_shown(metric, now) for metric in metrics]
     tagged = [each for each in shown if not wanted or wanted & set(_tags(each))]
     page = _paged(request, tagged, "/console/v1/metrics/list")
     return _answer("Metrics listed successfully.", page[0], pagination=page[1])
-
-
-def _is_active(metric: Metric) -> bool:
-    return metric.archived_at is None or metric.latest.effective_to is None
 
 
 def _tags(shown: Mapping[str, Any]) -> list[str]:

@@ -216,6 +216,7 @@ def test_refusals_are_typed(server: Server) -> None:
     refused(create, event(1, time=old), status=400)
     refused(create, event(1, "n" * 200), status=400)
     assert server.recount.run("status")[-1]["end"] == 0
+    assert [each["name"] for each in server.recount.run("metrics", "list")] == ["taken"]
 
     headers = {"Authorization": f"Klaviyo-API-Key {server.keys['read']}"}
     with httpx.Client(base_url=server.url, headers=headers) as own:

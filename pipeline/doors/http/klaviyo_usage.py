@@ -19,9 +19,9 @@ from definitions.events import translate
 from definitions.events.common import Arrival, digest
 from definitions.formats.klaviyo import measured, parse
 from definitions.metric import Definition
-from definitions.times import parse_timestamp, rfc3339
+from definitions.times import parse_timestamp
 
-from ...control.entities import Metric, Version
+from ...control.entities import Metric
 from ...control.records import ControlState
 from ...core.periods import WindowSize, zone_of
 from ...core.windows import moment_of
@@ -89,8 +89,9 @@ async def create_events(
 async def _take(request: Request, service: Service) -> Response:
     arrival = Arrival(service.clock.now(), new_id=service.new_id)
     events = translate("klaviyo", await body_json(request), arrival)
+    lines = service.checked(events)  # what is refused registers nothing
     await _watch(service, {event["event_type"] for event in events})
-    await service.ingest(events)
+    await service.send(lines)
     return Response(status_code=202)
 
 
@@ -295,10 +296,9 @@ def _instant(text: str) -> str:
 
 def _told(metric: Metric, answers: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
     lines = [line for found in answers.values() for line in found]
-    first: Version = metric.versions[0]
     return {
         "definition": metric.id,
-        "registered_at": first.created_at or rfc3339(moment_of(0)),
+        "registered_at": metric.versions[0].created_at,
         "complete": all(line["complete"] for line in lines),
         "history": max((line["history"] for line in lines), default="complete"),
     }

@@ -211,8 +211,7 @@ class Service:
         Raises:
             DefinitionError: an event that would be rejected; none was sent. See send().
         """
-        customers = (event["customer_id"] for event in events)
-        await self.send(list(zip(customers, self._lines(events), strict=True)))
+        await self.send(self.checked(events))
 
     async def send(self, lines: Sequence[tuple[str, bytes]]) -> None:
         """Send the bytes of events, each with its customer; return once all are durable.
@@ -238,13 +237,17 @@ class Service:
             self.in_flight -= len(lines)
         self.taken += len(lines)
 
-    def _lines(self, events: Sequence[dict[str, Any]]) -> list[bytes]:
-        """Return the bytes of events, none of which a worker would reject by what they are."""
+    def checked(self, events: Sequence[dict[str, Any]]) -> list[tuple[str, bytes]]:
+        """Return the customer and the bytes of each event.
+
+        Raises:
+            DefinitionError: one that a worker would reject by what it is.
+        """
         problems, lines = Problems(), []
         deployment, now_ms = self.identity.deployment, int(self.clock.now().timestamp() * 1000)
         for number, event in enumerate(events):
             line = line_of(event)
-            lines.append(line)
+            lines.append((event["customer_id"], line))
             read = _DECODER.decode(line)
             at_ns = None if isinstance(read, Rejected) else parse_timestamp(read.timestamp)
             if isinstance(read, Rejected):

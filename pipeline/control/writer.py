@@ -89,23 +89,27 @@ class Writer:
         definition = None if native is None else self._definition_of(format_, native)
         if dry_run:
             return found
+        counts = definition is not None and _counts(definition) != _counts(body.definition)
+        starts = self._next_start(effective_from, body.effective_from) if counts else None
+        # Everything is checked: from here on records are written.
         if name != native_name(origin, found.name):
-            await self.rename(found, name)
+            found = await self.rename(found, name)
         if native is None or definition is None:
-            return self._control.state.metrics[found.id]
-        if _counts(definition) == _counts(body.definition):
+            return found
+        if not counts:
             return await self._annotate(found, native)
-        boundary = self.boundary(effective_from)
+        return await self._write(found.id, found.latest.number + 1, found.name, definition, starts)
+
+    def _next_start(self, text: str, began: datetime | None) -> str:
+        """Where a next version begins, whose predecessor began then."""
+        boundary = self.boundary(text)
         if boundary is None or boundary < rfc3339(self._clock.now()):
             raise UsageError("--effective-from must not lie in the past: nobody counted it")
-        if effective_from == "now" and body.effective_from is not None:
+        if text == "now" and began is not None:
             # A version is at least a bucket long, however often a metric is changed.
-            soonest = body.effective_from + timedelta(
-                seconds=self._identity.deployment.base_bucket_s
-            )
-            boundary = max(boundary, rfc3339(soonest))
-        number, registered = found.latest.number + 1, self._control.state.metrics[found.id].name
-        return await self._write(found.id, number, registered, definition, boundary)
+            bucket = timedelta(seconds=self._identity.deployment.base_bucket_s)
+            return max(boundary, rfc3339(began + bucket))
+        return boundary
 
     def _definition_of(
         self, format_: Literal["klaviyo", "statsig", "metronome"], native: str

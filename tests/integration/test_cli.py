@@ -192,6 +192,11 @@ def test_update_ends_the_old_version_where_the_new_one_begins(recount: Recount) 
     patch = {"data": {"type": "custom-metric", "id": "x", "attributes": {"name": "paid"}}}
     renamed = recount.run("metrics", "update", "orders", "-", stdin=json.dumps(patch).encode())[0]
     assert (renamed["name"], renamed["version"]) == ("paid", 1)
+    patch["data"]["attributes"] = {"name": "no", "definition": new}
+    past = ("--effective-from", "2020-01-01T00:00:00Z")
+    text = json.dumps(patch).encode()
+    recount.run("metrics", "update", "paid", "-", *past, stdin=text, exits=2)
+    assert recount.run("metrics", "show", "paid")[0]["version"] == 1  # and its name is its own
     patch["data"]["attributes"] = {"definition": new}
     changed = recount.run("metrics", "update", "paid", "-", stdin=json.dumps(patch).encode())[0]
     assert (changed["id"], changed["version"]) == (created["id"], 2)

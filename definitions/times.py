@@ -1,6 +1,7 @@
 """RFC 3339 text ↔ instants; event time is whole nanoseconds since 1970 UTC."""
 
 import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Final
@@ -23,17 +24,52 @@ _SECONDS: Final = {f":{second:02}": second * NS_PER_S for second in range(60)}
 def parse_timestamp(text: str) -> int | None:
     """Return an RFC 3339 time as nanoseconds since 1970 UTC, or None where it is none.
 
-    A leap second (:60) is none: no instant of ours stands for it. Seconds that were read lately
-    are remembered, and so are milliseconds with an offset, which are few.
+    A leap second (:60) is none: no instant of ours stands for it.
     """
-    second_ns, rest = _second_ns(text[:_SECOND_CHARS]), text[_SECOND_CHARS:]
-    rest_ns = _known_rest_ns(rest) if len(rest) <= _REST_CHARS else _rest_ns(rest)
-    if second_ns is None or rest_ns is None:
-        return None
-    return second_ns + rest_ns
+    return parse_timestamps([text])[0]
 
 
-@lru_cache(maxsize=1 << 13)
+def parse_timestamps(texts: Sequence[str]) -> list[int | None]:
+    """Return what parse_timestamp() says of each of many texts.
+
+    Seconds that were read lately are remembered, and so are fractions with an offset.
+    """
+    try:
+        return [
+            _SECONDS_NS[text[:_SECOND_CHARS]] + _RESTS_NS[text[_SECOND_CHARS:]] for text in texts
+        ]
+    except _NoTime:
+        return [None] if len(texts) == 1 else [parse_timestamp(text) for text in texts]
+
+
+class _NoTime(Exception):
+    """A part of a text is no part of a time."""
+
+
+class _Remembered(dict[str, int]):
+    """Parts of texts and their nanoseconds, made when they are asked for.
+
+    Raises:
+        _NoTime: there are none.
+    """
+
+    def __init__(self, read: Callable[[str], int | None], size_max: int, chars_max: int) -> None:
+        super().__init__()
+        self._read = read
+        self._size_max = size_max
+        self._chars_max = chars_max
+
+    def __missing__(self, part: str) -> int:
+        found = self._read(part)
+        if found is None:
+            raise _NoTime
+        if len(part) <= self._chars_max:
+            if len(self) >= self._size_max:
+                self.clear()
+            self[part] = found
+        return found
+
+
 def _second_ns(text: str) -> int | None:
     """`2026-03-01T11:30:05` as nanoseconds since 1970."""
     minute_ns, second_ns = _minute_ns(text[:_MINUTE_CHARS]), _SECONDS.get(text[_MINUTE_CHARS:])
@@ -73,7 +109,8 @@ def _rest_ns(text: str) -> int | None:
     return ns
 
 
-_known_rest_ns: Final = lru_cache(maxsize=1 << 14)(_rest_ns)
+_SECONDS_NS: Final = _Remembered(_second_ns, 1 << 13, _SECOND_CHARS)
+_RESTS_NS: Final = _Remembered(_rest_ns, 1 << 14, _REST_CHARS)
 
 
 def rfc3339(moment: datetime) -> str:

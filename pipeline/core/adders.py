@@ -1,4 +1,4 @@
-"""Rules → one generated function that adds an event to all their cells: the innermost code.
+"""Rules → one generated function that adds events to all their cells: the innermost code.
 
 What the rules say is spelled out as Python source once for a set of rules: a property is read
 once, common tests and readings are inline, and everything uncommon calls the same compiled test
@@ -6,7 +6,7 @@ or reader as anybody else. Names and values reach the source only through repr()
 bound objects. tests/property holds it to the interpreter and to the naive recount.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
@@ -17,15 +17,18 @@ from definitions.metric import Aggregation, Comparison, Condition, Field, Operat
 from definitions.values import ABSENT, EXACT, text_form
 
 from .event import Decoder, Event
+from .judge import LogRecord
 
 EVERYBODY: Final = ""  # the owner of cells of the whole deployment; no customer has this id
 
-# An event, its time in ns, the log clock in ms, its offset → whether any rule matched.
-Adder = Callable[[Event, int, int, int], bool]
+# An event, its time in ns, the log clock in ms, its record
+Row = tuple[Event, int, int, LogRecord]
+# Rows → how many of them any rule matched
+Adder = Callable[[Iterable[Row]], int]
 # (lanes of the rules, places of the totals, what makes a place, bucket in ns) → Adder
-Binder = Callable[[Any, dict[tuple[str, int], int], Callable[[str, int], int], int], Adder]
+Binder = Callable[[Any, Mapping[int, dict[str, int]], Callable[[str, int], int], int], Adder]
 INTEGERS: Final = frozenset({Aggregation.SUM, Aggregation.MAX})  # totals may be ints meanwhile
-_VALUE: Final = "v, event_ns, clock_ms, offset"  # and where it stands
+_VALUE: Final = "v, event_ns, clock_ms, record.offset"  # and where it stands
 _PRESENT: Final = "({0} is not None and {0} is not ABSENT)"
 # source of a field → its member of the context (FORMATS 4.1)
 _MEMBERS: Final = {"user": "user", "user_custom": "custom", "custom_id": "custom_ids"}
@@ -34,13 +37,15 @@ _OWNERS: Final = {
     Scope.CUSTOMER: ("customer", "at", "event.customer_id"),
     Scope.DEPLOYMENT: ("everybody", "at_all", repr(EVERYBODY)),
 }
+# How a value v joins the total h; {0} is where the total is kept. None is no total yet.
 _MERGES: Final = {
-    Aggregation.COUNT: "t[at] = 1 if h is None else h + 1",
+    Aggregation.COUNT: "{0} = 1 if h is None else h + 1",
     Aggregation.SUM: (
-        "t[at] = v if h is None else h + v if type(v) is int and type(h) is int else PLUS(h, v)"
+        "{0} = v if h is None else h + v if type(v) is int and type(h) is int else PLUS(h, v)"
     ),
-    Aggregation.MAX: "t[at] = v if h is None or v > h else h",
+    Aggregation.MAX: "if h is None or v > h: {0} = v",
 }
+_PLAIN_INT: Final = 10**18  # whole numbers up to it stay ints within a plan
 
 
 @lru_cache(maxsize=256)
@@ -70,6 +75,15 @@ def _member(holder: Any, key: str) -> Any:
     return holder.get(key, ABSENT) if type(holder) is dict else ABSENT
 
 
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f" {line}" for line in lines]
+
+
+def _asks_for(conditions: Iterable[Condition], field: Field) -> bool:
+    """Whether some condition holds only where the event has the field."""
+    return any(each.field == field and each.operator is Operator.IS_SET for each in conditions)
+
+
 class _Source:
     """The lines of one adder, and the objects that they name."""
 
@@ -83,20 +97,29 @@ class _Source:
 
     def text(self) -> str:
         """The whole source."""
-        read = [f"  {variable} = {self._spell(field)}" for field, variable in self._fields.items()]
+        read = [f"{variable} = {self._spell(field)}" for field, variable in self._fields.items()]
         if any(field.source not in {"property", "customer_id"} for field in self._fields):
-            read = ["  context = event.context or {}", *read]
+            read = ["context = event.context or {}", *read]
+        if any(field.source in {"property", "value"} for field in self._fields):
+            read = ["properties = event.properties", *read]
+        lines = [
+            "matched = False",
+            *read,
+            "bucket = event_ns // bucket_ns",
+            "if bucket != current: current, here = bucket, places[bucket]",
+            *self._places,
+            *self._body,
+            "counted += matched",
+        ]
         return "\n".join(
             [
                 "def bind(lanes, places, new_place, bucket_ns):",
                 *self._head,
-                " def add(event, event_ns, clock_ms, offset):",
-                "  properties, matched = event.properties, False",
-                *read,
-                "  bucket = event_ns // bucket_ns",
-                *self._places,
-                *self._body,
-                "  return matched",
+                " def add(rows):",
+                "  counted, current, here = 0, None, None",
+                "  for event, event_ns, clock_ms, record in rows:",
+                *[f"   {line}" for line in lines],
+                "  return counted",
                 " return add",
             ]
         )
@@ -114,68 +137,66 @@ class _Source:
             return f"ABSENT if {given} is None else {given}"
         return f"{self._decoder.spell(field.key)} if {given} is None else {given}"
 
-    def _owner(self, number: int, rule: Rule) -> tuple[str, str]:
-        """Spell out whose cells a rule adds to: the variables of owner and place."""
-        if rule.measure.unit is not None:
-            owner, at = f"unit{number}", f"at{number}"
-            self._body.append(f"   {owner} = TEXT({self._value(rule.measure.unit)})")
-            lookup = [
-                f"{at} = None if {owner} is None else places.get(({owner}, bucket))",
-                f"if {at} is None and {owner} is not None: {at} = new_place({owner}, bucket)",
-            ]
-            self._body += [f"   {line}" for line in lookup]
-            return owner, at
-        owner, at, value = _OWNERS[rule.scope]
-        lines = [
-            f"  {owner} = {value}",
-            f"  {at} = places.get(({owner}, bucket))",
-            f"  if {at} is None: {at} = new_place({owner}, bucket)",
+    def _place(self, owner: str, at: str, given: str) -> list[str]:
+        """The lines that find the place of an owner's totals, or make one."""
+        return [
+            f"{owner} = {given}",
+            f"{at} = here.get({owner})",
+            f"if {at} is None: {at} = new_place({owner}, bucket)",
         ]
-        if lines[0] not in self._places:
-            self._places += lines
-        return owner, at
 
     def rule(self, number: int, rule: Rule) -> None:
         """Spell out one rule."""
-        lane, kind = f"lane{number}", rule.measure.aggregation
+        lane, measure = f"lane{number}", rule.measure
         self._head += [f" {lane} = lanes[{number}]", f" totals{number} = {lane}.totals"]
         tests = [
             self._test(condition, test)
-            for condition, test in zip(rule.measure.where, rule.tests, strict=True)
+            for condition, test in zip(measure.where, rule.tests, strict=True)
         ]
-        self._body.append(f"  if {' and '.join(tests) or 'True'}:")
-        self._body.append("   matched = True")
-        owner, at = self._owner(number, rule)
-        guards = [f"{owner} is not None"] if rule.measure.unit is not None else []
+        lines = self._adding(number, rule)
         # Cells before effective_from are dead: nobody reads them, so nobody writes them.
         if rule.from_ns is not None:
-            guards.append(f"event_ns >= {rule.from_ns}")
-        if rule.measure.field is not None:
-            value = self._value(rule.measure.field)
-            guards.append(f"{value} is not ABSENT")
-            reading = self._reading(value, f"read{number}", rule)
+            lines = [f"if event_ns >= {rule.from_ns}:", *_indented(lines)]
+        lines = ["matched = True", *lines]
+        if tests:
+            lines = [f"if {' and '.join(tests)}:", *_indented(lines)]
+        self._body += lines
+
+    def _adding(self, number: int, rule: Rule) -> list[str]:
+        """The lines that add an event which passed the tests."""
+        measure, lane, lines = rule.measure, f"lane{number}", []
+        if measure.unit is None:
+            owner, at, given = _OWNERS[rule.scope]
+            lookup = self._place(owner, at, given)
+            if lookup[0] not in self._places:
+                self._places += lookup
         else:
-            reading = "1"
-        self._body.append(f"   if {' and '.join(guards) or 'True'}:")
-        self._body.append(f"    v, t = {reading}, totals{number}")
-        merge = _MERGES.get(kind, "").replace("[at]", f"[{at}]")
-        if rule.read is None:
-            self._body += [f"    h = t[{at}]", f"    {merge}"]
-        elif merge:
-            self._body += [
-                "    if v is None:",
-                f"     {lane}.add(({owner}, bucket, 0, ()), {_VALUE})",
-                "    else:",
-                f"     h = t[{at}]",
-                f"     {merge}",
-            ]
+            owner, at = f"unit{number}", f"at{number}"
+        where = f"({owner}, bucket, 0, ())"
+        total, merge = f"totals{number}[{at}]", _MERGES.get(measure.aggregation)
+        if measure.field is None:
+            lines.append("v = 1")
         else:
-            self._body.append(f"    {lane}.add(({owner}, bucket, 0, ()), {_VALUE})")
+            value = self._value(measure.field)
+            lines.append(f"v = {self._reading(value, f'read{number}', rule)}")
+        join = [] if merge is None else [f"h = {total}", merge.format(total)]
+        if merge is None:
+            lines.append(f"{lane}.add({where}, {_VALUE})")
+        elif rule.read is None:
+            lines += join
+        else:
+            lines += [f"if v is None: {lane}.add({where}, {_VALUE})", "else:", *_indented(join)]
         for grouping_set, keys in enumerate(rule.group_keys, 1):
             fields = [Field(source="property", key=key) for key in keys]
             groups = "".join(f"TEXT({self._value(field)})," for field in fields)
-            where = f"({owner}, bucket, {grouping_set}, ({groups}))"
-            self._body.append(f"    {lane}.add({where}, {_VALUE})")
+            lines.append(f"{lane}.add(({owner}, bucket, {grouping_set}, ({groups})), {_VALUE})")
+        if measure.field is not None and not _asks_for(measure.where, measure.field):
+            lines = [f"if {self._value(measure.field)} is not ABSENT:", *_indented(lines)]
+        if measure.unit is not None:
+            given = f"TEXT({self._value(measure.unit)})"
+            first, *lookup = self._place(owner, at, given)
+            lines = [first, f"if {owner} is not None:", *_indented([*lookup, *lines])]
+        return lines
 
     def _value(self, field: Field) -> str:
         return self._fields.setdefault(field, f"v{len(self._fields)}")
@@ -186,18 +207,21 @@ class _Source:
         return name
 
     def _reading(self, value: str, name: str, rule: Rule) -> str:
+        """The source that reads a value; common shapes are inline."""
         self.bound[name] = rule.read
         if rule.measure.aggregation is Aggregation.UNIQUE:
             return f"{name}({value})"
-        if not rule.measure.numeric_text:
-            return f"{value} if type({value}) is Decimal else {name}({value})"
-        digits = f"type({value}) is str and {value}.isdigit() and len({value}) < 64"
+        rest = f"{value} if type({value}) is Decimal else {name}({value})"
         # Whole numbers stay ints within a plan where they can: they add faster, as exactly.
-        made = "int" if rule.measure.aggregation in INTEGERS else "Decimal"
-        return (
-            f"{made}({value}) if {digits} and {value}.isascii() else "
-            f"{value} if type({value}) is Decimal else {name}({value})"
-        )
+        whole = rule.measure.aggregation in INTEGERS
+        if whole:
+            small = f"type({value}) is int and -{_PLAIN_INT} < {value} < {_PLAIN_INT}"
+            rest = f"{value} if {small} else {rest}"
+        if not rule.measure.numeric_text:
+            return rest
+        digits = f"type({value}) is str and {value}.isdigit() and len({value}) < 64"
+        made = "int" if whole else "Decimal"
+        return f"{made}({value}) if {digits} and {value}.isascii() else {rest}"
 
     def _test(self, condition: Condition, test: Test) -> str:
         value = self._value(condition.field)

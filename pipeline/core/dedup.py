@@ -6,13 +6,15 @@ proves them equal, any refusal drops the index.
 Rule 3: generations come from the log clock, so a replay forgets at the same records.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
+
+from .event import Event
 
 ID_BYTES: Final = 12
 ID_HASH: Final = "xxh3_128/96"
@@ -49,9 +51,33 @@ def _customer_of(customer_id: str, homes: int) -> Customer:
     return Customer((murmur2(raw) & 0x7FFFFFFF) % homes, len(raw).to_bytes(4, "big") + raw)
 
 
-def identity(head: bytes, transaction_id: str, seed: int) -> bytes:
-    """Return the 12-byte id of the pair (customer_id, transaction_id)."""
-    return xxhash.xxh3_128_digest(head + transaction_id.encode(), seed)[:ID_BYTES]
+class Heads(dict[str, bytes]):
+    """Of the customers met, what their identities begin with: made when first asked for.
+
+    away: the homes of those customers that do not live in this partition.
+    """
+
+    def __init__(self, partition: int, homes: int) -> None:
+        super().__init__()
+        self.away: dict[str, int] = {}
+        self._partition = partition
+        self._homes = homes
+
+    def __missing__(self, customer_id: str) -> bytes:
+        customer = customer_of(customer_id, self._homes)
+        if customer.home != self._partition:
+            self.away[customer_id] = customer.home
+        self[customer_id] = customer.head
+        return customer.head
+
+
+def identities(events: Iterable[Event], heads: Heads, seed: int) -> list[bytes]:
+    """Return the 12-byte ids of events: hashes of the pair (customer_id, transaction_id)."""
+    digest = xxhash.xxh3_128_digest
+    return [
+        digest(heads[event.customer_id] + event.transaction_id.encode(), seed)[:ID_BYTES]
+        for event in events
+    ]
 
 
 def seed_of(store_id: str) -> int:

@@ -92,32 +92,32 @@ def _fold(
     if any(living < oldest for living in state.id_counts):
         index.forget_before(oldest, judge.generation)
     tally = Tally(partition, matcher, decoder, deployment.base_bucket_s)
-    adders = tally.adders
     taken = counted = duplicate = 0
-    fresh: dict[bytes, None] = {}
+    fresh: set[bytes] = set()
+    new_ids: list[bytes] = []
     # In slices that stay in the processor's cache: judged, looked up, tallied, forgotten.
     for start in range(0, len(records), SLICE):
         if judge.ended or tally.size >= CELLS_MAX:
             break
         part = records[start : start + SLICE]
-        accepted, rejected = judge.take(part)
-        seen = index.seen(b"".join([each[0] for each in accepted])).tolist()
-        for (id_, event, at, clock_ms, offset), known in zip(accepted, seen, strict=True):
-            if known or id_ in fresh:
-                duplicate += 1
-            else:
-                fresh[id_] = None
-                event_type = event.event_type
-                add = adders.get(event_type) or tally.adder(event_type, offset)
-                counted += add(event, at, clock_ms, offset)
-        plan.dead_letters += rejected
-        if done := len(accepted) + len(rejected):
-            taken += done
-            last = part[done - 1]
-            plan.hi, plan.last = last.offset + 1, (last.offset, last.timestamp)
+        rows = judge.take(part)
+        known = index.seen(b"".join(rows.ids))
+        if known.any() or len(set(rows.ids)) < len(rows.ids) or not fresh.isdisjoint(rows.ids):
+            first = _first_of(rows.ids, known.tolist(), fresh)
+            duplicate += first.count(False)
+            rows.keep(first)
+        else:
+            fresh.update(rows.ids)
+        new_ids += rows.ids
+        counted += tally.add(rows)
+        taken += rows.taken
+    if taken:
+        last = records[taken - 1]
+        plan.hi, plan.last = last.offset + 1, (last.offset, last.timestamp)
     plan.clock_ms = judge.clock_ms
     plan.cells, plan.elements = tally.cells(), tally.elements()
-    plan.new_ids, plan.first = b"".join(fresh), tally.first
+    plan.new_ids, plan.first = b"".join(new_ids), tally.first
+    plan.dead_letters = judge.dead_letters
     for letter in plan.dead_letters:
         reason = letter.rejected.reason
         plan.rejected[reason] = plan.rejected.get(reason, 0) + 1
@@ -130,6 +130,17 @@ def _fold(
         "misplaced": judge.misplaced,
     }
     return plan
+
+
+def _first_of(ids: Sequence[bytes], known: Sequence[bool], fresh: set[bytes]) -> list[bool]:
+    """Return for each id whether nobody had it before: not known, nor fresh. It is fresh now."""
+    first = []
+    for id_, before in zip(ids, known, strict=True):
+        new = not before and id_ not in fresh
+        if new:
+            fresh.add(id_)
+        first.append(new)
+    return first
 
 
 def nothing(state: PartitionState, hi: int) -> Plan:

@@ -1,22 +1,23 @@
 """Records → accepted events and dead letters: decode, age, keying (DESIGN 2).
 
-Duplicates are judged by fold.py, for a slice of accepted events at once.
+Column by column for many records at once; what is refused is taken out of all columns between
+two steps. Duplicates are judged by fold.py.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, compress
 from math import inf
-from typing import Protocol
+from operator import attrgetter
+from typing import Any, Final, Protocol
 
-from definitions.times import NS_PER_MS, parse_timestamp
+from definitions.times import NS_PER_MS, parse_timestamps
 
-from .dedup import Customer, customer_of, generation_of, identity, seed_of
+from .dedup import Heads, generation_of, identities, seed_of
 from .deployment import Deployment, Keying
 from .event import Decoder, Event, Rejected, no_time
 from .reasons import Reason
-
-# Identity, event, event time in ns, log clock in ms, offset. One is made for every event.
-Accepted = tuple[bytes, Event, int, int, int]
 
 
 class LogRecord(Protocol):
@@ -56,11 +57,39 @@ class DeadLetter:
     rejected: Rejected
 
 
+_OFFSET: Final = attrgetter("record.offset")
+
+
+@dataclass(slots=True)
+class Accepted:
+    """Accepted events, column by column. times: of the events, in ns; clocks: the log's, in ms.
+
+    taken: how many records were judged for it.
+    """
+
+    taken: int
+    records: list[LogRecord]
+    clocks: list[int]
+    events: list[Any]
+    times: list[Any]
+    ids: list[bytes]
+
+    def keep(self, kept: Iterable[object]) -> None:
+        """Leave out every row whose mark is false."""
+        kept = list(kept)
+        self.records = list(compress(self.records, kept))
+        self.clocks = list(compress(self.clocks, kept))
+        self.events = list(compress(self.events, kept))
+        self.times = list(compress(self.times, kept))
+        self.ids = list(compress(self.ids, kept))
+
+
 class Judge:
     """Judges the records of one plan, in order. It stops where another generation begins.
 
     clock_ms: the log clock after the last record taken. misplaced: events away from home so far.
-    ended: whether a record of another generation was met; it was not taken.
+    ended: whether a record of another generation was met; it was not taken. dead_letters: of all
+    that was taken, in the order of the log.
     """
 
     def __init__(
@@ -74,68 +103,90 @@ class Judge:
         self.clock_ms = clock_ms
         self.misplaced = 0
         self.ended = False
+        self.dead_letters: list[DeadLetter] = []
         self.generation = generation_of(max(clock_ms, first_ms), deployment.dedup_window_ms)
-        self._partition = partition
         self._deployment = deployment
         self._seed = seed_of(deployment.store_id)
-        self._oldest, self._newest = _in_time(clock_ms, deployment)
         self._decoder = decoder
-        self._strict = deployment.keying is Keying.STRICT
-        self._customers: dict[str, Customer] = {}  # of this plan
+        self._heads = Heads(partition, deployment.homes)
 
-    def take(self, records: Sequence[LogRecord]) -> tuple[list[Accepted], list[DeadLetter]]:
-        """Return what the next records are: accepted or rejected."""
-        accepted: list[Accepted] = []
-        rejected: list[DeadLetter] = []
-        partition, seed, customers = self._partition, self._seed, self._customers
-        decode, clock_ms = self._decoder.decode, self.clock_ms
-        oldest, newest = self._oldest, self._newest
-        for record in records:
-            stamp_ms = record.timestamp
-            if stamp_ms > clock_ms:
-                if not self._tick(stamp_ms):
-                    break
-                clock_ms, oldest, newest = stamp_ms, self._oldest, self._newest
-            event = decode(record.value)
-            if isinstance(event, Rejected):
-                rejected.append(DeadLetter(record, event))
-                continue
-            at = parse_timestamp(event.timestamp)
-            if at is None:
-                rejected.append(DeadLetter(record, no_time(event)))
-                continue
-            if not oldest <= at <= newest:
-                rejected.append(DeadLetter(record, self._out_of_time(at)))
-                continue
-            home, head = customers.get(event.customer_id) or self._customer(event.customer_id)
-            if home != partition:
-                self.misplaced += 1
-                if self._strict:
-                    why = Rejected(Reason.MISPLACED, f"the home is partition {home}")
-                    rejected.append(DeadLetter(record, why))
-                    continue
-            id_ = identity(head, event.transaction_id, seed)
-            accepted.append((id_, event, at, clock_ms, record.offset))
-        return accepted, rejected
+    def take(self, records: Sequence[LogRecord]) -> Accepted:
+        """Return what is accepted of the next records."""
+        clocks = self._clocks([record.timestamp for record in records])
+        taken, before = len(clocks), len(self.dead_letters)
+        rows = Accepted(taken, list(records[:taken]), clocks, [], [], [])
+        rows.events = self._decoder.decode_all([record.value or b"" for record in rows.records])
+        if Rejected in set(map(type, rows.events)):
+            self._refuse(rows, [each if type(each) is Rejected else None for each in rows.events])
+        rows.times = parse_timestamps([event.timestamp for event in rows.events])
+        if None in rows.times:
+            pairs = zip(rows.events, rows.times, strict=True)
+            self._refuse(rows, [no_time(event) if at is None else None for event, at in pairs])
+        if not self._all_in_time(rows):
+            self._refuse(rows, list(map(self._age, rows.times, rows.clocks)))
+        rows.ids = identities(rows.events, self._heads, self._seed)
+        if self._heads.away:
+            self._judge_keying(rows)
+        if len(self.dead_letters) > before + 1:
+            self.dead_letters[before:] = sorted(self.dead_letters[before:], key=_OFFSET)
+        return rows
 
-    def _customer(self, customer_id: str) -> Customer:
-        found = self._customers[customer_id] = customer_of(customer_id, self._deployment.homes)
-        return found
-
-    def _tick(self, stamp_ms: int) -> bool:
-        """Move the log clock; False where that begins another generation."""
-        if generation_of(stamp_ms, self._deployment.dedup_window_ms) != self.generation:
+    def _clocks(self, stamps: list[int]) -> list[int]:
+        """The log clock after each record; fewer where one begins another generation."""
+        newest = max(stamps)
+        if newest <= self.clock_ms:
+            return [self.clock_ms] * len(stamps)
+        clocks = [max(stamps[0], self.clock_ms)] * len(stamps)
+        if clocks[0] != newest:
+            clocks = list(accumulate(stamps, max, initial=self.clock_ms))[1:]
+        window_ms = self._deployment.dedup_window_ms
+        if generation_of(newest, window_ms) != self.generation:
             self.ended = True
-            return False
-        self.clock_ms = stamp_ms
-        self._oldest, self._newest = _in_time(stamp_ms, self._deployment)
-        return True
+            at = bisect_right(clocks, self.generation, key=lambda ms: generation_of(ms, window_ms))
+            del clocks[at:]
+        self.clock_ms = clocks[-1] if clocks else self.clock_ms
+        return clocks
 
-    def _out_of_time(self, at: int) -> Rejected:
-        age_s = (self.clock_ms * NS_PER_MS - at) / 1e9
+    def _refuse(self, rows: Accepted, why: Sequence[Rejected | None]) -> None:
+        """Take the rows that have a reason out, as dead letters."""
+        self.dead_letters += [
+            DeadLetter(record, rejected)
+            for record, rejected in zip(rows.records, why, strict=True)
+            if rejected is not None
+        ]
+        rows.keep(rejected is None for rejected in why)
+
+    def _all_in_time(self, rows: Accepted) -> bool:
+        """Whether no event is too old or too far ahead at any clock of these rows."""
+        if not rows.times:
+            return True
+        oldest, _ = _in_time(rows.clocks[-1], self._deployment)
+        _, newest = _in_time(rows.clocks[0], self._deployment)
+        return bool(oldest <= min(rows.times) and max(rows.times) <= newest)
+
+    def _age(self, at: int, clock_ms: int) -> Rejected | None:
+        oldest, newest = _in_time(clock_ms, self._deployment)
+        if oldest <= at <= newest:
+            return None
+        age_s = (clock_ms * NS_PER_MS - at) / 1e9
         if age_s > 0:
             return Rejected(Reason.TOO_OLD, f"{age_s:.0f} s behind the log clock")
         return Rejected(Reason.TOO_FAR_AHEAD, f"{-age_s:.0f} s ahead of the log clock")
+
+    def _judge_keying(self, rows: Accepted) -> None:
+        """Count the events that lie away from home; under `strict` they are refused."""
+        homes = [self._heads.away.get(event.customer_id) for event in rows.events]
+        self.misplaced += len(homes) - homes.count(None)
+        if self._deployment.keying is Keying.STRICT:
+            self._refuse(
+                rows,
+                [
+                    None
+                    if home is None
+                    else Rejected(Reason.MISPLACED, f"the home is partition {home}")
+                    for home in homes
+                ],
+            )
 
 
 def _in_time(clock_ms: int, deployment: Deployment) -> tuple[float, int]:

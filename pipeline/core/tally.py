@@ -4,6 +4,8 @@ Rule: inside the loop a cell is a plain tuple within its rule, and a value a bar
 their names once for each cell, not once for each event.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -11,9 +13,10 @@ from definitions.matcher import Matcher, Rule
 from definitions.metric import Aggregation
 from definitions.times import NS_PER_S
 
-from .adders import INTEGERS, Adder, adder_for
+from .adders import INTEGERS, Adder, Row, adder_for
 from .aggregations import RULES, Partial, Place, element_of
 from .event import Decoder
+from .judge import Accepted
 
 # customer, base bucket, grouping set, group values
 _Where = tuple[str, int, int, tuple[str | None, ...]]
@@ -96,20 +99,20 @@ def _as_it_is(value: Any) -> Any:
 class Tally:
     """The changes of one plan.
 
-    adders: by event type, what adds an event to every cell it counts towards; adder() makes one.
     first: by event type, the offset of its first event.
     """
 
     def __init__(self, partition: int, matcher: Matcher, decoder: Decoder, bucket_s: int) -> None:
         self._partition = partition
-        self.adders: dict[str, Adder] = {}
         self.first: dict[str, int] = {}
         self._matcher = matcher
         self._decoder = decoder
         self._bucket_ns = bucket_s * NS_PER_S
+        self._adders: dict[str, Adder] = {}  # by event type
         self._lanes: dict[str, _Lane] = {}
-        # (customer, bucket) → the place of its totals in every lane
-        self._places: dict[tuple[str, int], int] = {}
+        # Of every customer and bucket, in the order of the places of their totals in each lane.
+        self._places: list[tuple[str, int]] = []
+        self._place_of: dict[int, dict[str, int]] = defaultdict(dict)  # by bucket, then customer
 
     @property
     def size(self) -> int:
@@ -119,12 +122,31 @@ class Tally:
             for lane in self._lanes.values()
         )
 
-    def adder(self, event_type: str, offset: int) -> Adder:
-        """Make the adder of an event type, whose first event lies at an offset.
+    def add(self, rows: Accepted) -> int:
+        """Add events to every cell they count towards; return how many count at all.
 
         Raises:
-            Unseen: the decoder does not make what the type's rules read.
+            Unseen: the decoder does not make what the rules of some event type read.
         """
+        columns = zip(rows.events, rows.times, rows.clocks, rows.records, strict=True)
+        types = {event.event_type for event in rows.events}
+        if len(types) == 1:
+            return self._add(types.pop(), rows.records[0].offset, columns)
+        by_type: dict[str, list[Row]] = {}
+        for row in columns:
+            by_type.setdefault(row[0].event_type, []).append(row)
+        return sum(self._add(each, same[0][3].offset, same) for each, same in by_type.items())
+
+    def _add(self, event_type: str, offset: int, rows: Iterable[Row]) -> int:
+        """Add events of one type, the first of which lies at an offset."""
+        add = self._adders.get(event_type)
+        if add is None:
+            add = self._adders[event_type] = self._adder(event_type)
+            self.first[event_type] = offset
+        return add(rows)
+
+    def _adder(self, event_type: str) -> Adder:
+        """Make the adder of an event type."""
         if self._matcher.see(event_type):
             raise Unseen
         rules = self._matcher.candidates(event_type)
@@ -133,22 +155,20 @@ class Tally:
             for rule in rules
         ]
         bind = adder_for(rules, self._decoder)
-        found = bind(lanes, self._places, self._new_place, self._bucket_ns)
-        self.adders[event_type], self.first[event_type] = found, offset
-        return found
+        return bind(lanes, self._place_of, self._new_place, self._bucket_ns)
 
     def _new_place(self, customer: str, bucket: int) -> int:
-        at = self._places[customer, bucket] = len(self._places)
+        at = self._place_of[bucket][customer] = len(self._places)
+        self._places.append((customer, bucket))
         for lane in self._lanes.values():
             lane.totals.append(None)
         return at
 
     def cells(self) -> dict[CellKey, Change]:
         """The cells whose text changes."""
-        places = list(self._places)
         found: dict[CellKey, Change] = {}
         for lane in self._lanes.values():
-            found |= lane.cells(places)
+            found |= lane.cells(self._places)
         return found
 
     def elements(self) -> dict[CellKey, set[str]]:

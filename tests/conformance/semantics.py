@@ -22,7 +22,9 @@ from definitions.times import parse_timestamp
 from definitions.values import canonical
 from pipeline.core.aggregations import RULES, element_of
 from pipeline.core.event import Event, decoder_for
+from pipeline.core.judge import Accepted
 from pipeline.core.tally import Tally
+from pipeline.edges.memory import MemoryRecord
 from pipeline.publish import line_of
 from pipeline.recount.events import read_event
 from pipeline.recount.matching import ABSENT, matches, value_of
@@ -46,7 +48,8 @@ def contribution(definition: Definition, line: bytes) -> Contribution:
     tally = Tally(0, matcher, decoder, 3600)
     at = parse_timestamp(event.timestamp)
     assert at is not None
-    found: Contribution = {"match": bool(tally.adder(event.event_type, 0)(event, at, 0, 0))}
+    rows = Accepted(1, [MemoryRecord(0, 0, line)], [0], [event], [at], [b""])
+    found: Contribution = {"match": bool(tally.add(rows))}
     found["value"] = found["distinct"] = found["measure"] = None
     for cell, change in tally.cells().items():
         if _measure_name(definition, cell.measure) not in definition.answering:

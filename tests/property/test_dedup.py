@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core import dedup
-from pipeline.core.dedup import IdIndex, customer_of, identity, superfluous
+from pipeline.core.dedup import Heads, IdIndex, customer_of, identities, superfluous
+from pipeline.core.event import Event
 from pipeline.recount.ledger import home_of as recount_home
 
 STEPS = st.lists(
@@ -87,8 +88,17 @@ def test_homes_are_those_of_kafkas_default_partitioner(customer: str, homes: int
 @given(st.text(max_size=8), st.text(max_size=8), st.text(max_size=8), st.text(max_size=8))
 def test_identities_keep_pairs_apart(a: str, b: str, c: str, d: str) -> None:
     """Two pairs share an id only if they are equal: the pair is length-prefixed, not glued."""
-    left = identity(customer_of(a, 1).head, b, 7)
-    right = identity(customer_of(c, 1).head, d, 7)
+    left, right, other = (
+        identities([event_of(customer, own)], Heads(0, 1), seed)
+        for customer, own, seed in ((a, b, 7), (c, d, 7), (a, b, 8))
+    )
 
     assert (left == right) == ((a, b) == (c, d))
-    assert left != identity(customer_of(a, 1).head, b, 8)
+    assert left != other
+
+
+def event_of(customer: str, own: str) -> Event:
+    """An event of a customer with an id of its own."""
+    return Event(
+        transaction_id=own, customer_id=customer, event_type="", timestamp="", properties={}
+    )

@@ -126,6 +126,17 @@ def test_every_decoder_agrees(value: bytes) -> None:
     assert oracle.event_ns(seen["timestamp"]) == parse_timestamp(fast.timestamp)
 
 
+@given(st.lists(BYTES, max_size=70), st.sampled_from([None, frozenset(), frozenset({"a", "b"})]))
+@example([GOOD + b"}"] * 32 + [GOOD + b',"properties":{"x":' + b"[" * 31 + b"]" * 31 + b"}}"], None)
+@example([GOOD + b"}"] * 30 + [GOOD + b',"properties":{"x":' + b"[" * 30 + b"]" * 30 + b"}}"], None)
+@example([GOOD + b"}", b"", GOOD + b',"more":"\\u00e9"}', GOOD + b"}"], None)
+def test_many_decode_as_each_by_itself(values: list[bytes], keys: frozenset[str] | None) -> None:
+    """Events that are tested and decoded together get the verdicts that each gets alone."""
+    decoder = Decoder(keys)
+
+    assert decoder.decode_all(values) == [decoder.decode(value) for value in values]
+
+
 def read(decoder: Decoder, event: Event, key: str) -> Any:
     """What the decoder's own source for a property reads."""
     return eval(decoder.spell(key), {"properties": event.properties, "ABSENT": ABSENT})  # noqa: S307  our own source

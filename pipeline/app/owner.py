@@ -35,7 +35,7 @@ from .opening import Opening, retrying
 T = TypeVar("T")
 CACHED_CELLS_MAX: Final = 400_000
 _SLICE_MIN: Final = 100  # records of a flush
-_SLICE_MAX: Final = 20_000
+_SLICE_MAX: Final = 40_000
 _CLOCK_SKEW_MAX: Final = timedelta(hours=1)
 _APPEND_TIME: Final = 1
 _STAMP_KIND: Final = attrgetter("timestamp_type")
@@ -239,13 +239,13 @@ class Owner:
             matcher=self._matcher(active),
             index=self._index,
         )
+        self._fit_slice(self._clock.monotonic() - began)
         self._check_clock(plan.clock_ms)
         self._check_rejections(records, plan)
         await self._retry(lambda: self._log.reject(self.partition, plan.dead_letters))
         plan.learned = self._names.look(records[: plan.counters["consumed"]], plan.first)
         await self._commit(plan, active)
         self._changes_seen = changes
-        self._fit_slice(self._clock.monotonic() - began)
         return plan.counters["consumed"]
 
     async def _flush_nothing(self, hi: int) -> None:
@@ -254,11 +254,15 @@ class Owner:
         await self._commit(nothing(self.state, hi), active)
         self._changes_seen = changes
 
-    def _fit_slice(self, took_s: float) -> None:
-        """Keep a flush within its time: larger slices share a commit, smaller ones end sooner."""
-        if took_s > self._flush_s:
+    def _fit_slice(self, folded_s: float) -> None:
+        """Keep a flush within its time: larger slices share a commit, smaller ones end sooner.
+
+        Args:
+            folded_s: How long folding took; what other owners do meanwhile must not count.
+        """
+        if folded_s > self._flush_s / 2:
             self._slice = max(self._slice // 2, _SLICE_MIN)
-        elif took_s < self._flush_s / 2.5:
+        elif folded_s < self._flush_s / 5:
             self._slice = min(self._slice * 2, _SLICE_MAX)
 
     def _transitions(self) -> tuple[int, PartitionState]:
@@ -287,7 +291,7 @@ class Owner:
         stored = await self._stored(plan)
         commit, finals = settle(self.partition, self.state, active, plan, stored)
         if commit.after != commit.before:
-            await self._apply(commit, plan, finals)
+            await self._apply(commit, finals)
 
     async def _stored(self, plan: Plan) -> dict[CellKey, Partial | None]:
         """What the plan's cells hold at present: cached, or loaded at this very state."""
@@ -310,14 +314,12 @@ class Owner:
                 stored[cell] = None if text is None else decode_partial(kind, text)
         return stored
 
-    async def _apply(self, commit: Commit, plan: Plan, finals: dict[CellKey, Partial]) -> None:
+    async def _apply(self, commit: Commit, finals: dict[CellKey, Partial]) -> None:
         answer = await self._retry(lambda: self._store.apply(commit))
         if answer is Answer.REFUSED:
             self.done["refused"] += 1
             await self._reopen()
         self.done["commits"] += 1
-        if plan.new_ids and plan.generation is not None:
-            self._index.record(plan.new_ids, plan.generation)
         if len(self._cells) + len(finals) > CACHED_CELLS_MAX:
             self._cells.clear()
         self._cells.update(finals)

@@ -20,8 +20,8 @@ from ..errors import Halt
 from .crash import CrashOnly, guarded
 from .lane import Lane
 
-FETCH_BYTES = 8 * 1_048_576
-POLL_RECORDS_MAX = 20_000
+FETCH_BYTES = 4 * 1_048_576
+POLL_RECORDS_MAX = 40_000
 
 
 class _WholeBatch:

@@ -135,24 +135,46 @@ class IdIndex:
     def __len__(self) -> int:
         return self._size
 
+    def add(self, ids: Sequence[bytes], generation: int) -> list[bool]:
+        """Add ids; return for each whether it is new: neither held before nor earlier in ids."""
+        high, low = _unpack(b"".join(ids))
+        new = ~self._seen(high, low)
+        if len(set(ids)) < len(ids):
+            met: set[bytes] = set()
+            for number, id_ in enumerate(ids):
+                new[number] &= id_ not in met
+                met.add(id_)
+        self._record(high[new], low[new], generation)
+        found: list[bool] = new.tolist()
+        return found
+
     def seen(self, ids: bytes) -> NDArray[np.bool_]:
         """Return for each packed id whether the index holds it."""
-        high, low = _unpack(ids)
+        return self._seen(*_unpack(ids))
+
+    def _seen(self, high: _U64, low: _U32) -> NDArray[np.bool_]:
         found = np.zeros(len(high), np.bool_)
         pending, at = np.arange(len(high)), (high & self._mask).astype(np.intp)
         while len(pending):
             # Empty slots are zero in all three arrays, which an id may be as well: ask the tag.
-            who, slot = np.nonzero(self._high[at] == high[pending, None])
-            where, id_ = at[who], pending[who]
-            equal = (self._low[where, slot] == low[id_]) & (self._tag[where, slot] != _EMPTY)
-            found[id_[equal]] = True
-            on = (self._filled[at] == _SLOTS) & ~found[pending]
+            alike = self._high[at] == high[pending, None]
+            if alike.any():
+                who, slot = np.nonzero(alike)
+                where, id_ = at[who], pending[who]
+                equal = (self._low[where, slot] == low[id_]) & (self._tag[where, slot] != _EMPTY)
+                found[id_[equal]] = True
+            on = self._filled[at] == _SLOTS
+            if not on.any():
+                break
+            on &= ~found[pending]
             pending, at = pending[on], (at[on] + 1) & int(self._mask)
         return found
 
     def record(self, ids: bytes, generation: int) -> None:
         """Add packed ids that are distinct and not in the index."""
-        high, low = _unpack(ids)
+        self._record(*_unpack(ids), generation)
+
+    def _record(self, high: _U64, low: _U32, generation: int) -> None:
         if self._size + len(high) > self._tag.size * _LOAD_MAX:
             self._rebuild(np.ones(self._tag.shape, np.bool_), self._size + len(high))
         self._insert(high, low, np.full(len(high), 1 + generation % _TAGS, np.uint8))
@@ -172,18 +194,22 @@ class IdIndex:
 
     def _insert(self, high: _U64, low: _U32, tag: NDArray[np.uint8]) -> None:
         self._size += len(high)
-        pending, at = np.arange(len(high)), (high & self._mask).astype(np.intp)
-        while len(pending):
-            order = np.argsort(at, kind="stable")
-            pending, at = pending[order], at[order]
-            # Those that want the same bucket stand side by side: each takes the next slot.
-            first = np.searchsorted(at, at)
-            slot = self._filled[at] + np.arange(len(at)) - first
-            fits = slot < _SLOTS
-            where, who = (at[fits], slot[fits]), pending[fits]
-            self._high[where], self._low[where], self._tag[where] = high[who], low[who], tag[who]
-            self._filled[where[0]] = where[1] + 1  # of one bucket the last wins, which is highest
-            pending, at = pending[~fits], (at[~fits] + 1) & int(self._mask)
+        flat_high, flat_low, flat_tag = self._high.ravel(), self._low.ravel(), self._tag.ravel()
+        at = (high & self._mask).astype(np.intp)
+        while len(at):
+            slot = self._filled[at]
+            while (full := slot == _SLOTS).any():
+                at = np.where(full, (at + 1) & int(self._mask), at)
+                slot = self._filled[at]
+            # Of those that want the same slot one is written last; the others try again.
+            where = at * _SLOTS + slot
+            flat_high[where], flat_low[where] = high, low
+            won = (flat_high[where] == high) & (flat_low[where] == low)
+            if won.all():
+                flat_tag[where], self._filled[at] = tag, slot + 1
+                return
+            flat_tag[where[won]], self._filled[at[won]] = tag[won], slot[won] + 1
+            at, high, low, tag = at[~won], high[~won], low[~won], tag[~won]
 
 
 def superfluous(elements: Sequence[bytes], wanted: int) -> list[bytes] | None:

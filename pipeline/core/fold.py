@@ -16,10 +16,9 @@ from definitions.matcher import Matcher
 
 from .dedup import GENERATIONS_PER_WINDOW, ID_BYTES, IdIndex
 from .deployment import Deployment
-from .event import Event, decoder_for
 from .judge import DeadLetter, Judge, LogRecord
 from .state import PartitionState
-from .tally import CellKey, Change, Tally, Unseen
+from .tally import CellKey, Change, Tally
 
 SLICE: Final = 512  # records
 CELLS_MAX: Final = 10_000  # fields; of one measure, day and customer they share a key
@@ -61,53 +60,29 @@ def fold(
 
     Args:
         records: In offset order, none below state.next; at least one.
-        index: Exactly the ids of the partition's living generations; what has aged out at the
-            first record's generation is dropped from it.
+        index: Exactly the ids of the partition's living generations. What has aged out at the
+            first record's generation is dropped from it, and the plan's new ids are added: where
+            the plan is not committed, the index is of no use any more.
     """
-    try:
-        return _fold(records, partition, state, deployment, matcher, index)
-    except Unseen:
-        # Seldom, for a type is met once: look at all of them, then decode what they need.
-        decoder = decoder_for(frozenset(), context=False)
-        for record in records:
-            event = decoder.decode(record.value)
-            if isinstance(event, Event):
-                matcher.see(event.event_type)
-        return _fold(records, partition, state, deployment, matcher, index)
-
-
-def _fold(
-    records: Sequence[LogRecord],
-    partition: int,
-    state: PartitionState,
-    deployment: Deployment,
-    matcher: Matcher,
-    index: IdIndex,
-) -> Plan:
     plan = Plan(state.next, state.next, state.clock_ms, state.last, None)
-    decoder = decoder_for(matcher.properties, matcher.reads_context)
-    judge = Judge(partition, state.clock_ms, deployment, records[0].timestamp, decoder)
+    judge = Judge(partition, state.clock_ms, deployment, records[0].timestamp)
     plan.generation = judge.generation
     oldest = judge.generation - GENERATIONS_PER_WINDOW
     if any(living < oldest for living in state.id_counts):
         index.forget_before(oldest, judge.generation)
-    tally = Tally(partition, matcher, decoder, deployment.base_bucket_s)
+    tally = Tally(partition, matcher, deployment.base_bucket_s)
     taken = counted = duplicate = 0
-    fresh: set[bytes] = set()
     new_ids: list[bytes] = []
-    # In slices that stay in the processor's cache: judged, looked up, tallied, forgotten.
+    # In slices that stay in the processor's cache: decoded, judged, looked up, tallied, forgotten.
     for start in range(0, len(records), SLICE):
         if judge.ended or tally.size >= CELLS_MAX:
             break
         part = records[start : start + SLICE]
-        rows = judge.take(part)
-        known = index.seen(b"".join(rows.ids))
-        if known.any() or len(set(rows.ids)) < len(rows.ids) or not fresh.isdisjoint(rows.ids):
-            first = _first_of(rows.ids, known.tolist(), fresh)
-            duplicate += first.count(False)
-            rows.keep(first)
-        else:
-            fresh.update(rows.ids)
+        rows = judge.take(part, tally.decode([record.value or b"" for record in part]))
+        new = index.add(rows.ids, judge.generation)
+        if not all(new):
+            duplicate += new.count(False)
+            rows.keep(new)
         new_ids += rows.ids
         counted += tally.add(rows)
         taken += rows.taken
@@ -124,23 +99,12 @@ def _fold(
     plan.counters = {
         "consumed": taken,
         "counted": counted,
-        "unmatched": len(fresh) - counted,
+        "unmatched": len(new_ids) - counted,
         "duplicate": duplicate,
         "rejected": len(plan.dead_letters),
         "misplaced": judge.misplaced,
     }
     return plan
-
-
-def _first_of(ids: Sequence[bytes], known: Sequence[bool], fresh: set[bytes]) -> list[bool]:
-    """Return for each id whether nobody had it before: not known, nor fresh. It is fresh now."""
-    first = []
-    for id_, before in zip(ids, known, strict=True):
-        new = not before and id_ not in fresh
-        if new:
-            fresh.add(id_)
-        first.append(new)
-    return first
 
 
 def nothing(state: PartitionState, hi: int) -> Plan:

@@ -16,7 +16,7 @@ from definitions.times import NS_PER_MS, parse_timestamps
 
 from .dedup import Heads, generation_of, identities, seed_of
 from .deployment import Deployment, Keying
-from .event import Decoder, Event, Rejected, no_time
+from .event import Event, Rejected, no_time
 from .reasons import Reason
 
 
@@ -98,7 +98,6 @@ class Judge:
         clock_ms: int,
         deployment: Deployment,
         first_ms: int,
-        decoder: Decoder,
     ) -> None:
         self.clock_ms = clock_ms
         self.misplaced = 0
@@ -107,20 +106,23 @@ class Judge:
         self.generation = generation_of(max(clock_ms, first_ms), deployment.dedup_window_ms)
         self._deployment = deployment
         self._seed = seed_of(deployment.store_id)
-        self._decoder = decoder
         self._heads = Heads(partition, deployment.homes)
 
-    def take(self, records: Sequence[LogRecord]) -> Accepted:
-        """Return what is accepted of the next records."""
+    def take(self, records: Sequence[LogRecord], events: list[Event | Rejected]) -> Accepted:
+        """Return what is accepted of the next records.
+
+        Args:
+            events: What each record holds.
+        """
         clocks = self._clocks([record.timestamp for record in records])
         taken, before = len(clocks), len(self.dead_letters)
-        rows = Accepted(taken, list(records[:taken]), clocks, [], [], [])
-        rows.events = self._decoder.decode_all([record.value or b"" for record in rows.records])
+        rows = Accepted(taken, list(records[:taken]), clocks, events[:taken], [], [])
         if Rejected in set(map(type, rows.events)):
             self._refuse(rows, [each if type(each) is Rejected else None for each in rows.events])
-        rows.times = parse_timestamps([event.timestamp for event in rows.events])
-        if None in rows.times:
-            pairs = zip(rows.events, rows.times, strict=True)
+        times: list[Any] = parse_timestamps([event.timestamp for event in rows.events])
+        rows.times = times
+        if None in times:
+            pairs = zip(rows.events, times, strict=True)
             self._refuse(rows, [no_time(event) if at is None else None for event, at in pairs])
         if not self._all_in_time(rows):
             self._refuse(rows, list(map(self._age, rows.times, rows.clocks)))

@@ -18,7 +18,7 @@ TYPES_MAX: Final = 1_000
 PROPERTIES_MAX: Final = 400  # of an event type
 FIELDS_MAX: Final = 50_000  # of a partition
 CHARS_MAX: Final = 200  # longer names are not learned
-LOOKS_MAX: Final = 256
+LOOKS_MAX: Final = 64
 _WIDE: Final = decoder_for(None, context=False)
 _OFFSET: Final = attrgetter("offset")
 _KINDS: Final = {

@@ -5,7 +5,7 @@ their names once for each cell, not once for each event.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from definitions.times import NS_PER_S
 
 from .adders import INTEGERS, Adder, Row, adder_for
 from .aggregations import RULES, Partial, Place, element_of
-from .event import Decoder
+from .event import Event, Rejected, decoder_for
 from .judge import Accepted
 
 # customer, base bucket, grouping set, group values
@@ -40,10 +40,6 @@ class Change(NamedTuple):
 
     aggregation: Aggregation
     partial: Partial
-
-
-class Unseen(Exception):
-    """An event type was met whose rules read more than was decoded. fold() begins again."""
 
 
 class _Lane:
@@ -102,13 +98,14 @@ class Tally:
     first: by event type, the offset of its first event.
     """
 
-    def __init__(self, partition: int, matcher: Matcher, decoder: Decoder, bucket_s: int) -> None:
+    def __init__(self, partition: int, matcher: Matcher, bucket_s: int) -> None:
         self._partition = partition
         self.first: dict[str, int] = {}
         self._matcher = matcher
-        self._decoder = decoder
+        self._decoder = decoder_for(matcher.properties, matcher.reads_context)
         self._bucket_ns = bucket_s * NS_PER_S
         self._adders: dict[str, Adder] = {}  # by event type
+        self._types: set[str] = set()  # of the events decoded last
         self._lanes: dict[str, _Lane] = {}
         # Of every customer and bucket, in the order of the places of their totals in each lane.
         self._places: list[tuple[str, int]] = []
@@ -122,16 +119,30 @@ class Tally:
             for lane in self._lanes.values()
         )
 
-    def add(self, rows: Accepted) -> int:
-        """Add events to every cell they count towards; return how many count at all.
+    def decode(self, values: Sequence[bytes]) -> list[Event | Rejected]:
+        """Decode values, as far as the rules of their event types read them."""
+        events = self._decoder.decode_all(values)
+        types = {event.event_type for event in events if not isinstance(event, Rejected)}
+        if [each for each in types - self._adders.keys() if self._matcher.see(each)]:
+            # Seldom, for a type is met once. Adders name what their decoder makes.
+            self._decoder = decoder_for(self._matcher.properties, self._matcher.reads_context)
+            self._adders.clear()
+            events = self._decoder.decode_all(values)
+        self._types = types
+        return events
 
-        Raises:
-            Unseen: the decoder does not make what the rules of some event type read.
+    def add(self, rows: Accepted) -> int:
+        """Add events decoded last to every cell they count towards.
+
+        Returns:
+            How many count towards any.
         """
         columns = zip(rows.events, rows.times, rows.clocks, rows.records, strict=True)
-        types = {event.event_type for event in rows.events}
-        if len(types) == 1:
-            return self._add(types.pop(), rows.records[0].offset, columns)
+        if not rows.events:
+            return 0
+        if len(self._types) == 1:
+            (event_type,) = self._types
+            return self._add(event_type, rows.records[0].offset, columns)
         by_type: dict[str, list[Row]] = {}
         for row in columns:
             by_type.setdefault(row[0].event_type, []).append(row)
@@ -142,13 +153,11 @@ class Tally:
         add = self._adders.get(event_type)
         if add is None:
             add = self._adders[event_type] = self._adder(event_type)
-            self.first[event_type] = offset
+            self.first.setdefault(event_type, offset)
         return add(rows)
 
     def _adder(self, event_type: str) -> Adder:
         """Make the adder of an event type."""
-        if self._matcher.see(event_type):
-            raise Unseen
         rules = self._matcher.candidates(event_type)
         lanes = [
             self._lanes.setdefault(rule.key, _Lane(self._partition, rule, len(self._places)))

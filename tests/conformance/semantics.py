@@ -45,7 +45,7 @@ def contribution(definition: Definition, line: bytes) -> Contribution:
     decoder = decoder_for(matcher.properties, matcher.reads_context)
     event = decoder.decode(line)
     assert isinstance(event, Event), event
-    tally = Tally(0, matcher, decoder, 3600)
+    tally = Tally(0, matcher, 3600)
     at = parse_timestamp(event.timestamp)
     assert at is not None
     rows = Accepted(1, [MemoryRecord(0, 0, line)], [0], [event], [at], [b""])

@@ -127,8 +127,12 @@ def test_every_decoder_agrees(value: bytes) -> None:
 
 
 @given(st.lists(BYTES, max_size=70), st.sampled_from([None, frozenset(), frozenset({"a", "b"})]))
-@example([GOOD + b"}"] * 32 + [GOOD + b',"properties":{"x":' + b"[" * 31 + b"]" * 31 + b"}}"], None)
-@example([GOOD + b"}"] * 30 + [GOOD + b',"properties":{"x":' + b"[" * 30 + b"]" * 30 + b"}}"], None)
+@example(
+    [GOOD + b"}"] * 32 + [GOOD + b',"properties":{"x":' + b"[" * 31 + b"]" * 31 + b"}}"], None
+)
+@example(
+    [GOOD + b"}"] * 30 + [GOOD + b',"properties":{"x":' + b"[" * 30 + b"]" * 30 + b"}}"], None
+)
 @example([GOOD + b"}", b"", GOOD + b',"more":"\\u00e9"}', GOOD + b"}"], None)
 def test_many_decode_as_each_by_itself(values: list[bytes], keys: frozenset[str] | None) -> None:
     """Events that are tested and decoded together get the verdicts that each gets alone."""

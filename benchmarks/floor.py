@@ -1,17 +1,24 @@
-"""The floor: aiokafka getmany and a msgspec Struct decode of the same topic, gc tuned alike.
+"""The floors: what reading the topic costs at least, each with one thing more than the last.
 
-`python -m benchmarks.floor BOOTSTRAP TOPIC PARTITIONS EVENTS` prints seconds and CPU seconds.
+`python -m benchmarks.floor VARIANT BOOTSTRAP TOPIC EVENTS PATH` writes what it took to PATH.json.
+
+consume: confluent-kafka's consume(5000). d: aiokafka's getmany with its C-level records, as the
+worker has them. e: d and a msgspec Struct decode. b: getmany as it is. c: b and the decode.
+All with the collector's settings that workers have.
 """
 
 import asyncio
 import gc
-import json
 import sys
-import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from .peers.common import Timer
+from .traffic import PARTITIONS
+
+BATCH = 5_000
 
 
 class Event(msgspec.Struct):
@@ -24,9 +31,16 @@ class Event(msgspec.Struct):
     properties: dict[str, Any]
 
 
-async def read(bootstrap: str, topic: str, partitions: int, events: int) -> dict[str, float]:
-    """Read and decode every event once."""
-    decode = msgspec.json.Decoder(Event).decode
+
+async def read(variant: str, bootstrap: str, topic: str, timer: Timer) -> None:
+    """Read every event once with aiokafka."""
+    if variant in {"d", "e"}:
+        from pipeline.app import transport  # noqa: F401, PLC0415  it replaces aiokafka's classes
+    from aiokafka import AIOKafkaConsumer, TopicPartition  # noqa: PLC0415
+
+    decode: Callable[[bytes], Any] | None = None
+    if variant in {"c", "e"}:
+        decode = msgspec.json.Decoder(Event).decode
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         auto_offset_reset="earliest",
@@ -35,25 +49,47 @@ async def read(bootstrap: str, topic: str, partitions: int, events: int) -> dict
         isolation_level="read_committed",
     )
     await consumer.start()
-    consumer.assign([TopicPartition(topic, number) for number in range(partitions)])
+    consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
+    freeze()
+    last = False
+    while not last:
+        batches = await consumer.getmany(timeout_ms=1000, max_records=BATCH)
+        for records in batches.values():
+            if decode is not None:
+                for record in records:
+                    decode(record.value)
+            last = timer.tick(len(records)) or last
+    await consumer.stop()
+
+
+def consume(bootstrap: str, topic: str, timer: Timer) -> None:
+    """Read every event once with confluent-kafka."""
+    from confluent_kafka import Consumer, TopicPartition  # noqa: PLC0415
+
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "floor"})
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
+    freeze()
+    while not timer.tick(len(consumer.consume(BATCH, 1.0))):
+        pass
+    consumer.close()
+
+
+def freeze() -> None:
+    """Set the collector as workers do."""
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
-    seen, began, cpu = 0, 0.0, 0.0
-    while seen < events:
-        batches = await consumer.getmany(timeout_ms=1000, max_records=5_000)
-        if not began:  # the first fetch opens connections: both sides are timed from after it
-            began, cpu = time.perf_counter(), time.process_time()
-            first = sum(map(len, batches.values()))
-        for records in batches.values():
-            for record in records:
-                decode(record.value)
-            seen += len(records)
-    took, used = time.perf_counter() - began, time.process_time() - cpu
-    await consumer.stop()
-    return {"events": events - first, "seconds": took, "cpu": used}
+
+
+def main() -> None:
+    """Run a floor."""
+    variant, bootstrap, topic, events, path = sys.argv[1:]
+    timer = Timer(int(events))
+    if variant == "consume":
+        consume(bootstrap, topic, timer)
+    else:
+        asyncio.run(read(variant, bootstrap, topic, timer))
+    timer.tell({}, path)
 
 
 if __name__ == "__main__":
-    sys.stdout.write(
-        json.dumps(asyncio.run(read(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
-    )
+    main()

@@ -1,0 +1,1 @@
+"""The same job on other engines, each in an environment of its own: see benchmarks/bench.py."""

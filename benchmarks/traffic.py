@@ -1,0 +1,139 @@
+"""The events of the benchmarks, and what must come out of them."""
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from confluent_kafka import Producer
+
+from .peers.common import EMPTY, Cell, add, hour_of
+
+PARTITIONS = 4
+METRICS: tuple[dict[str, Any], ...] = (
+    {"name": "calls", "aggregation_type": "COUNT"},
+    {
+        "name": "tokens",
+        "aggregation_type": "SUM",
+        "aggregation_key": "tokens",
+        "property_filters": [{"name": "tokens", "exists": True}],
+    },
+    {
+        "name": "peak",
+        "aggregation_type": "MAX",
+        "aggregation_key": "latency",
+        "property_filters": [
+            {"name": "latency", "exists": True},
+            {"name": "region", "in_values": ["eu-central-1", "us-east-1"]},
+        ],
+    },
+)
+CLOSER = "closer-"  # customers of the events that end a topic
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Events of about 280 bytes over two hours before `now`, in order but for duplicates.
+
+    duplicates: the share of events that repeat an earlier one. filler: bytes more an event.
+    """
+
+    events: int
+    now: datetime
+    customers: int = 1_000
+    duplicates: float = 0.01
+    filler: int = 0
+    seed: int = 1
+    groups: int = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        draw = random.Random(self.seed)  # noqa: S311  a seed, not a secret
+        began, step = self.now - timedelta(seconds=7200), 7200 / self.events
+        for number in range(self.events):
+            same = draw.random() < self.duplicates and number
+            own = draw.randrange(number) if same else number
+            yield self.event(own, began + timedelta(seconds=own * step))
+
+    def event(self, own: int, at: datetime) -> dict[str, Any]:
+        """The event of a number."""
+        made = {
+            "transaction_id": f"{own:012d}-4bf92f3577b34da6",
+            "customer_id": f"customer-{own % self.customers:06d}",
+            "event_type": "api_request",
+            "timestamp": at.isoformat(timespec="milliseconds"),
+            "properties": {
+                "tokens": str(own % 5000),
+                "latency": own % 900 + 0.25,
+                "region": "eu-central-1",
+                "model": "large-2026",
+                "request_path": "/v1/chat/completions",
+            },
+        }
+        if self.filler:
+            made["properties"]["filler"] = "x" * self.filler
+        if self.groups:
+            made["properties"]["group"] = f"group-{own % self.groups}"
+        return made
+
+
+@dataclass
+class Expected:
+    """The recount of a topic, kept while it is filled: with every event, and without duplicates."""
+
+    every: dict[tuple[str, int], Cell] = field(default_factory=lambda: defaultdict(lambda: EMPTY))
+    once: dict[tuple[str, int], Cell] = field(default_factory=lambda: defaultdict(lambda: EMPTY))
+    _seen: set[str] = field(default_factory=set)
+
+    def count(self, event: dict[str, Any]) -> None:
+        """Count an event."""
+        at = event["customer_id"], hour_of(event["timestamp"])
+        exact = {**event["properties"], "latency": Decimal(str(event["properties"]["latency"]))}
+        event = {**event, "properties": exact}
+        self.every[at] = add(self.every[at], event)
+        if event["transaction_id"] not in self._seen:
+            self._seen.add(event["transaction_id"])
+            self.once[at] = add(self.once[at], event)
+
+
+def fill(kafka: str, topic: str, traffic: Traffic, *, closed: bool = False) -> Expected:
+    """Publish events keyed by customer, as Kafka's clients do; return what they add up to.
+
+    Args:
+        closed: Whether one event of every partition follows, three days ahead, which closes the
+            windows of engines that wait for that. They are not part of what is expected.
+    """
+    producer = Producer(
+        {
+            "bootstrap.servers": kafka,
+            "partitioner": "murmur2_random",
+            "linger.ms": 20,
+            "batch.size": 262_144,
+            "queue.buffering.max.messages": 500_000,
+            "enable.idempotence": True,
+        }
+    )
+    expected = Expected()
+    for number, event in enumerate(traffic):
+        key = event["customer_id"].encode()
+        producer.produce(topic, json.dumps(event).encode(), key=key)
+        expected.count(event)
+        if not number % 10_000:
+            producer.poll(0)
+    producer.flush()
+    for number in range(PARTITIONS if closed else 0):
+        event = traffic.event(0, traffic.now + timedelta(days=3))
+        event |= {"customer_id": f"{CLOSER}{number}", "transaction_id": f"{CLOSER}{number}"}
+        producer.produce(
+            topic, json.dumps(event).encode(), key=event["customer_id"].encode(), partition=number
+        )
+    producer.flush()
+    return expected
+
+
+def now() -> datetime:
+    """A benchmark's own clock."""
+    return datetime.now(UTC)  # noqa: TID251  a benchmark's own clock

@@ -6,7 +6,7 @@ export UV ?= $(shell command -v uv || echo $(TOOLS)/bin/uv)
 export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
 
 help: ## This help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 env: ## uv, where the machine has none, and the locked environment
 	@command -v $(UV) >/dev/null || { python3 -m venv $(TOOLS) && $(TOOLS)/bin/pip install -q uv; }
@@ -31,10 +31,19 @@ check: env ## Format, lint, types, contracts, spelling
 fmt: env ## Format and repair what can be repaired
 	@$(UV) run --frozen ruff format -q . && $(UV) run --frozen ruff check -q --fix .
 
-bench: env ## Throughput of one worker beside its floor, in one run
-	@$(UV) run --frozen python -m benchmarks.throughput
+bench: env ## Recount beside its floors and its peers, half an hour; SAVE=1 keeps the result
+	@$(UV) run --frozen --group bench python -m benchmarks.bench $(if $(SAVE),--save)
+
+bench-growth: env ## How the cost of an event grows, and latency at a steady rate; SAVE=1 keeps the curves
+	@$(UV) run --frozen --group bench python -m benchmarks.growth $(if $(SAVE),--save)
+
+bench-memory: env ## Bytes of Redis a cell and an identity; SAVE=1 keeps the result
+	@$(UV) run --frozen --group bench python -m benchmarks.memory $(if $(SAVE),--save)
+
+profile: env ## Where each microsecond of a worker goes
+	@$(UV) run --frozen --group bench python -m benchmarks.profile
 
 fuzz: env ## Coverage-guided fuzzing of definitions and events, SECONDS=60 (Linux, CPython 3.11 to 3.13)
 	@$(UV) run --frozen --group fuzz python -m tests.fuzz -max_total_time=$(or $(SECONDS),60) -print_final_stats=1
 
-.PHONY: help env demo test faults soak check fmt bench fuzz
+.PHONY: help env demo test faults soak check fmt bench bench-growth bench-memory profile fuzz

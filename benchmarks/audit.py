@@ -13,7 +13,7 @@ import time
 
 from tests.services import ROOT, Recount, fresh, services
 
-from .throughput import METRICS, PARTITIONS, fill
+from .traffic import METRICS, PARTITIONS, Traffic, fill, now
 
 _WITHIN_S = 7_200
 
@@ -28,7 +28,12 @@ def main() -> None:
         recount.run("init", "--partitions", str(PARTITIONS))
         for metric in METRICS:
             recount.create(metric)
-        fill(recount.services.kafka, f"{recount.deployment}.usage.events", events, 1)
+        fill(
+            recount.services.kafka,
+            f"{recount.deployment}.usage.events",
+            Traffic(events, now()),
+            expect=False,
+        )
         recount.run("worker", "--until-caught-up", within_s=_WITHIN_S)
         began = time.perf_counter()
         audit = subprocess.Popen(

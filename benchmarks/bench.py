@@ -1,7 +1,7 @@
 """Recount beside its floors and its peers: `make bench`, or `python -m benchmarks.bench`.
 
-One topic's events, in three lengths, so that slow engines end as well; every variant by itself, one
-after the other, round by round. A round of Recount counts only if `recount audit` agrees; the
+One topic's events, in four lengths, so that slow engines end as well; every variant by itself,
+one after the other, round by round. A round of Recount counts only if `recount audit` agrees; the
 numbers of every peer are compared with a recount and marked. Peers live in environments of their
 own, which are made the first time (.recount/peers).
 """
@@ -106,13 +106,19 @@ VARIANTS = (
         "bytewax", "Bytewax: as documented", "short", _python("bytewax", "bytewax_documented")
     ),
     Variant(
-        "bytewax-batched", "Bytewax: batched by hand", "middle", _python("bytewax", "bytewax_batched")
+        "bytewax-batched",
+        "Bytewax: batched by hand",
+        "middle",
+        _python("bytewax", "bytewax_batched"),
     ),
     Variant(
         "quix-final", "Quix Streams: final", "short", _python("quix", "quix", "final", "FOLDER")
     ),
     Variant(
-        "quix-current", "Quix Streams: current", "short", _python("quix", "quix", "current", "FOLDER")
+        "quix-current",
+        "Quix Streams: current",
+        "short",
+        _python("quix", "quix", "current", "FOLDER"),
     ),
     Variant(
         "faust-tables",
@@ -126,7 +132,9 @@ VARIANTS = (
         "tiny",
         _python("faust", "faust_documented", "redis", "REDIS", "FOLDER"),
     ),
-    Variant("naive", "poll, json.loads, HINCRBYFLOAT", "short", _python("faust", "naive", "REDIS")),
+    Variant(
+        "naive", "poll, json.loads, HINCRBYFLOAT", "short", _python("faust", "naive", "REDIS")
+    ),
 )
 
 
@@ -181,7 +189,7 @@ class Bench:
             assert audit["mismatches"] == 0, audit
             exact = "yes, duplicates once"
         elif variant.name.startswith("floor"):
-            exact = "–"
+            exact = ""
         else:
             exact = verdict(path, topic.expected)
         redis.Redis.from_url(self.aside).flushdb()
@@ -267,21 +275,23 @@ def main() -> None:
     prepare(names)
     runs: dict[str, list[Measured]] = {name: [] for name in names}
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="recount-bench-") as made:
-        with services(Path(made)) as found:
-            sizes = {size: getattr(options, size) for size in ("long", "middle", "short", "tiny")}
-            bench = Bench(found, Path(made), sizes)
-            for number in range(options.rounds):
-                for variant in VARIANTS:
-                    if variant.name not in names:
-                        continue
-                    runs[variant.name].append(run := bench.run(variant))
-                    print(
-                        f"round {number + 1}, {variant.title}: {run.rate:.1f} k/s (second half "
-                        f"{run.half_rate:.1f}), {run.cost:.2f} µs, exact: {run.exact}, "
-                        f"{time.perf_counter() - began:.0f} s since the start",
-                        flush=True,
-                    )
+    with (
+        tempfile.TemporaryDirectory(prefix="recount-bench-") as made,
+        services(Path(made)) as found,
+    ):
+        sizes = {size: getattr(options, size) for size in ("long", "middle", "short", "tiny")}
+        bench = Bench(found, Path(made), sizes)
+        for number in range(options.rounds):
+            for variant in VARIANTS:
+                if variant.name not in names:
+                    continue
+                runs[variant.name].append(run := bench.run(variant))
+                print(
+                    f"round {number + 1}, {variant.title}: {run.rate:.1f} k/s (second half "
+                    f"{run.half_rate:.1f}), {run.cost:.2f} µs, exact: {run.exact}, "
+                    f"{time.perf_counter() - began:.0f} s since the start",
+                    flush=True,
+                )
     titles = {variant.name: variant.title for variant in VARIANTS if variant.name in names}
     lines = summary(titles, runs)
     Console(width=160).print(table(lines))

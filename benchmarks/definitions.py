@@ -1,8 +1,8 @@
-"""What definitions cost that cannot match: `python -m benchmarks.definitions`.
+"""What definitions cost that cannot match, or do: `python -m benchmarks.definitions`.
 
 One worker's own code over the in-memory twins of log and store: three matching metrics an event,
-and more and more metrics of other event types beside them. Rounds are interleaved; the ratio is to
-the round without any.
+and more and more metrics of other event types beside them; then more and more that match. Rounds
+are interleaved; the ratio is to the round without any.
 """
 
 import argparse
@@ -21,9 +21,10 @@ from definitions.metric import Definition
 from pipeline.edges.memory import MemoryRecord
 from tests.world import NOW, NOW_MS, World
 
-from .throughput import METRICS
+from .traffic import METRICS
 
-SIZES = (0, 10, 1_000, 10_000)
+SIZES = (0, 10, 100, 1_000, 10_000)  # definitions that cannot match
+MATCHING = (1, 3, 10, 25, 50)
 _BATCH = 6_000
 
 
@@ -43,6 +44,15 @@ def metrics(others: int) -> dict[str, Definition]:
         name: metronome.parse(
             json.dumps({"event_type_filter": {"in_values": ["api_request"]}, **metric})
         )[1]
+        for name, metric in made.items()
+    }
+
+
+def matching(count: int) -> dict[str, Definition]:
+    """So many of the three metrics, under other names."""
+    made = {f"{number}": METRICS[number % len(METRICS)] for number in range(count)}
+    return {
+        name: metronome.parse(json.dumps({**metric, "name": name}))[1]
         for name, metric in made.items()
     }
 
@@ -86,24 +96,47 @@ def cost(world: World, made: list[MemoryRecord]) -> float:
     return asyncio.run(work()) / (len(made) - 100) * 1e6
 
 
+def costs(
+    catalogues: dict[int, dict[str, Definition]], events: int, rounds: int
+) -> dict[int, list[float]]:
+    """The CPU microseconds an event of every round, by the size of the catalogue."""
+    made = records(events)
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
+    seen: dict[int, list[float]] = {size: [] for size in catalogues}
+    for _ in range(rounds):
+        for size, catalogue in catalogues.items():
+            seen[size].append(cost(World(metrics=catalogue), made))
+    return seen
+
+
+def curves(events: int = 60_000, rounds: int = 5) -> dict[str, list[tuple[float, float, float]]]:
+    """The points of growth.py; without a rate, for nothing is fetched."""
+    others = costs({size: metrics(size) for size in SIZES if size}, events, rounds)
+    more = costs({size: matching(size) for size in MATCHING}, events, rounds)
+    return {
+        name: [(float(size), 0.0, median(each)) for size, each in seen.items()]
+        for name, seen in (("others", others), ("matching", more))
+    }
+
+
 def main() -> None:
-    """Print cost and ratio for each number of other definitions."""
+    """Print cost and ratio for each number of definitions."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.definitions")
     parser.add_argument("--events", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    made, catalogues = records(options.events), {size: metrics(size) for size in SIZES}
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
-    seen: dict[int, list[float]] = {size: [] for size in SIZES}
-    for _ in range(options.rounds):
-        for size in SIZES:
-            seen[size].append(cost(World(metrics=catalogues[size]), made))
-    table = Table("definitions that cannot match", "CPU µs an event", "ratio")
-    for size in SIZES:
-        ratio = median(each / none for each, none in zip(seen[size], seen[0], strict=True))
-        table.add_row(f"{size:,}", f"{median(seen[size]):.2f}", f"{ratio:.2f}")
-    Console().print(table)
+    for title, catalogues in (
+        ("definitions that cannot match", {size: metrics(size) for size in SIZES}),
+        ("definitions that match", {size: matching(size) for size in MATCHING}),
+    ):
+        seen = costs(catalogues, options.events, options.rounds)
+        base = seen[min(seen)]
+        table = Table(title, "CPU µs an event", "ratio")
+        for size, each in seen.items():
+            ratio = median(own / least for own, least in zip(each, base, strict=True))
+            table.add_row(f"{size:,}", f"{median(each):.2f}", f"{ratio:.2f}")
+        Console().print(table)
 
 
 if __name__ == "__main__":

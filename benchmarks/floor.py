@@ -31,7 +31,6 @@ class Event(msgspec.Struct):
     properties: dict[str, Any]
 
 
-
 async def read(variant: str, bootstrap: str, topic: str, timer: Timer) -> None:
     """Read every event once with aiokafka."""
     if variant in {"d", "e"}:

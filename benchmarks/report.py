@@ -95,7 +95,7 @@ def save(lines: Sequence[Line], runs: Mapping[str, Sequence[Measured]], machine:
     rounds = max(len(own) for own in runs.values())
     section = [
         f"\n## {at:%Y-%m-%d %H:%M} UTC, `make bench`, {rounds} rounds\n",
-        f"{machine}. Medians; rates in thousand events/s, CPU of the engine's process, an event.\n",
+        f"{machine}. Medians; rates in thousand events/s, CPU of the process an event.\n",
         "| | " + " | ".join(HEAD) + " |",
         "| --- |" + " --- |" * len(HEAD),
         *(f"| {line.title} | " + " | ".join(line.cells) + " |" for line in lines),
@@ -113,9 +113,9 @@ def save(lines: Sequence[Line], runs: Mapping[str, Sequence[Measured]], machine:
 
 def bars(lines: Sequence[Line], path: Path, title: str) -> None:
     """Draw the rates as bars."""
-    from matplotlib import pyplot  # noqa: PLC0415  the group `bench`, for plots only
+    import matplotlib.pyplot as plt  # noqa: PLC0415  of the group `bench`
 
-    figure, axes = pyplot.subplots(figsize=(9, 0.36 * len(lines) + 1.2))
+    figure, axes = plt.subplots(figsize=(9, 0.36 * len(lines) + 1.2))
     names = [line.title for line in lines][::-1]
     rates = [line.rate for line in lines][::-1]
     colours = ["tab:green" if "Recount" in name else "tab:gray" for name in names]
@@ -125,16 +125,16 @@ def bars(lines: Sequence[Line], path: Path, title: str) -> None:
     axes.set_title(title)
     figure.tight_layout()
     figure.savefig(path)
-    pyplot.close(figure)
+    plt.close(figure)
 
 
 def curve(
     points: Sequence[tuple[float, float]], path: Path, title: str, across: str, up: str
 ) -> None:
     """Draw a curve with a logarithmic axis across."""
-    from matplotlib import pyplot  # noqa: PLC0415  the group `bench`, for plots only
+    import matplotlib.pyplot as plt  # noqa: PLC0415  of the group `bench`
 
-    figure, axes = pyplot.subplots(figsize=(6, 3.4))
+    figure, axes = plt.subplots(figsize=(6, 3.4))
     axes.plot([each[0] for each in points], [each[1] for each in points], marker="o")
     if min(each[0] for each in points) > 0 and points[-1][0] / points[0][0] >= 10:
         axes.set_xscale("log")
@@ -145,4 +145,4 @@ def curve(
     axes.grid(visible=True, alpha=0.3)
     figure.tight_layout()
     figure.savefig(path)
-    pyplot.close(figure)
+    plt.close(figure)

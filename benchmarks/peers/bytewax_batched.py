@@ -57,7 +57,11 @@ def main() -> None:
             if usage.tokens is not None:
                 total += Decimal(usage.tokens)
             latency = usage.latency
-            if latency is not None and usage.region in REGIONS and (peak is None or latency > peak):
+            if (
+                latency is not None
+                and usage.region in REGIONS
+                and (peak is None or latency > peak)
+            ):
                 peak = latency
             mine[hour] = (count + 1, total, peak)
         return list(cells.items())

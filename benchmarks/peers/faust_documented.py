@@ -11,7 +11,7 @@ from redis import asyncio as aredis
 
 
 def main() -> None:
-    """Apply the topic: bootstrap, topic, events, path of the cells, tables or redis, Redis, folder."""
+    """Apply the topic: bootstrap, topic, events, path of the cells, mode, Redis, folder."""
     bootstrap, name, events, path, mode, url, folder = sys.argv[1:]
     timer = Timer(int(events))
     app = faust.App(

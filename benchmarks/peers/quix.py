@@ -9,6 +9,17 @@ from typing import Any
 
 from common import EMPTY, Cell, Decimal, Timer, add, decode
 from quixstreams import Application
+from quixstreams.models import Deserializer
+
+
+class Exact(Deserializer):
+    """JSON with exact numbers."""
+
+    def __call__(self, value: bytes, ctx: Any) -> Any:  # noqa: ARG002  Quix' signature
+        """Decode an event; its decimals travel as text, for state is stored as JSON."""
+        event = decode(value)
+        event["properties"]["latency"] = str(event["properties"]["latency"])
+        return event
 
 
 def main() -> None:
@@ -27,12 +38,11 @@ def main() -> None:
         return int(datetime.fromisoformat(value["timestamp"]).timestamp() * 1000)
 
     topic = app.topic(
-        name, key_deserializer="str", value_deserializer=_exact(), timestamp_extractor=at_ms
+        name, key_deserializer="str", value_deserializer=Exact(), timestamp_extractor=at_ms
     )
     cells: dict[tuple[str, int], Cell] = {}
 
     def reduce(held: list[Any], event: dict[str, Any]) -> list[Any]:
-        # State is stored as JSON: decimals travel as text.
         count, total, peak = held
         cell = (count, Decimal(total), None if peak is None else Decimal(peak))
         return _plain(add(cell, event))
@@ -62,21 +72,6 @@ def main() -> None:
 def _plain(cell: Cell) -> list[Any]:
     count, total, peak = cell
     return [count, str(total), None if peak is None else str(peak)]
-
-
-def _exact() -> Any:
-    from quixstreams.models import Deserializer
-
-    class Exact(Deserializer):
-        """JSON with exact numbers."""
-
-        def __call__(self, value: bytes, ctx: Any) -> Any:
-            event = decode(value)
-            properties = event["properties"]
-            properties["latency"] = str(properties["latency"])
-            return event
-
-    return Exact()
 
 
 if __name__ == "__main__":

@@ -103,11 +103,12 @@ class _Source:
         if any(field.source in {"property", "value"} for field in self._fields):
             read = ["properties = event.properties", *read]
         lines = [
-            "matched = False",
             *read,
-            "bucket = event_ns // bucket_ns",
-            "if bucket != current: current, here = bucket, places[bucket]",
+            "if not low <= event_ns < high:",
+            " bucket = event_ns // bucket_ns",
+            " low, high, here = bucket * bucket_ns, (bucket + 1) * bucket_ns, places[bucket]",
             *self._places,
+            "matched = False",
             *self._body,
             "counted += matched",
         ]
@@ -116,7 +117,7 @@ class _Source:
                 "def bind(lanes, places, new_place, bucket_ns):",
                 *self._head,
                 " def add(rows):",
-                "  counted, current, here = 0, None, None",
+                "  counted = low = high = 0",
                 "  for event, event_ns, clock_ms, record in rows:",
                 *[f"   {line}" for line in lines],
                 "  return counted",
@@ -141,8 +142,8 @@ class _Source:
         """The lines that find the place of an owner's totals, or make one."""
         return [
             f"{owner} = {given}",
-            f"{at} = here.get({owner})",
-            f"if {at} is None: {at} = new_place({owner}, bucket)",
+            f"try: {at} = here[{owner}]",
+            f"except KeyError: {at} = new_place({owner}, bucket)",
         ]
 
     def rule(self, number: int, rule: Rule) -> None:

@@ -22,7 +22,9 @@ ID_HASH: Final = "xxh3_128/96"
 GENERATIONS_PER_WINDOW: Final = 4
 _LOAD_MAX: Final = 0.72
 _SLOTS: Final = 8
-_BUCKETS_MIN: Final = 1 << 13
+_BUCKETS_MIN: Final = 1 << 15  # its memory is zero, and so not there, until it is used
+_GROWS_BY: Final = 4  # while it is small: growing costs as much as adding all again
+_SMALL: Final = 1 << 20  # ids
 _EMPTY: Final = 0
 _REMEMBERED_CHARS_MAX: Final = 256
 _TAGS: Final = 250  # a generation's tag is 1 + g mod 250; at most five live side by side
@@ -175,8 +177,10 @@ class IdIndex:
         self._record(*_unpack(ids), generation)
 
     def _record(self, high: _U64, low: _U32, generation: int) -> None:
-        if self._size + len(high) > self._tag.size * _LOAD_MAX:
-            self._rebuild(np.ones(self._tag.shape, np.bool_), self._size + len(high))
+        expected = self._size + len(high)
+        if expected > self._tag.size * _LOAD_MAX:
+            expected *= _GROWS_BY // 2 if expected < _SMALL else 1
+            self._rebuild(np.ones(self._tag.shape, np.bool_), expected)
         self._insert(high, low, np.full(len(high), 1 + generation % _TAGS, np.uint8))
 
     def forget_before(self, oldest: int, newest: int) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn
 
 import msgspec
 
@@ -42,10 +42,14 @@ class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """Why a record is no usage event. detail: what was wrong, bounded, for people."""
+    """Why a record is no usage event. detail: what was wrong, bounded, for people.
+
+    event_type: empty, which no event's is.
+    """
 
     reason: Reason
     detail: str
+    event_type: ClassVar[str] = ""
 
 
 class _Skipped(msgspec.Struct, gc=False):

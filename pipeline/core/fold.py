@@ -21,7 +21,7 @@ from .state import PartitionState
 from .tally import CellKey, Change, Tally
 
 SLICE: Final = 512  # records
-CELLS_MAX: Final = 10_000  # fields; of one measure, day and customer they share a key
+CELLS_MAX: Final = 30_000  # fields; of one measure, day and customer they share a key
 
 
 @dataclass(slots=True)

@@ -138,8 +138,8 @@ class Judge:
         newest = max(stamps)
         if newest <= self.clock_ms:
             return [self.clock_ms] * len(stamps)
-        clocks = [max(stamps[0], self.clock_ms)] * len(stamps)
-        if clocks[0] != newest:
+        clocks = stamps
+        if stamps[0] < self.clock_ms or sorted(stamps) != stamps:
             clocks = list(accumulate(stamps, max, initial=self.clock_ms))[1:]
         window_ms = self._deployment.dedup_window_ms
         if generation_of(newest, window_ms) != self.generation:

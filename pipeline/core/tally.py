@@ -7,7 +7,8 @@ their names once for each cell, not once for each event.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 from definitions.matcher import Matcher, Rule
 from definitions.metric import Aggregation
@@ -18,6 +19,7 @@ from .aggregations import RULES, Partial, Place, element_of
 from .event import Event, Rejected, decoder_for
 from .judge import Accepted
 
+_EVENT_TYPE: Final = attrgetter("event_type")
 # customer, base bucket, grouping set, group values
 _Where = tuple[str, int, int, tuple[str | None, ...]]
 
@@ -122,7 +124,8 @@ class Tally:
     def decode(self, values: Sequence[bytes]) -> list[Event | Rejected]:
         """Decode values, as far as the rules of their event types read them."""
         events = self._decoder.decode_all(values)
-        types = {event.event_type for event in events if not isinstance(event, Rejected)}
+        types = set(map(_EVENT_TYPE, events))
+        types.discard(Rejected.event_type)
         if [each for each in types - self._adders.keys() if self._matcher.see(each)]:
             # Seldom, for a type is met once. Adders name what their decoder makes.
             self._decoder = decoder_for(self._matcher.properties, self._matcher.reads_context)

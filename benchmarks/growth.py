@@ -1,0 +1,198 @@
+"""How the cost of an event grows: `make bench-growth`, or `python -m benchmarks.growth`.
+
+One worker process applies one topic after another, each with one thing changed: customers, groups,
+duplicates, size of an event, worker processes; every one is audited. Definitions grow in
+definitions.py, beside the in-memory log and store. Then events come at a steady rate, and the
+time from producing one to its being readable is taken.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import redis
+from confluent_kafka import Message, Producer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.edges.redis import RedisStore
+from tests.services import Recount, Services, fresh, services
+
+from . import definitions
+from .measuring import Around, children, cpu_of, machine, run_worker
+from .report import curve
+from .traffic import METRICS, PARTITIONS, Traffic, fill, now
+
+FOLDER = Path(__file__).parent / "results"
+# what grows → its steps
+STEPS: Mapping[str, Sequence[float]] = {
+    "customers": (1_000, 10_000, 100_000, 1_000_000),
+    "groups": (1, 10, 100, 1_000),
+    "duplicates": (0.0, 0.01, 0.1, 0.5),
+    "filler": (0, 700, 4_000),
+    "processes": (1, 2, 4),
+}
+ACROSS = {
+    "customers": "customers",
+    "groups": "groups of one metric",
+    "duplicates": "share of duplicates",
+    "filler": "bytes more an event (beyond 280)",
+    "processes": "worker processes (two cores)",
+    "others": "definitions that cannot match",
+    "matching": "definitions that match",
+}
+STEADY_RATE = 20_000
+STEADY_S = 20
+_SAMPLE = 100  # of so many events one is timed
+_POLL_S = 0.005
+
+Point = tuple[float, float, float]  # step, thousand events a second, CPU µs an event
+
+
+def deployed(found: Services, *, groups: bool = False) -> Recount:
+    """A fresh deployment with the three metrics."""
+    recount = Recount(found, fresh("growth"))
+    recount.run("init", "--partitions", str(PARTITIONS))
+    for metric in METRICS:
+        recount.create({**metric, "group_keys": [["group"]]} if groups else metric)
+    return recount
+
+
+def measure(found: Services, traffic: Traffic, what: str, step: float) -> Point:
+    """Apply one topic, audit it, and return its point."""
+    recount = deployed(found, groups=what == "groups")
+    topic = f"{recount.deployment}.usage.events"
+    if what != "processes":
+        kind = float if what == "duplicates" else int
+        traffic = replace(traffic, **{what: kind(step)})
+    fill(found.kafka, topic, traffic, expect=False)
+    around = Around(redis.Redis.from_url(found.redis), None)
+    processes = ["--processes", str(int(step))] if what == "processes" else []
+    told = run_worker(recount, traffic.events, around, *processes)
+    audit = recount.run("audit", within_s=1800)[-1]
+    assert audit["mismatches"] == 0, audit
+    rate, cost = told["events"] / told["seconds"] / 1000, told["cpu"] / told["events"] * 1e6
+    print(f"{what} {step:g}: {rate:.0f} k/s, {cost:.2f} µs, audit agrees", flush=True)
+    return step, rate, cost
+
+
+def steady(found: Services) -> dict[str, float]:
+    """Produce at a steady rate; return the latency from produce to readable, and CPU an event."""
+    recount = deployed(found)
+    topic = f"{recount.deployment}.usage.events"
+    worker = recount.start("worker")
+    waiting: list[list[tuple[int, float]]] = [[] for _ in range(PARTITIONS)]
+    producing = threading.Thread(target=_produce, args=(found.kafka, topic, waiting))
+    try:
+        latencies, cpu = asyncio.run(_watch(recount, worker.pid, producing, waiting))
+    finally:
+        worker.terminate()
+        worker.wait(30)
+    audit = recount.run("audit", within_s=600)[-1]
+    assert audit["mismatches"] == 0, audit
+    latencies.sort()
+    events = STEADY_RATE * STEADY_S
+    return {
+        "events_a_second": STEADY_RATE,
+        "timed": len(latencies),
+        "p50_ms": latencies[len(latencies) // 2] * 1000,
+        "p99_ms": latencies[len(latencies) * 99 // 100] * 1000,
+        "max_ms": latencies[-1] * 1000,
+        "cpu_us": cpu / events * 1e6,
+    }
+
+
+def _produce(kafka: str, topic: str, waiting: list[list[tuple[int, float]]]) -> None:
+    producer = Producer(
+        {"bootstrap.servers": kafka, "partitioner": "murmur2_random", "linger.ms": 5}
+    )
+    began = time.perf_counter()
+
+    def noted(at: float) -> Any:
+        def acknowledged(_error: object, message: Message) -> None:
+            waiting[message.partition()].append((message.offset(), at))
+
+        return acknowledged
+
+    traffic = Traffic(STEADY_RATE * STEADY_S, now())
+    for number, event in enumerate(traffic):
+        due = began + number / STEADY_RATE
+        while (left := due - time.perf_counter()) > 0:
+            producer.poll(min(left, 0.005))
+        timed = number >= STEADY_RATE and not number % _SAMPLE  # after a second of warming up
+        producer.produce(
+            topic,
+            json.dumps(event).encode(),
+            key=event["customer_id"].encode(),
+            on_delivery=noted(time.perf_counter()) if timed else None,
+        )
+        producer.poll(0)
+    producer.flush()
+
+
+async def _watch(
+    recount: Recount,
+    supervisor: int,
+    producing: threading.Thread,
+    waiting: list[list[tuple[int, float]]],
+) -> tuple[list[float], float]:
+    store = RedisStore(recount.services.redis, recount.deployment)
+    await asyncio.sleep(8)  # the worker has joined
+    before = sum(map(cpu_of, children(supervisor)))
+    producing.start()
+    latencies: list[float] = []
+    while producing.is_alive() or any(waiting):
+        for partition, open_ones in enumerate(waiting):
+            state = await store.state(partition)
+            seen = time.perf_counter()
+            while state is not None and open_ones and open_ones[0][0] < state.next:
+                latencies.append(seen - open_ones.pop(0)[1])
+        await asyncio.sleep(_POLL_S)
+    used = sum(map(cpu_of, children(supervisor))) - before
+    await store.close()
+    return latencies, used
+
+
+def main() -> None:
+    """Run what was chosen; print a table, and keep curves and figures with --save."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth")
+    parser.add_argument("--events", type=int, default=500_000)
+    parser.add_argument("--only", default=",".join((*STEPS, "definitions", "steady")))
+    parser.add_argument("--save", action="store_true")
+    options = parser.parse_args()
+    chosen, curves, told = options.only.split(","), {}, {}
+    if "definitions" in chosen:
+        curves |= definitions.curves()
+    with tempfile.TemporaryDirectory() as made, services(Path(made)) as found:
+        for what, steps in STEPS.items():
+            if what in chosen:
+                traffic = Traffic(options.events, now())
+                curves[what] = [measure(found, traffic, what, step) for step in steps]
+        if "steady" in chosen:
+            told = steady(found)
+            print(json.dumps(told))
+    table = Table("what", "step", "k events/s", "CPU µs an event")
+    for what, points in curves.items():
+        for step, rate, cost in points:
+            table.add_row(what, f"{step:g}", f"{rate:.0f}" if rate else "", f"{cost:.2f}")
+    Console().print(table)
+    if options.save:
+        FOLDER.mkdir(exist_ok=True)
+        at = f"{now():%Y-%m-%d %H:%M} UTC"
+        kept = {"at": at, "machine": machine(), "curves": curves, "steady": told}
+        (FOLDER / "growth.json").write_text(json.dumps(kept, indent=1) + "\n")
+        for what, points in curves.items():
+            cells = [(step, cost) for step, _, cost in points]
+            path = FOLDER / f"growth-{what}.svg"
+            curve(cells, path, f"Cost of an event ({at})", ACROSS[what], "CPU µs an event")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Where each microsecond of a worker goes: `make profile`, or `python -m benchmarks.profile`.
+
+A worker applies a topic twice: once to be timed, once under py-spy, which looks at its threads 400
+times a second. Each look is given to the innermost function that the list below knows, and the
+microseconds of the first run are shared out by the looks of the second.
+"""
+
+import argparse
+import asyncio
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import redis
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.edges.redis import RedisStore
+from tests.services import ROOT, Recount, fresh, services
+
+from .measuring import Around, machine, run_worker
+from .traffic import METRICS, PARTITIONS, Traffic, fill, now
+
+# part → (budget of DESIGN 8 in µs, what names a function of it: file, or file and function)
+PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "fetch: sockets, checksums, records": (
+        "1.2",
+        ("aiokafka/", "app/transport.py", "asyncio/streams.py", "asyncio/selector_events.py"),
+    ),
+    "decode": ("0.7", ("core/event.py", "definitions/values.py", "Tally.decode (")),
+    "identity: hash, index, duplicates": ("0.8", ("core/dedup.py", "numpy/", "Accepted.keep (")),
+    "time, age, log clock, keying": ("", ("core/judge.py", "definitions/times.py")),
+    "match and fold: three metrics": ("1.5", ("<adder>", "Tally.add (", "Tally._add (")),
+    "slices and plan": ("", ("core/fold.py",)),
+    "cells, final values, commit": (
+        "0.3",
+        ("core/commit.py", "core/tally.py", "core/aggregations.py", "edges/", "redis/", "hiredis"),
+    ),
+    "the rest: owner, Faust, event loop": ("", ("",)),
+}
+LOOKS_A_SECOND = 400
+
+
+def part_of(frames: list[str]) -> str:
+    """The part that a look belongs to: of the innermost function that a part knows."""
+    known = list(PARTS.items())[:-1]
+    for frame in reversed(frames):
+        for part, (_, names) in known:
+            if any(name in frame for name in names):
+                return part
+    return list(PARTS)[-1]
+
+
+def shares(path: Path) -> Counter[str]:
+    """The looks of each part; idle threads and the supervisor are left out."""
+    found: Counter[str] = Counter()
+    for line in path.read_text().splitlines():
+        stack, _, count = line.rpartition(" ")
+        frames = stack.split(";")
+        if "worker-process" in stack and "select (selectors.py" not in frames[-1]:
+            found[part_of(frames)] += int(count)
+    return found
+
+
+def profiled(recount: Recount, events: int, path: Path) -> None:
+    """Let a worker apply the topic under py-spy."""
+    spy = shutil.which("py-spy") or str(Path(sys.executable).parent / "py-spy")
+    look = [
+        spy,
+        "record",
+        "-r",
+        str(LOOKS_A_SECOND),
+        "--subprocesses",
+        "-f",
+        "raw",
+        "-o",
+        str(path),
+    ]
+    process = subprocess.Popen(
+        [*look, "--", sys.executable, "-m", "pipeline", "worker"],
+        env=recount.environment,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        asyncio.run(_applied(recount, events))
+    finally:
+        process.send_signal(2)
+        process.wait(60)
+
+
+async def _applied(recount: Recount, events: int) -> None:
+    store, until = RedisStore(recount.services.redis, recount.deployment), time.monotonic() + 300
+    while time.monotonic() < until:
+        states = [await store.state(number) for number in range(PARTITIONS)]
+        if sum(state.next for state in states if state is not None) >= events:
+            break
+        await asyncio.sleep(0.05)
+    await store.close()
+
+
+def deployed(kafka_and_redis: object, events: int) -> Recount:
+    """A deployment with a filled topic."""
+    recount = Recount(kafka_and_redis, fresh("profile"))  # type: ignore[arg-type]
+    recount.run("init", "--partitions", str(PARTITIONS))
+    for metric in METRICS:
+        recount.create(metric)
+    topic = f"{recount.deployment}.usage.events"
+    fill(recount.services.kafka, topic, Traffic(events, now()), expect=False)
+    return recount
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile")
+    parser.add_argument("--events", type=int, default=3_000_000)
+    events = parser.parse_args().events
+    with tempfile.TemporaryDirectory() as made, services() as found:
+        timed = deployed(found, events)
+        around = Around(redis.Redis.from_url(found.redis), None)
+        told = run_worker(timed, events, around)
+        redis_us = around.used()[0] / events * 1e6
+        raw = Path(made) / "looks"
+        profiled(deployed(found, events), events, raw)
+        looks = shares(raw)
+    cost, total = told["cpu"] / told["events"] * 1e6, sum(looks.values())
+    table = Table("part", "µs an event", "share", "budget of DESIGN 8")
+    for part, (budget, _) in PARTS.items():
+        share = looks[part] / total
+        table.add_row(part, f"{cost * share:.2f}", f"{share:.0%}", budget)
+    table.add_row("worker, all of it", f"{cost:.2f}", "100%", "4.5")
+    table.add_row("Redis", f"{redis_us:.2f}", "", "0.3")
+    Console().print(table)
+    print(f"{total:,} looks; {machine()}")
+
+
+if __name__ == "__main__":
+    main()

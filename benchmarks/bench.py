@@ -265,7 +265,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="names of variants, with commas")
-    for size, events in (("long", 3_000_000), ("middle", 1_500_000), ("short", 400_000)):
+    for size, events in (("long", 2_000_000), ("middle", 1_500_000), ("short", 400_000)):
         parser.add_argument(f"--{size}", type=int, default=events, help="events of the topic")
     parser.add_argument("--tiny", type=int, default=40_000, help="events of the topic")
     parser.add_argument("--save", action="store_true", help="into RESULTS.md, results/ and a plot")

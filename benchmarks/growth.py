@@ -61,7 +61,9 @@ def deployed(found: Services, *, groups: bool = False) -> Recount:
     recount = Recount(found, fresh("growth"))
     recount.run("init", "--partitions", str(PARTITIONS))
     for metric in METRICS:
-        recount.create({**metric, "group_keys": [["group"]]} if groups else metric)
+        asked = [*metric.get("property_filters", ()), {"name": "group", "exists": True}]
+        grouped = {**metric, "group_keys": [["group"]], "property_filters": asked}
+        recount.create(grouped if groups else metric)
     return recount
 
 

@@ -22,8 +22,8 @@ from .lane import Lane
 
 FETCH_BYTES = 4 * 1_048_576
 POLL_RECORDS_MAX = 40_000
-# Faust takes a partition out of the next fetches while its buffer is full. It would look again after
-# a second; at 20,000 events/s that cost a whole second several times a minute (measured).
+# Faust leaves a partition out of fetches while its buffer is full. Where all are, it looks again
+# after a second: at 20,000 events/s that cost a second several times a minute (measured).
 _LOOK_AGAIN_S = 0.02
 _WAIT_S_MAX = 0.1  # for records of the other partitions
 

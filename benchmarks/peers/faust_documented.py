@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from typing import Any
+from uuid import uuid4
 
 import faust
 from common import EMPTY, REGIONS, Cell, Decimal, Timer, add, decode, hour_of
@@ -15,7 +16,7 @@ def main() -> None:
     bootstrap, name, events, path, mode, url, folder = sys.argv[1:]
     timer = Timer(int(events))
     app = faust.App(
-        f"faust-{mode}-{name}",
+        f"faust-{uuid4().hex}",
         broker=f"kafka://{bootstrap}",
         store="memory://",
         datadir=folder,

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from uuid import uuid4
 
 import redis
 from common import REGIONS, Cell, Decimal, Timer, hour_of
@@ -16,7 +17,11 @@ def main() -> None:
     store = redis.Redis.from_url(url, decode_responses=True)
     prefix = f"naive:{topic}:"
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": prefix, "auto.offset.reset": "earliest"}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": f"naive-{uuid4().hex}",
+            "auto.offset.reset": "earliest",
+        }
     )
     consumer.subscribe([topic])
     timer, pipe, keys = Timer(int(events)), store.pipeline(transaction=False), set()

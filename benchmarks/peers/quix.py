@@ -6,6 +6,7 @@ The topic ends with an event of each partition three days ahead, so that final w
 import sys
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 from common import EMPTY, Cell, Decimal, Timer, add, decode
 from quixstreams import Application
@@ -28,7 +29,7 @@ def main() -> None:
     timer = Timer(int(events))
     app = Application(
         broker_address=bootstrap,
-        consumer_group=f"quix-{mode}-{name}",
+        consumer_group=f"quix-{uuid4().hex}",
         auto_offset_reset="earliest",
         state_dir=folder,
         loglevel="WARNING",

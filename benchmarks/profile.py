@@ -56,12 +56,13 @@ def part_of(frames: list[str]) -> str:
 
 
 def shares(path: Path) -> Counter[str]:
-    """The looks of each part; idle threads and the supervisor are left out."""
+    """The looks of each part; idle threads, the supervisor and imports are left out."""
     found: Counter[str] = Counter()
     for line in path.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
-        if "worker-process" in stack and "select (selectors.py" not in frames[-1]:
+        busy = "importlib._bootstrap" not in stack and "select (selectors.py" not in frames[-1]
+        if busy and "worker-process" in stack:
             found[part_of(frames)] += int(count)
     return found
 

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 
-from tests.services import ROOT, Recount, fresh, services
+from tests.services import ROOT, services
 
-from .traffic import METRICS, PARTITIONS, Traffic, fill, now
+from .measuring import deployed
+from .traffic import Traffic, fill, now
 
 _WITHIN_S = 7_200
 
@@ -24,10 +25,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=10_000_000)
     events = parser.parse_args().events
     with services() as found:
-        recount = Recount(found, fresh("audit"))
-        recount.run("init", "--partitions", str(PARTITIONS))
-        for metric in METRICS:
-            recount.create(metric)
+        recount = deployed(found, "audit")
         fill(
             recount.services.kafka,
             f"{recount.deployment}.usage.events",

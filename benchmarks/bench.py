@@ -25,12 +25,12 @@ from rich.console import Console
 
 from pipeline.cli.open import opened
 from pipeline.deploy.rebuild import reset
-from tests.services import ROOT, Recount, Services, fresh, services
+from tests.services import ROOT, Recount, Services, services
 
-from .measuring import Around, Measured, broker_pid, machine, run_peer, run_worker
+from .measuring import Around, Measured, broker_pid, deployed, machine, run_peer, run_worker
 from .peers.common import Cell
 from .report import save, summary, table
-from .traffic import CLOSER, METRICS, PARTITIONS, Expected, Traffic, fill, now
+from .traffic import CLOSER, PARTITIONS, Expected, Traffic, fill, now
 
 PEERS = Path(__file__).parent / "peers"
 MADE = ROOT / ".recount" / "peers"
@@ -154,10 +154,7 @@ class Bench:
     def topic(self, size: str) -> Topic:
         """A filled topic of a size, made when it is first asked for."""
         if size not in self._topics:
-            recount = Recount(self.services, fresh(size))
-            recount.run("init", "--partitions", str(PARTITIONS))
-            for metric in METRICS:
-                recount.create(metric)
+            recount = deployed(self.services, size)
             traffic = Traffic(self._sizes[size], self._now)
             made = Topic(recount, traffic.events, Expected())
             began = time.perf_counter()
@@ -173,11 +170,11 @@ class Bench:
         """Run a variant once, and check its numbers."""
         topic = self.topic(variant.size)
         shutil.rmtree(self.folder / "state", ignore_errors=True)
-        around = Around(self._redis, self._broker)
         path = self.folder / "cells"
         if variant.command is None:
             asyncio.run(_forget(topic.recount))
-            around = Around(self._redis, self._broker)
+        around = Around(self._redis, self._broker)
+        if variant.command is None:
             told = run_worker(topic.recount, topic.events, around)
         else:
             command = variant.command(self, topic.name, topic.events, path)

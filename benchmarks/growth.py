@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.edges.redis import RedisStore
-from tests.services import Recount, Services, fresh, services
+from tests.services import Recount, Services, services
 
 from . import definitions
-from .measuring import Around, children, cpu_of, machine, run_worker
+from .measuring import Around, children, cpu_of, deployed, machine, run_worker
 from .report import curve
 from .traffic import METRICS, PARTITIONS, Traffic, fill, now
 
@@ -56,20 +56,16 @@ _POLL_S = 0.005
 Point = tuple[float, float, float]  # step, thousand events a second, CPU µs an event
 
 
-def deployed(found: Services, *, groups: bool = False) -> Recount:
-    """A fresh deployment with the three metrics."""
-    recount = Recount(found, fresh("growth"))
-    recount.run("init", "--partitions", str(PARTITIONS))
-    for metric in METRICS:
-        asked = [*metric.get("property_filters", ()), {"name": "group", "exists": True}]
-        grouped = {**metric, "group_keys": [["group"]], "property_filters": asked}
-        recount.create(grouped if groups else metric)
-    return recount
+def grouped(metric: dict[str, Any]) -> dict[str, Any]:
+    """A metric with a group key."""
+    asked = [*metric.get("property_filters", ()), {"name": "group", "exists": True}]
+    return {**metric, "group_keys": [["group"]], "property_filters": asked}
 
 
 def measure(found: Services, traffic: Traffic, what: str, step: float) -> Point:
     """Apply one topic, audit it, and return its point."""
-    recount = deployed(found, groups=what == "groups")
+    metrics = list(map(grouped, METRICS)) if what == "groups" else METRICS
+    recount = deployed(found, "growth", metrics)
     topic = f"{recount.deployment}.usage.events"
     if what != "processes":
         kind = float if what == "duplicates" else int
@@ -87,7 +83,7 @@ def measure(found: Services, traffic: Traffic, what: str, step: float) -> Point:
 
 def steady(found: Services) -> dict[str, float]:
     """Produce at a steady rate; return the latency from produce to readable, and CPU an event."""
-    recount = deployed(found)
+    recount = deployed(found, "steady")
     topic = f"{recount.deployment}.usage.events"
     worker = recount.start("worker")
     waiting: list[list[tuple[int, float]]] = [[] for _ in range(PARTITIONS)]

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.edges.redis import RedisStore
-from tests.services import Recount
+from tests.services import Recount, Services, fresh
 
-from .traffic import PARTITIONS
+from .traffic import METRICS, PARTITIONS
 
 _CLOCK = os.sysconf("SC_CLK_TCK")
 _POLL_S = 0.05
@@ -53,6 +53,15 @@ class Measured:
     def cost(self) -> float:
         """CPU microseconds an event."""
         return self.cpu / self.events * 1e6
+
+
+def deployed(found: Services, name: str, metrics: Sequence[dict[str, Any]] = METRICS) -> Recount:
+    """A fresh deployment with these metrics."""
+    recount = Recount(found, fresh(name))
+    recount.run("init", "--partitions", str(PARTITIONS))
+    for metric in metrics:
+        recount.create(metric)
+    return recount
 
 
 class Around:

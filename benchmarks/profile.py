@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.edges.redis import RedisStore
-from tests.services import ROOT, Recount, fresh, services
+from tests.services import ROOT, Recount, Services, services
 
-from .measuring import Around, machine, run_worker
-from .traffic import METRICS, PARTITIONS, Traffic, fill, now
+from .measuring import Around, deployed, machine, run_worker
+from .traffic import PARTITIONS, Traffic, fill, now
 
 # part → (budget of DESIGN 8 in µs, what names a function of it: file, or file and function)
 PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -104,14 +104,11 @@ async def _applied(recount: Recount, events: int) -> None:
     await store.close()
 
 
-def deployed(kafka_and_redis: object, events: int) -> Recount:
+def filled(found: Services, events: int) -> Recount:
     """A deployment with a filled topic."""
-    recount = Recount(kafka_and_redis, fresh("profile"))  # type: ignore[arg-type]
-    recount.run("init", "--partitions", str(PARTITIONS))
-    for metric in METRICS:
-        recount.create(metric)
+    recount = deployed(found, "profile")
     topic = f"{recount.deployment}.usage.events"
-    fill(recount.services.kafka, topic, Traffic(events, now()), expect=False)
+    fill(found.kafka, topic, Traffic(events, now()), expect=False)
     return recount
 
 
@@ -121,12 +118,12 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=3_000_000)
     events = parser.parse_args().events
     with tempfile.TemporaryDirectory() as made, services() as found:
-        timed = deployed(found, events)
+        timed = filled(found, events)
         around = Around(redis.Redis.from_url(found.redis), None)
         told = run_worker(timed, events, around)
         redis_us = around.used()[0] / events * 1e6
         raw = Path(made) / "looks"
-        profiled(deployed(found, events), events, raw)
+        profiled(filled(found, events), events, raw)
         looks = shares(raw)
     cost, total = told["cpu"] / told["events"] * 1e6, sum(looks.values())
     table = Table("part", "µs an event", "share", "budget of DESIGN 8")

@@ -117,7 +117,8 @@ class IdIndex:
     """An exact set of 12-byte ids with their generations, asked for a batch at once.
 
     Buckets of eight slots, so that one line of memory answers for one id; an id whose bucket is
-    full lies in the next one that was not. 13 bytes a slot: 18 to 36 bytes an id.
+    full lies in the next one that was not. 13 bytes a slot: 18 to 36 bytes an id,
+    up to 73 while it is small.
     """
 
     def __init__(self, expected: int = 0) -> None:

@@ -28,7 +28,7 @@ _DETAIL_CHARS_MAX: Final = 200
 class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A usage event, as the log holds it: the members of DESIGN 2. Never changed once made.
 
-    Its timestamp is not read yet: windows.parse_timestamp() does that.
+    Its timestamp is not read yet: definitions/times.py does that.
     properties: what the Decoder's `spell` reads. context: a dict, where somebody reads it.
     """
 

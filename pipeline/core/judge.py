@@ -1,4 +1,4 @@
-"""Records → accepted events and dead letters: decode, age, keying (DESIGN 2).
+"""Decoded records → accepted events and dead letters: age, keying (DESIGN 2).
 
 Column by column for many records at once; what is refused is taken out of all columns between
 two steps. Duplicates are judged by fold.py.

@@ -16,6 +16,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ..fault.harness import Workers, assert_exact, create_five
@@ -72,11 +73,13 @@ class Tally:
     audits: int = 0
     mismatches: int = 0
     stalls: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    memory: list[int] = field(default_factory=list)  # MiB of the largest worker, after each fault
     failures: list[str] = field(default_factory=list)
 
     def summary(self, seed: int) -> dict[str, Any]:
         """The last line."""
         every = [seconds for each in self.stalls.values() for seconds in each]
+        quarter = max(len(self.memory) // 4, 1)
         return {
             "seed": seed,
             "runs": self.runs,
@@ -87,6 +90,11 @@ class Tally:
             "longest_stall_s": round(max(every, default=0.0), 1),
             "worst_stall_s": {
                 name: round(max(each), 1) for name, each in sorted(self.stalls.items())
+            },
+            "worker_mib": {
+                "first_quarter": median(self.memory[:quarter] or [0]),
+                "last_quarter": median(self.memory[-quarter:] or [0]),
+                "max": max(self.memory, default=0),
             },
             "failures": self.failures,
         }
@@ -183,6 +191,7 @@ class Run:
             fault(self.ground)
             stall = self.moved()
             tally.stalls[fault.__name__].append(stall)
+            tally.memory.append(max(self.ground.resident_mib(), default=0))
             injected += 1
             if traffic.sent >= events:
                 traffic.slow_down(RATE_AFTERWARDS)

@@ -52,6 +52,15 @@ class Ground:
         """One more supervisor."""
         self.alive.append(self.workers.start("--processes", str(processes)))
 
+    def resident_mib(self) -> list[int]:
+        """The resident memory of every worker process."""
+        children = [pid for each in self.alive for pid in self.workers.children(each)]
+        pids = ",".join(map(str, children)) or "0"
+        listed = subprocess.run(
+            ["ps", "-o", "rss=", "-p", pids], capture_output=True, text=True, check=False
+        )
+        return [int(kib) // 1024 for kib in listed.stdout.split()]
+
     def child(self) -> int:
         """Any worker process."""
         found = eventually(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from types import ModuleType
 from typing import Any
 
 from definitions.formats import metronome
@@ -20,6 +21,7 @@ from pipeline.core.deployment import FORMAT_VERSION, Deployment
 from pipeline.core.deployment import RULES as RULES_NUMBER
 from pipeline.core.event import Decoder
 from pipeline.core.limits import Limits
+from pipeline.core.native import MODULE
 from pipeline.core.state import PartitionState
 from pipeline.deploy.checks import first_state
 from pipeline.edges.clock import SetClock
@@ -155,6 +157,7 @@ class World:
     settings: Deployment = field(default_factory=deployment)
     log: MemoryLog = field(default_factory=lambda: MemoryLog(1))
     store: MemoryStore = field(default_factory=MemoryStore)
+    native: ModuleType | None = MODULE
 
     def __post_init__(self) -> None:
         self.control = control(self.metrics, self.settings)
@@ -186,6 +189,7 @@ class World:
             clock=SetClock(NOW + timedelta(days=400)),
             flush_s=0.25,
             limits=Limits(0, 0),
+            native=self.native,
         )
 
     async def apply(self, cuts: Sequence[int] = ()) -> None:

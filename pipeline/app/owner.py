@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from operator import attrgetter
-from typing import Final, TypeVar
+from types import ModuleType
+from typing import Final, NamedTuple, TypeVar
 
 from definitions.matcher import Matcher
 from definitions.times import NS_PER_MS
@@ -24,6 +25,7 @@ from ..core.fold import Plan, fold, nothing
 from ..core.judge import LogRecord
 from ..core.limits import Limits, Rejections
 from ..core.names import Names
+from ..core.native import MODULE, Native
 from ..core.state import PartitionState
 from ..core.tally import CellKey
 from ..core.windows import moment_of
@@ -49,6 +51,15 @@ class SeekBack(Exception):
         self.offset = offset
 
 
+class _Folding(NamedTuple):
+    """The matcher of certain activations and ends, and what takes plain events under it."""
+
+    active: object
+    ended: object
+    matcher: Matcher
+    native: Native | None
+
+
 class Owner:
     """The one writer of a partition, for as long as the fence agrees."""
 
@@ -62,6 +73,7 @@ class Owner:
         clock: Clock,
         flush_s: float,
         limits: Limits,
+        native: ModuleType | None = MODULE,
     ) -> None:
         self.partition = partition
         self._deployment = definitions.identity.deployment
@@ -76,7 +88,8 @@ class Owner:
         self._names = Names()
         self._cells: dict[CellKey, Partial] = {}
         self._changes_seen = -1
-        self._matched: tuple[object, object, Matcher] | None = None
+        self._module = native
+        self._folding: _Folding | None = None
         self._expected: int | None = None  # after a seek: the first offset that must come
         self._slice = 1_000
         self._lock = asyncio.Lock()
@@ -231,13 +244,15 @@ class Owner:
         """Apply the first records of a batch in one commit; return how many were taken."""
         began = self._clock.monotonic()
         changes, active = self._transitions()
+        folding = self._folding_of(active)
         plan = fold(
             records[: self._slice],
             partition=self.partition,
             state=active,
             deployment=self._deployment,
-            matcher=self._matcher(active),
+            matcher=folding.matcher,
             index=self._index,
+            native=folding.native,
         )
         self._fit_slice(self._clock.monotonic() - began)
         self._check_clock(plan.clock_ms)
@@ -276,16 +291,15 @@ class Owner:
         )
         return changes, active
 
-    def _matcher(self, active: PartitionState) -> Matcher:
-        """The matcher of a state's versions, looked up once for the same activations and ends."""
-        if (
-            self._matched is None
-            or self._matched[0] is not active.active
-            or (self._matched[1] is not active.ended)
-        ):
-            found = self._definitions.matcher(active.folded)
-            self._matched = (active.active, active.ended, found)
-        return self._matched[2]
+    def _folding_of(self, active: PartitionState) -> _Folding:
+        """What a state's versions fold with, made once for the same activations and ends."""
+        held = self._folding
+        if held is None or held.active is not active.active or held.ended is not active.ended:
+            matcher, native = self._definitions.matcher(active.folded), None
+            if self._module is not None:
+                native = Native(self._module, self.partition, self._deployment, matcher)
+            held = self._folding = _Folding(active.active, active.ended, matcher, native)
+        return held
 
     async def _commit(self, plan: Plan, active: PartitionState) -> None:
         stored = await self._stored(plan)

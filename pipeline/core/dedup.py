@@ -31,6 +31,7 @@ _TAGS: Final = 250  # a generation's tag is 1 + g mod 250; at most five live sid
 
 _U64 = NDArray[np.uint64]
 _U32 = NDArray[np.uint32]
+_U8 = NDArray[np.uint8]
 
 
 class Customer(NamedTuple):
@@ -92,6 +93,16 @@ def generation_of(clock_ms: int, window_ms: int) -> int:
     return clock_ms * GENERATIONS_PER_WINDOW // window_ms
 
 
+def last_ms_of(generation: int, window_ms: int) -> int:
+    """Return where the log clock stands last in a generation."""
+    return ((generation + 1) * window_ms - 1) // GENERATIONS_PER_WINDOW
+
+
+def tag_of(generation: int) -> int:
+    """Return what marks the ids of a generation in the index."""
+    return 1 + generation % _TAGS
+
+
 def murmur2(data: bytes) -> int:
     """Return Kafka's murmur2 of a key, as its default partitioner computes it."""
     m, mask = 0x5BD1E995, 0xFFFFFFFF
@@ -130,8 +141,8 @@ class IdIndex:
             buckets *= 2
         self._high: _U64 = np.zeros((buckets, _SLOTS), np.uint64)
         self._low: _U32 = np.zeros((buckets, _SLOTS), np.uint32)
-        self._tag: NDArray[np.uint8] = np.zeros((buckets, _SLOTS), np.uint8)
-        self._filled: NDArray[np.uint8] = np.zeros(buckets, np.uint8)
+        self._tag: _U8 = np.zeros((buckets, _SLOTS), np.uint8)
+        self._filled: _U8 = np.zeros(buckets, np.uint8)
         self._mask = np.uint64(buckets - 1)
         self._size = 0
 
@@ -178,15 +189,31 @@ class IdIndex:
         self._record(*_unpack(ids), generation)
 
     def _record(self, high: _U64, low: _U32, generation: int) -> None:
-        expected = self._size + len(high)
+        self.reserve(len(high))
+        self._insert(high, low, np.full(len(high), tag_of(generation), np.uint8))
+
+    def reserve(self, count: int) -> None:
+        """Make room for count more ids."""
+        expected = self._size + count
         if expected > self._tag.size * _LOAD_MAX:
             expected *= _GROWS_BY // 2 if expected < _SMALL else 1
             self._rebuild(np.ones(self._tag.shape, np.bool_), expected)
-        self._insert(high, low, np.full(len(high), 1 + generation % _TAGS, np.uint8))
+
+    @property
+    def arrays(self) -> tuple[_U64, _U32, _U8, _U8]:
+        """High and low parts of ids, tags, and how many slots of a bucket are filled.
+
+        Whoever adds ids to them, which is native/src/index.rs, reserves first and says so.
+        """
+        return self._high, self._low, self._tag, self._filled
+
+    def took(self, count: int) -> None:
+        """Note that count ids were added to the arrays."""
+        self._size += count
 
     def forget_before(self, oldest: int, newest: int) -> None:
         """Drop every generation but those from oldest to newest, both included."""
-        living = [1 + generation % _TAGS for generation in range(oldest, newest + 1)]
+        living = [tag_of(generation) for generation in range(oldest, newest + 1)]
         keep = np.isin(self._tag, living)
         if int(keep.sum()) != self._size:
             self._rebuild(keep, int(keep.sum()))
@@ -197,7 +224,7 @@ class IdIndex:
         self._allocate(expected)
         self._insert(high, low, tag)
 
-    def _insert(self, high: _U64, low: _U32, tag: NDArray[np.uint8]) -> None:
+    def _insert(self, high: _U64, low: _U32, tag: _U8) -> None:
         self._size += len(high)
         flat_high, flat_low, flat_tag = self._high.ravel(), self._low.ravel(), self._tag.ravel()
         at = (high & self._mask).astype(np.intp)

@@ -17,6 +17,7 @@ from definitions.matcher import Matcher
 from .dedup import GENERATIONS_PER_WINDOW, ID_BYTES, IdIndex
 from .deployment import Deployment
 from .judge import DeadLetter, Judge, LogRecord
+from .native import Native
 from .state import PartitionState
 from .tally import CellKey, Change, Tally
 
@@ -55,6 +56,7 @@ def fold(
     deployment: Deployment,
     matcher: Matcher,
     index: IdIndex,
+    native: Native | None = None,
 ) -> Plan:
     """Return the plan of the first records, from state.next on; hi tells how many were taken.
 
@@ -71,45 +73,85 @@ def fold(
     if any(living < oldest for living in state.id_counts):
         index.forget_before(oldest, judge.generation)
     tally = Tally(partition, matcher, deployment.base_bucket_s)
-    taken = counted = duplicate = 0
-    new_ids: list[bytes] = []
-    # In slices that stay in the processor's cache: decoded, judged, looked up, tallied, forgotten.
-    for start in range(0, len(records), SLICE):
-        if judge.ended or tally.size >= CELLS_MAX:
-            break
-        part = records[start : start + SLICE]
-        rows = judge.take(part, tally.decode([record.value or b"" for record in part]))
-        new = index.add(rows.ids, judge.generation)
-        if not all(new):
-            duplicate += new.count(False)
-            rows.keep(new)
-        new_ids += rows.ids
-        counted += tally.add(rows)
-        taken += rows.taken
+    sums = _Sums()
+    taken = _gather(records, judge, tally, index, native, sums)
     if taken:
         last = records[taken - 1]
         plan.hi, plan.last = last.offset + 1, (last.offset, last.timestamp)
     plan.clock_ms = judge.clock_ms
-    plan.cells, plan.elements = tally.cells(), tally.elements()
-    plan.new_ids, plan.first = b"".join(new_ids), tally.first
+    plan.cells, plan.elements, plan.first = tally.cells(), tally.elements(), tally.first
+    if native is not None:
+        found = native.end()
+        found.join(plan.cells, plan.elements)
+        plan.cells, plan.elements = found.cells, found.elements
+        plan.first = _earliest(found.first, plan.first)
+        sums.new_ids.append(found.new_ids)
+        sums.counted += found.counted
+        sums.duplicate += found.duplicate
+    plan.new_ids = b"".join(sums.new_ids)
     plan.dead_letters = judge.dead_letters
     for letter in plan.dead_letters:
         reason = letter.rejected.reason
         plan.rejected[reason] = plan.rejected.get(reason, 0) + 1
     plan.counters = {
         "consumed": taken,
-        "counted": counted,
-        "unmatched": len(new_ids) - counted,
-        "duplicate": duplicate,
+        "counted": sums.counted,
+        "unmatched": id_count(plan.new_ids) - sums.counted,
+        "duplicate": sums.duplicate,
         "rejected": len(plan.dead_letters),
         "misplaced": judge.misplaced,
     }
     return plan
 
 
+@dataclass(slots=True)
+class _Sums:
+    counted: int = 0
+    duplicate: int = 0
+    new_ids: list[bytes] = field(default_factory=list)
+
+
+def _gather(
+    records: Sequence[LogRecord],
+    judge: Judge,
+    tally: Tally,
+    index: IdIndex,
+    native: Native | None,
+    sums: _Sums,
+) -> int:
+    """Judge, look up and tally records while the plan has room; return how many were taken."""
+    taken = 0
+    if native is not None:
+        native.begin(records)
+    while taken < len(records) and not judge.ended and tally.size < CELLS_MAX:
+        plain = 0
+        if native is not None:
+            plain = native.take(taken, judge, index, CELLS_MAX - tally.size)
+            taken += plain
+            if taken == len(records) or native.size + tally.size >= CELLS_MAX:
+                break
+        # In slices that stay in the processor's cache: decoded, judged, looked up, tallied,
+        # forgotten. The more was plain before, the sooner the next is.
+        part = records[taken : taken + max(SLICE // (plain + 1), 1)]
+        rows = judge.take(part, tally.decode([record.value or b"" for record in part]))
+        new = index.add(rows.ids, judge.generation)
+        if not all(new):
+            sums.duplicate += new.count(False)
+            rows.keep(new)
+        sums.new_ids += rows.ids
+        sums.counted += tally.add(rows)
+        taken += rows.taken
+    return taken
+
+
 def nothing(state: PartitionState, hi: int) -> Plan:
     """Return the plan of a span without records: [state.next, hi), often empty itself."""
     return Plan(state.next, hi, state.clock_ms, state.last, None)
+
+
+def _earliest(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:
+    both = {name: min(left[name], right[name]) for name in left.keys() & right.keys()}
+    return left | right | both
 
 
 def id_count(packed: bytes) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from definitions.times import NS_PER_MS, parse_timestamps
 
-from .dedup import Heads, generation_of, identities, seed_of
+from .dedup import Heads, generation_of, identities, last_ms_of, seed_of
 from .deployment import Deployment, Keying
 from .event import Event, Rejected, no_time
 from .reasons import Reason
@@ -88,6 +88,7 @@ class Judge:
     """Judges the records of one plan, in order. It stops where another generation begins.
 
     clock_ms: the log clock after the last record taken. misplaced: events away from home so far.
+    last_ms: the last log clock of the generation.
     ended: whether a record of another generation was met; it was not taken. dead_letters: of all
     that was taken, in the order of the log.
     """
@@ -104,6 +105,7 @@ class Judge:
         self.ended = False
         self.dead_letters: list[DeadLetter] = []
         self.generation = generation_of(max(clock_ms, first_ms), deployment.dedup_window_ms)
+        self.last_ms = last_ms_of(self.generation, deployment.dedup_window_ms)
         self._deployment = deployment
         self._seed = seed_of(deployment.store_id)
         self._heads = Heads(partition, deployment.homes)

@@ -1,0 +1,353 @@
+//! The plain events of Recount's fold. Python has all of the fold (pipeline/core); this module takes
+//! what is plain among the events, gives the same answer sooner, and holds no lock meanwhile.
+
+mod cells;
+mod decimal;
+mod identity;
+mod index;
+mod plan;
+mod rules;
+mod scan;
+mod time;
+
+use numpy::{PyReadwriteArray1, PyReadwriteArray2};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+
+use crate::cells::Total;
+use crate::index::{ID_BYTES, Index, SLOTS};
+use crate::plan::{Catalogue, Plan, Stretch, Terms};
+use crate::rules::{Rule, Spelled};
+use crate::scan::Value;
+
+/// What this module and pipeline/core/native.py agree on; it goes up with every change of either.
+const PROTOCOL: u32 = 1;
+const TYPES_MAX: usize = 4_096; // event types; others are Python's
+
+/// Folds the plain events of one partition under one set of rules, plan after plan.
+#[pyclass]
+struct Folder {
+    terms: Terms,
+    catalogue: Catalogue,
+    plan: Plan,
+    values: Vec<PyBackedBytes>,
+    stamps: Vec<i64>,
+}
+
+type Arrays<'py> = (
+    PyReadwriteArray2<'py, u64>,
+    PyReadwriteArray2<'py, u32>,
+    PyReadwriteArray2<'py, u8>,
+    PyReadwriteArray1<'py, u8>,
+);
+
+type Valued<'py> = (usize, Bound<'py, PyAny>);
+type Grouped<'a, 'py> = (&'a str, u32, Group<'py>, Bound<'py, PyAny>);
+type Group<'py> = (u32, Bound<'py, PyTuple>);
+
+#[pymethods]
+impl Folder {
+    #[new]
+    #[pyo3(signature = (*, bucket_ns, seed, partition, homes, max_age_ms, max_ahead_ms))]
+    fn new(
+        bucket_ns: i64,
+        seed: u64,
+        partition: u32,
+        homes: u32,
+        max_age_ms: i64,
+        max_ahead_ms: i64,
+    ) -> PyResult<Self> {
+        if bucket_ns < 1 || homes < 1 {
+            return Err(PyValueError::new_err("bucket_ns and homes are at least 1"));
+        }
+        let terms = Terms {
+            bucket_ns,
+            seed,
+            partition,
+            homes,
+            max_age_ms,
+            max_ahead_ms,
+        };
+        Ok(Self {
+            terms,
+            catalogue: Catalogue::default(),
+            plan: Plan::new(),
+            values: Vec::new(),
+            stamps: Vec::new(),
+        })
+    }
+
+    /// Learn the rules that an event type can match; None: leave its events to Python.
+    fn learn(&mut self, event_type: &str, rules: Option<Vec<Spelled>>) {
+        let Catalogue {
+            rules: known,
+            types,
+            slots,
+        } = &mut self.catalogue;
+        let slot = |name: String| {
+            let next = slots.len();
+            *slots.entry(name.into_bytes().into()).or_insert(next)
+        };
+        let numbers = rules.and_then(|rules| numbers_of(rules, known, slot));
+        let number = types.len() as u32;
+        types.insert(event_type.as_bytes().into(), (number, numbers));
+    }
+
+    /// Begin a plan of records: their values and append times.
+    fn begin(&mut self, values: Vec<PyBackedBytes>, stamps: Vec<i64>) -> PyResult<()> {
+        if values.len() != stamps.len() {
+            return Err(PyValueError::new_err(
+                "a value and a time of each record are due",
+            ));
+        }
+        (self.values, self.stamps, self.plan) = (values, stamps, Plan::new());
+        Ok(())
+    }
+
+    /// Take records from a row on, up to the first that is not plain, that another generation
+    /// begins with, or after which there are enough cells.
+    ///
+    /// Returns how many were taken, how many ids are new, the log clock after the last one, and the
+    /// event type of the next one, where it has to be learned.
+    #[pyo3(signature = (*, row, clock_ms, last_ms, tag, cells_max, index))]
+    #[allow(clippy::too_many_arguments)]
+    fn take(
+        &mut self,
+        py: Python<'_>,
+        row: usize,
+        clock_ms: i64,
+        last_ms: i64,
+        tag: u8,
+        cells_max: usize,
+        index: Arrays<'_>,
+    ) -> PyResult<(usize, usize, i64, Option<String>)> {
+        let (mut high, mut low, mut tags, mut filled) = index;
+        let mut index = Index {
+            high: high.as_slice_mut()?,
+            low: low.as_slice_mut()?,
+            tag: tags.as_slice_mut()?,
+            filled: filled.as_slice_mut()?,
+        };
+        let slots = index.filled.len() * SLOTS;
+        let even = [index.high.len(), index.low.len(), index.tag.len()] == [slots; 3];
+        if !even || !index.filled.len().is_power_of_two() || row > self.values.len() {
+            return Err(PyValueError::new_err("the arrays do not belong together"));
+        }
+        let Self {
+            terms,
+            catalogue,
+            plan,
+            values,
+            stamps,
+        } = self;
+        let known = plan.new_ids.len();
+        let stretch = Stretch {
+            values: &values[row..],
+            stamps: &stamps[row..],
+            row,
+            last_ms,
+            tag,
+        };
+        plan.clock_ms = clock_ms;
+        let taken = py.detach(|| plan.take(catalogue, terms, stretch, cells_max, &mut index));
+        let new = (plan.new_ids.len() - known) / ID_BYTES;
+        let unknown = plan
+            .unknown
+            .take()
+            .filter(|_| catalogue.types.len() < TYPES_MAX);
+        Ok((taken, new, plan.clock_ms, unknown))
+    }
+
+    /// How many cells and elements are touched so far.
+    #[getter]
+    fn size(&self) -> usize {
+        self.plan.cells.size
+    }
+
+    /// End the plan; return what it took, by name.
+    fn end<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        (self.values, self.stamps) = (Vec::new(), Vec::new());
+        let plan = std::mem::replace(&mut self.plan, Plan::new());
+        let taken = PyDict::new(py);
+        taken.set_item("counted", plan.counted)?;
+        taken.set_item("duplicate", plan.duplicate)?;
+        taken.set_item("new_ids", PyBytes::new(py, &plan.new_ids))?;
+        taken.set_item("first", self.first(&plan)?)?;
+        taken.set_item("places", places(&plan)?)?;
+        taken.set_item("totals", self.totals(py, &plan)?)?;
+        taken.set_item("groups", self.groups(py, &plan)?)?;
+        taken.set_item("elements", self.elements(py, &plan)?)?;
+        Ok(taken)
+    }
+}
+
+impl Folder {
+    fn key(&self, rule: u32) -> &str {
+        &self.catalogue.rules[rule as usize].key
+    }
+
+    /// Event type → the row of its first new event.
+    fn first(&self, plan: &Plan) -> PyResult<Vec<(&str, usize)>> {
+        let types = &self.catalogue.types;
+        types
+            .iter()
+            .filter_map(|(name, (number, _))| Some((name, *plan.first.get(number)?)))
+            .map(|(name, row)| Ok((text(name)?, row)))
+            .collect()
+    }
+
+    /// Rule → (place, value) of every cell without groups.
+    fn totals<'py>(&self, py: Python<'py>, plan: &Plan) -> PyResult<Vec<(&str, Vec<Valued<'py>>)>> {
+        let by_rule = plan.cells.totals.iter().enumerate();
+        by_rule
+            .map(|(rule, totals)| {
+                let places = totals.iter().enumerate();
+                let found = places.filter(|(_, total)| !matches!(total, Total::Nothing));
+                let cells = found.map(|(place, total)| Ok((place, number(py, total)?)));
+                Ok((self.key(rule as u32), cells.collect::<PyResult<_>>()?))
+            })
+            .collect()
+    }
+
+    /// (rule, place, group, value) of every cell of a group.
+    fn groups<'py>(&self, py: Python<'py>, plan: &Plan) -> PyResult<Vec<Grouped<'_, 'py>>> {
+        let grouped = plan.cells.grouped.iter();
+        grouped
+            .map(|(&(rule, place, group), total)| {
+                Ok((
+                    self.key(rule),
+                    place,
+                    group_of(py, plan, group)?,
+                    number(py, total)?,
+                ))
+            })
+            .collect()
+    }
+
+    /// (rule, place, group, text) of every element of a UNIQUE cell.
+    fn elements<'py, 'a>(
+        &'a self,
+        py: Python<'py>,
+        plan: &'a Plan,
+    ) -> PyResult<Vec<(&'a str, u32, Group<'py>, &'a str)>> {
+        let elements = plan.cells.elements.iter();
+        elements
+            .map(|&(rule, place, group, name)| {
+                let element = text(&plan.texts.names[name as usize])?;
+                Ok((self.key(rule), place, group_of(py, plan, group)?, element))
+            })
+            .collect()
+    }
+}
+
+/// Owner and base bucket of every place.
+fn places(plan: &Plan) -> PyResult<Vec<(&str, i64)>> {
+    let places = plan.cells.places.iter();
+    places
+        .map(|&(owner, bucket)| Ok((text(&plan.owners.names[owner as usize])?, bucket)))
+        .collect()
+}
+
+/// The grouping set and the values of a group.
+fn group_of<'py>(py: Python<'py>, plan: &Plan, group: u32) -> PyResult<Group<'py>> {
+    if group == 0 {
+        return Ok((0, PyTuple::empty(py)));
+    }
+    let name = &plan.groups.names[group as usize - 1];
+    let (set, values) = plan::group_of(name).ok_or_else(|| PyRuntimeError::new_err("a group"))?;
+    Ok((set, PyTuple::new(py, values)?))
+}
+
+/// The numbers of rules, each made when it is met first; None where one of them is only Python's.
+fn numbers_of(
+    rules: Vec<Spelled>,
+    known: &mut Vec<Rule>,
+    mut slot: impl FnMut(String) -> usize,
+) -> Option<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for spelled in rules {
+        let at = known.iter().position(|rule| rule.key == spelled.key);
+        let at = match at {
+            Some(at) => at,
+            None => {
+                known.push(Rule::new(spelled, &mut slot)?);
+                known.len() - 1
+            }
+        };
+        numbers.push(at as u32);
+    }
+    Some(numbers)
+}
+
+fn text(bytes: &[u8]) -> PyResult<&str> {
+    std::str::from_utf8(bytes).map_err(|error| PyRuntimeError::new_err(error.to_string()))
+}
+
+/// A total for Python: an int, a decimal's text, or a tuple with one of them.
+fn number<'py>(py: Python<'py>, total: &Total) -> PyResult<Bound<'py, PyAny>> {
+    let decimal = |value: i128| -> PyResult<Bound<'py, PyAny>> {
+        if value % decimal::ONE == 0 {
+            Ok((value / decimal::ONE).into_pyobject(py)?.into_any())
+        } else {
+            Ok(decimal::text(value).into_pyobject(py)?.into_any())
+        }
+    };
+    match *total {
+        Total::Nothing => Ok(py.None().into_bound(py)),
+        Total::Count(count) => Ok(count.into_pyobject(py)?.into_any()),
+        Total::Number(value) => decimal(value),
+        Total::Mean(sum, count) => Ok((decimal(sum)?, count).into_pyobject(py)?.into_any()),
+        Total::Reading(at, value) => Ok((at.event_ns, at.clock_ms, at.row, decimal(value)?)
+            .into_pyobject(py)?
+            .into_any()),
+    }
+}
+
+/// An RFC 3339 text → nanoseconds since 1970; None where Python has to read it.
+#[pyfunction]
+fn time_of(text: &[u8]) -> Option<i64> {
+    time::parse(text)
+}
+
+/// A number's text → its canonical text; None where Python has to read it.
+#[pyfunction]
+fn decimal_of(text: &[u8]) -> Option<String> {
+    decimal::parse(text).map(decimal::text)
+}
+
+/// A plain event → its four texts, and of each property asked for its kind and bytes.
+#[pyfunction]
+fn members_of(value: &[u8], keys: Vec<String>) -> Option<(Vec<&[u8]>, Vec<(&str, &[u8])>)> {
+    let mut slots = vec![Value::Absent; keys.len()];
+    let slot_of = |key: &[u8]| keys.iter().position(|wanted| wanted.as_bytes() == key);
+    let event = scan::scan(value, slot_of, &mut slots)?;
+    let members = [
+        event.transaction_id,
+        event.customer_id,
+        event.event_type,
+        event.timestamp,
+    ];
+    let nothing: &[u8] = b"";
+    let properties = slots.iter().map(|slot| match *slot {
+        Value::Absent => ("absent", nothing),
+        Value::Null => ("null", nothing),
+        Value::True => ("true", nothing),
+        Value::False => ("false", nothing),
+        Value::Text(text) => ("text", text),
+        Value::Number(text) => ("number", text),
+        Value::Nested => ("nested", nothing),
+    });
+    Some((members.to_vec(), properties.collect()))
+}
+
+#[pymodule]
+fn recount_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("PROTOCOL", PROTOCOL)?;
+    module.add_class::<Folder>()?;
+    // For the laws of tests/property/test_native.py only.
+    module.add_function(wrap_pyfunction!(time_of, module)?)?;
+    module.add_function(wrap_pyfunction!(decimal_of, module)?)?;
+    module.add_function(wrap_pyfunction!(members_of, module)?)
+}

@@ -1,0 +1,296 @@
+//! The bytes of an event → spans of them, where the event is plain.
+//!
+//! Plain is a JSON object of the members that an event may have, each once, without escapes. Whatever
+//! else there is, valid or not, is left to Python's decoders (pipeline/core/event.py): this file
+//! never rejects and never decides what a text means.
+
+const EVENT_BYTES_MAX: usize = 1_048_576;
+const DEPTH_MAX: usize = 32; // containers inside each other, the event itself included
+const TRANSACTION_ID_CHARS_MAX: usize = 128;
+
+/// A value of a property, as its bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    Absent,
+    Null,
+    True,
+    False,
+    /// What stands between the quotes.
+    Text(&'a [u8]),
+    /// A number by the grammar of JSON.
+    Number(&'a [u8]),
+    /// A list or an object.
+    Nested,
+}
+
+/// The members of a plain event; the properties are in the slots that `scan` filled.
+#[derive(Clone, Copy)]
+pub struct Event<'a> {
+    pub transaction_id: &'a [u8],
+    pub customer_id: &'a [u8],
+    pub event_type: &'a [u8],
+    pub timestamp: &'a [u8],
+}
+
+/// Reads an event; None where it is not plain.
+///
+/// `slot_of` says which slot a property is wanted in. All slots are written.
+pub fn scan<'a>(
+    bytes: &'a [u8],
+    slot_of: impl Fn(&[u8]) -> Option<usize>,
+    slots: &mut [Value<'a>],
+) -> Option<Event<'a>> {
+    slots.fill(Value::Absent);
+    if bytes.len() > EVENT_BYTES_MAX {
+        return None;
+    }
+    let mut at = Cursor { bytes, at: 0 };
+    let (mut transaction, mut customer, mut kind_of_event, mut time) = (None, None, None, None);
+    let (mut properties, mut context, mut kind) = (false, false, false);
+    at.begin(b'{')?;
+    loop {
+        match at.key()? {
+            b"transaction_id" if transaction.is_none() => transaction = Some(at.text()?),
+            b"customer_id" if customer.is_none() => customer = Some(at.text()?),
+            b"event_type" if kind_of_event.is_none() => kind_of_event = Some(at.text()?),
+            b"timestamp" if time.is_none() => time = Some(at.text()?),
+            b"properties" if !properties => {
+                properties = true;
+                at.properties(&slot_of, slots)?;
+            }
+            b"context" if !context => {
+                context = true;
+                at.context()?;
+            }
+            b"kind" if !kind && at.text()? == b"usage" => kind = true,
+            _ => return None,
+        }
+        if at.more(b'}')? {
+            continue;
+        }
+        break;
+    }
+    at.space();
+    let event = Event {
+        transaction_id: transaction?,
+        customer_id: customer?,
+        event_type: kind_of_event?,
+        timestamp: time?,
+    };
+    let plain = at.at == bytes.len()
+        && !event.customer_id.is_empty()
+        && !event.event_type.is_empty()
+        && (1..=TRANSACTION_ID_CHARS_MAX).contains(&chars(event.transaction_id));
+    plain.then_some(event)
+}
+
+/// How many characters a valid text has.
+fn chars(text: &[u8]) -> usize {
+    text.iter().filter(|&&byte| byte & 0xC0 != 0x80).count()
+}
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(self.at) {
+            self.at += 1;
+        }
+    }
+
+    /// The next byte that is no space.
+    fn next(&mut self) -> Option<u8> {
+        self.space();
+        let byte = *self.bytes.get(self.at)?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    /// The opening of a container.
+    fn begin(&mut self, opening: u8) -> Option<()> {
+        (self.next()? == opening).then_some(())
+    }
+
+    /// Whether a container goes on: a comma, or its closing.
+    fn more(&mut self, closing: u8) -> Option<bool> {
+        match self.next()? {
+            b',' => Some(true),
+            byte if byte == closing => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Whether a container is empty; its closing is taken then.
+    fn is_empty(&mut self, closing: u8) -> Option<bool> {
+        self.space();
+        let empty = *self.bytes.get(self.at)? == closing;
+        self.at += usize::from(empty);
+        Some(empty)
+    }
+
+    /// A key and its colon.
+    fn key(&mut self) -> Option<&'a [u8]> {
+        let key = self.text()?;
+        (self.next()? == b':').then_some(key)
+    }
+
+    /// A text, the quotes around it taken.
+    fn text(&mut self) -> Option<&'a [u8]> {
+        if self.next()? != b'"' {
+            return None;
+        }
+        self.rest_of_text()
+    }
+
+    /// The rest of a text after its first quote: UTF-8 without escapes. Eight bytes at a time.
+    fn rest_of_text(&mut self) -> Option<&'a [u8]> {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        const TOPS: u64 = 0x8080_8080_8080_8080;
+        let start = self.at;
+        let mut at = start;
+        let mut tops = 0;
+        while let Some(chunk) = self.bytes[at..].first_chunk::<8>() {
+            let word = u64::from_le_bytes(*chunk);
+            // A byte's top bit is set where it is a quote, a backslash, or below a space. What is
+            // above the first such byte may be set wrongly, the first one never is.
+            let zero = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
+            let stop = zero(word ^ (ONES * u64::from(b'"')))
+                | zero(word ^ (ONES * u64::from(b'\\')))
+                | (word.wrapping_sub(ONES * 0x20) & !word & TOPS);
+            if stop != 0 {
+                break; // which byte it is, the loop below finds
+            }
+            tops |= word;
+            at += 8;
+        }
+        let mut wide = tops & TOPS != 0;
+        loop {
+            match *self.bytes.get(at)? {
+                b'"' => break,
+                b'\\' | ..0x20 => return None,
+                byte => wide |= byte >= 0x80,
+            }
+            at += 1;
+        }
+        let text = &self.bytes[start..at];
+        if wide && std::str::from_utf8(text).is_err() {
+            return None;
+        }
+        self.at = at + 1;
+        Some(text)
+    }
+
+    /// A number by the grammar of JSON, its first byte at hand.
+    fn number(&mut self) -> Option<&'a [u8]> {
+        let start = self.at;
+        self.at += usize::from(self.bytes[self.at] == b'-');
+        let whole = self.digits()?;
+        if whole > 1 && self.bytes[self.at - whole] == b'0' {
+            return None;
+        }
+        if self.bytes.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.bytes.get(self.at) {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.bytes.get(self.at) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Some(&self.bytes[start..self.at])
+    }
+
+    /// How many digits there are; at least one.
+    fn digits(&mut self) -> Option<usize> {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.bytes.get(self.at) {
+            self.at += 1;
+        }
+        (self.at > start).then_some(self.at - start)
+    }
+
+    fn word(&mut self, word: &[u8]) -> Option<()> {
+        self.bytes[self.at..]
+            .starts_with(word)
+            .then(|| self.at += word.len())
+    }
+
+    /// Any value. `depth` containers are around it.
+    fn value(&mut self, depth: usize) -> Option<Value<'a>> {
+        self.space();
+        Some(match *self.bytes.get(self.at)? {
+            b'"' => {
+                self.at += 1;
+                Value::Text(self.rest_of_text()?)
+            }
+            b'-' | b'0'..=b'9' => Value::Number(self.number()?),
+            b't' => self.word(b"true").map(|()| Value::True)?,
+            b'f' => self.word(b"false").map(|()| Value::False)?,
+            b'n' => self.word(b"null").map(|()| Value::Null)?,
+            opening @ (b'{' | b'[') => {
+                self.at += 1;
+                self.nested(opening == b'{', depth + 1)?;
+                Value::Nested
+            }
+            _ => return None,
+        })
+    }
+
+    /// The rest of a list or an object that nobody reads.
+    fn nested(&mut self, object: bool, depth: usize) -> Option<()> {
+        if depth > DEPTH_MAX {
+            return None;
+        }
+        let closing = if object { b'}' } else { b']' };
+        if self.is_empty(closing)? {
+            return Some(());
+        }
+        loop {
+            if object {
+                self.key()?;
+            }
+            self.value(depth)?;
+            if !self.more(closing)? {
+                return Some(());
+            }
+        }
+    }
+
+    fn properties(
+        &mut self,
+        slot_of: &impl Fn(&[u8]) -> Option<usize>,
+        slots: &mut [Value<'a>],
+    ) -> Option<()> {
+        self.begin(b'{')?;
+        if self.is_empty(b'}')? {
+            return Some(());
+        }
+        loop {
+            let slot = slot_of(self.key()?);
+            let value = self.value(2)?;
+            if let Some(slot) = slot {
+                if slots[slot] != Value::Absent {
+                    return None; // twice: the last one counts, which others may work out
+                }
+                slots[slot] = value;
+            }
+            if !self.more(b'}')? {
+                return Some(());
+            }
+        }
+    }
+
+    /// An object that nobody reads, or null.
+    fn context(&mut self) -> Option<()> {
+        match self.value(1)? {
+            Value::Null => Some(()),
+            Value::Nested if self.bytes[self.at - 1] == b'}' => Some(()),
+            _ => None,
+        }
+    }
+}

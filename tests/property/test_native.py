@@ -1,0 +1,341 @@
+"""native/ beside Python: it may leave anything to Python, but never says anything else."""
+
+import json
+import random
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from unittest.mock import patch
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from definitions.conditions import compile_condition
+from definitions.matcher import Matcher, compile_version
+from definitions.metric import (
+    Aggregation,
+    Class,
+    Comparison,
+    Condition,
+    Definition,
+    EventSelector,
+    Field,
+    Measure,
+    MetricVersion,
+    Operator,
+    Origin,
+    Result,
+    Scope,
+)
+from definitions.times import parse_timestamp
+from definitions.values import ABSENT, canonical, decimal_of_text
+from pipeline.core import fold as core_fold
+from pipeline.core.aggregations import encode_partial
+from pipeline.core.commit import advance
+from pipeline.core.dedup import ID_BYTES, IdIndex, home_of
+from pipeline.core.event import Decoder, Event
+from pipeline.core.native import MODULE, Native
+from pipeline.core.state import PartitionState
+from pipeline.edges.memory import MemoryRecord
+
+from ..world import DAY_MS, FIVE, NOW_MS, deployment, event, versions
+from .test_event import BYTES, STAMPS
+from .test_laws import LINES, VALUES
+
+SETTINGS: Final = deployment(homes=2, dedup_window_ms=8 * DAY_MS, max_age_ms=6 * DAY_MS)
+KEYS: Final = ["v", "g", "h"]
+_WIDE: Final = Decoder(None).decode
+_OPERANDS: Final = st.sampled_from(
+    ["x", "y", "", "1:", "true", "FALSE", "7", "7.50", "é", "-3", 7, -3, 0, Decimal("7.5"), None]
+)
+
+
+def test_it_is_there_where_it_can_be() -> None:
+    """Where there is cargo, `make env` has built it: nothing below passes for want of it."""
+    assert MODULE is not None or shutil.which("cargo") is None
+
+
+def conditions(condition: Condition) -> bool:
+    """Whether a condition can be evaluated at all."""
+    try:
+        compile_condition(condition)
+    except ValueError:
+        return False
+    return True
+
+
+CONDITIONS: Final = st.builds(
+    Condition,
+    field=st.sampled_from(
+        [Field(source="property", key=key) for key in KEYS * 5] + [Field(source="customer_id")]
+    ),
+    operator=st.sampled_from(list(Operator)),
+    operands=st.lists(_OPERANDS, max_size=2).map(tuple),
+    comparison=st.sampled_from([each for each in Comparison if each is not Comparison.LIST] * 5)
+    | st.just(Comparison.LIST),
+    if_unknown=st.booleans(),
+    strict=st.booleans(),
+).filter(conditions)
+
+
+@st.composite
+def metric(draw: st.DrawFn, name: str) -> MetricVersion:
+    """A version with one measure of any kind."""
+    kind = draw(st.sampled_from(list(Aggregation)))
+    field = None if kind is Aggregation.COUNT else Field(source="property", key="v")
+    measure = Measure(
+        name="m",
+        events=EventSelector(
+            include=draw(st.sampled_from([("use",), ("use", "other"), None])),
+            exclude=draw(st.sampled_from([None, ("other",)])),
+        ),
+        where=tuple(draw(st.lists(CONDITIONS, max_size=2))),
+        aggregation=kind,
+        field=field,
+        numeric_text=draw(st.booleans()),
+    )
+    definition = Definition(
+        scope=draw(st.sampled_from(list(Scope))),
+        origin=Origin(format="metronome", text=name),
+        measures=(measure,),
+        result=Result(args=("m",)),
+        dimensions=draw(st.sampled_from([(), (("g",),), (("g", "h"), ("h",))])),
+        execution=Class.INCREMENTAL,
+    )
+    early = datetime(2026, 3, 1, 11, tzinfo=UTC)
+    effective = draw(st.sampled_from([None, early]))
+    return MetricVersion(
+        metric_id=name, version=1, effective_from=effective, definition=definition, digest="d"
+    )
+
+
+# All but one at home in partition 0.
+CUSTOMERS: Final = [
+    *[
+        name
+        for name in ("a", "b", "c", "d", "ü:1", "ü:2", "a long name", "a longer name")
+        if not home_of(name, 2)
+    ],
+    next(name for name in "abcdefg" if home_of(name, 2)),
+]
+METRICS: Final = st.integers(1, 3).flatmap(
+    lambda count: st.tuples(*(metric(f"m{number}") for number in range(count)))
+)
+PLAIN: Final = st.one_of(
+    st.integers(-999, 999),
+    st.decimals(-99, 99, places=3).map(str),
+    st.decimals(-99, 99, places=2).map(float),
+    st.sampled_from(["x", "y", "é", True]),
+)
+SHAPED: Final = st.fixed_dictionaries(
+    {
+        "transaction_id": st.integers(0, 30).map("t{}".format),
+        "customer_id": st.sampled_from(CUSTOMERS),
+        "event_type": st.sampled_from(["use", "use", "use", "other", "éa"]),
+        "timestamp": st.sampled_from([-9, -2, -1, -1, 0, 0, 0, 3]).map(
+            lambda days: (datetime(2026, 3, 1, 11, 30, tzinfo=UTC) + timedelta(days)).isoformat()
+        ),
+    },
+    optional={
+        "properties": st.dictionaries(
+            st.sampled_from([*KEYS, "z"]), PLAIN | PLAIN | VALUES, max_size=4
+        ),
+        "context": st.sampled_from([None, None, {}, {"user": {"id": [1, {"a": "b"}]}}]),
+        "kind": st.sampled_from(["usage"] * 9 + ["correction"]),
+    },
+)
+STREAM_LINES: Final = st.one_of(
+    SHAPED.map(lambda made: json.dumps(made, ensure_ascii=False).encode()),
+    SHAPED.map(lambda made: json.dumps(made, ensure_ascii=False).encode()),
+    SHAPED.map(lambda made: json.dumps(made, ensure_ascii=False).encode()),
+    LINES,
+    SHAPED.map(lambda made: json.dumps(made, ensure_ascii=False).encode()),
+    SHAPED.map(lambda made: json.dumps(made, separators=(",", ":")).encode()),
+    SHAPED.map(lambda made: json.dumps(made, indent=1).encode() + b"\n"),
+    SHAPED.map(lambda made: json.dumps(made).encode().replace(b'"v"', b'"g"')),  # twice, often
+    BYTES,
+)
+STREAMS: Final = st.lists(
+    st.tuples(STREAM_LINES, st.sampled_from([0, 0, 0, 1, -5_000, DAY_MS])),
+    min_size=4,
+    max_size=60,
+)
+
+
+def records_of(stream: Sequence[tuple[bytes | None, int]]) -> list[MemoryRecord]:
+    """A log of these values, each so much later than the one before."""
+    records, at_ms = [], NOW_MS
+    for offset, (value, later_ms) in enumerate(stream):
+        at_ms += later_ms
+        records.append(MemoryRecord(offset, at_ms, value))
+    return records
+
+
+def plans(
+    records: Sequence[MemoryRecord], metrics: Sequence[MetricVersion], *, native: bool
+) -> list[Any]:
+    """What every plan of a log changes."""
+    matcher = Matcher([rule for version in metrics for rule in compile_version(version)])
+    helper = Native(MODULE, 0, SETTINGS, matcher) if native and MODULE is not None else None
+    state, index, found = PartitionState("s", "t", 0, 0), IdIndex(), []
+    while rest := [record for record in records if record.offset >= state.next]:
+        # One record at a time, so that both take turns in a stream as short as these.
+        with patch.object(core_fold, "SLICE", 1):
+            plan = core_fold.fold(
+                rest,
+                partition=0,
+                state=state,
+                deployment=SETTINGS,
+                matcher=matcher,
+                index=index,
+                native=helper,
+            )
+        state = advance(state, plan)
+        ids = plan.new_ids
+        found.append(
+            (
+                state,
+                {
+                    key: encode_partial(kind, partial)
+                    for key, (kind, partial) in plan.cells.items()
+                },
+                plan.elements,
+                {ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)},
+                [(each.record.offset, each.rejected) for each in plan.dead_letters],
+                plan.first,
+                len(index),
+            )
+        )
+    return found
+
+
+@given(STREAMS, METRICS)
+def test_plans_are_those_of_python(
+    stream: list[tuple[bytes | None, int]], metrics: tuple[MetricVersion, ...]
+) -> None:
+    """With it and without it, every plan of any stream under any metrics is the same."""
+    records = records_of(stream)
+
+    assert plans(records, metrics, native=True) == plans(records, metrics, native=False)
+
+
+def test_plans_of_many_events_are_those_of_python() -> None:
+    """Over thousands of events, odd ones among them, ids that repeat, and an index that grows."""
+    draw = random.Random(7)
+    stream: list[tuple[bytes | None, int]] = []
+    for number in range(6_000):
+        value = draw.choice([number, f"{number}.25", "odd", 1e3, "7"]) if number % 50 else None
+        line = event(
+            draw.randrange(number + 1),
+            customer_id=f"customer {draw.randrange(300)}",
+            properties={"v": value, "g": f"g{draw.randrange(5)}"},
+        )
+        stream.append((line if number % 97 else b"{", 0))
+    records = records_of(stream)
+
+    assert plans(records, versions(FIVE), native=True) == plans(
+        records, versions(FIVE), native=False
+    )
+
+
+def test_plain_events_are_taken_by_it() -> None:
+    """Events as clients send them do not fall back: then it would be there for nothing."""
+    if MODULE is None:
+        return  # test_it_is_there_where_it_can_be says why
+    taken = []
+
+    class Counted(Native):
+        def take(self, *arguments: Any) -> int:
+            taken.append(super().take(*arguments))
+            return taken[-1]
+
+    matcher = Matcher([rule for each in versions(FIVE) for rule in compile_version(each)])
+    of_all = deployment()
+    records = records_of([(event(number), 0) for number in range(1_000)])
+    core_fold.fold(
+        records,
+        partition=0,
+        state=PartitionState("s", "t", 0, 0),
+        deployment=of_all,
+        matcher=matcher,
+        index=IdIndex(),
+        native=Counted(MODULE, 0, of_all, matcher),
+    )
+
+    assert taken == [1_000]
+
+
+@given(STAMPS)
+@example("2024-02-29T23:59:59.999999999Z")
+@example("2023-02-29T00:00:00Z")
+@example("1699-12-31T23:59:60Z")
+@example("2026-03-01t11:30:05+23:59")
+def test_times_are_those_of_python(text: str) -> None:
+    """A time that it reads is the one that everybody reads."""
+    if MODULE is not None and (read := MODULE.time_of(text.encode("utf-8", "replace"))):
+        assert read == parse_timestamp(text)
+
+
+@given(st.datetimes(datetime(1700, 1, 1), datetime(2199, 12, 31)), st.integers(-1439, 1439))
+def test_times_of_our_days_are_read(moment: datetime, offset_minutes: int) -> None:
+    """Any instant of five centuries is read, so that it is not left to Python for nothing."""
+    sign, minutes = "-" if offset_minutes < 0 else "+", abs(offset_minutes)
+    text = f"{moment.isoformat()}{sign}{minutes // 60:02}:{minutes % 60:02}"
+    if MODULE is not None:
+        assert MODULE.time_of(text.encode()) == parse_timestamp(text) is not None
+
+
+@given(
+    st.one_of(
+        st.from_regex(r"\A[+-]?[0-9]{0,20}(\.[0-9]{0,12})?([eE][+-]?[0-9]{1,3})?\Z"),
+        st.text(max_size=5),
+    )
+)
+def test_numbers_are_those_of_python(text: str) -> None:
+    """A number that it reads is the one that everybody reads, to the last digit."""
+    if MODULE is None:
+        return
+    read = MODULE.decimal_of(text.encode("utf-8", "replace"))
+    if read is not None:
+        expected = decimal_of_text(text)
+        assert expected is not None
+        assert read == canonical(expected)
+
+
+def same(read: tuple[str, bytes], value: object) -> bool:
+    """Whether a property as it was read is the value that Python has for it."""
+    kind, raw = read
+    if kind == "text":
+        return value == raw.decode()
+    if kind == "number":
+        token = raw.decode()
+        exact = json.loads(token, parse_float=decimal_of_text)
+        return (type(value) in {int, Decimal} and exact == value) or decimal_of_text(token) is None
+    if kind == "nested":
+        return isinstance(value, list | dict)
+    known: Mapping[str, object] = {"absent": ABSENT, "null": None, "true": True, "false": False}
+    return value is known[kind]
+
+
+@given(st.one_of(BYTES, STREAM_LINES))
+def test_events_are_those_of_python(value: bytes | None) -> None:
+    """An event that it finds plain is one for Python, with the same members and properties."""
+    keys = [*KEYS, "z", "é", ""]
+    found = MODULE.members_of(value or b"", keys) if MODULE is not None else None
+    if found is None:
+        return
+    read = _WIDE(value)
+    assert isinstance(read, Event)
+    members, properties = found
+    assert [member.decode() for member in members] == [
+        read.transaction_id,
+        read.customer_id,
+        read.event_type,
+        read.timestamp,
+    ]
+    assert all(
+        same(each, read.properties.get(key, ABSENT))
+        for key, each in zip(keys, properties, strict=True)
+    )

@@ -38,7 +38,9 @@ def _value(number: int) -> Decimal:
 
 
 def _place(number: int) -> Place:
-    return Place(1_772_366_400_000_000_000 + number, 1_772_366_400_000 + number, 3, number)
+    """A reading that arrived within a day after its event."""
+    event_ms = 1_772_366_400_123 + number
+    return Place(event_ms * 1_000_000, event_ms + number * 37 % 86_400_000, 3, number)
 
 
 PARTIALS: dict[Aggregation, Callable[[int], Any]] = {

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-FORMAT_VERSION: Final = 1  # the layout of the keys in Redis
+FORMAT_VERSION: Final = 2  # the keys in Redis and their texts
 RULES: Final = 1  # raised by any change of code that can alter a fate, a match or a value
 BASE_BUCKETS_S: Final = {"1h": 3600, "15m": 900}
 

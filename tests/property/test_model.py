@@ -38,6 +38,7 @@ from pipeline.control.records import ControlState
 from pipeline.core.commit import Answer, Commit, transitions
 from pipeline.core.dedup import GENERATIONS_PER_WINDOW, ID_BYTES, generation_of
 from pipeline.core.limits import Limits
+from pipeline.core.native import MODULE
 from pipeline.core.state import PartitionState
 from pipeline.deploy.checks import first_state
 from pipeline.edges.clock import SetClock
@@ -298,6 +299,7 @@ class Model(RuleBasedStateMachine):
             clock=SetClock(NOW + timedelta(days=4_000)),
             flush_s=0.25,
             limits=Limits(0, 0),
+            native=None if number == 1 else MODULE,  # they may differ in how, not in what
         )
         self._begin(number, worker.owner.open())
 

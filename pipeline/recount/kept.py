@@ -90,7 +90,8 @@ class Kept:
         if self.kind in {Aggregation.MAX, Aggregation.MIN}:
             return value
         won = self.best
-        return f"{won.at}:{won.clock_ms}:{partition}:{won.offset}:{value}"
+        stands = (won.at, won.clock_ms - won.at // 1_000_000, partition, won.offset)
+        return f"{':'.join(_short(number) for number in stands)}:{value}"
 
 
 _BETTER: dict[Aggregation, Callable[[Reading, Reading], bool]] = {
@@ -104,6 +105,14 @@ _BETTER: dict[Aggregation, Callable[[Reading, Reading], bool]] = {
 def _first(known: int, offset: int) -> int:
     """The lower offset; parts of a partition are recounted one after the other."""
     return offset if known < 0 else min(known, offset)
+
+
+def _short(number: int) -> str:
+    """A whole number in base 36."""
+    if number < 0:
+        return "-" + _short(-number)
+    head, last = divmod(number, 36)
+    return (_short(head) if head else "") + "0123456789abcdefghijklmnopqrstuvwxyz"[last]
 
 
 def element(text: str) -> str:

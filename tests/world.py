@@ -87,7 +87,7 @@ FIVE: dict[str, Definition] = {
 }
 
 
-def event(number: int, **members: Any) -> bytes:
+def event(number: int | str, **members: Any) -> bytes:
     """An event of customer c that every one of FIVE counts."""
     made: dict[str, Any] = {
         "transaction_id": f"t{number}",

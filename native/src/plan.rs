@@ -112,11 +112,9 @@ impl Plan {
             let mut plain = true;
             for (number, (value, &stamp)) in records.by_ref().take(BLOCK) {
                 let (clock_ms, row) = (self.clock_ms.max(stamp), stretch.row + number);
-                let before = self.contributions.len();
                 let event = (clock_ms <= stretch.last_ms)
                     .then(|| self.work_out(catalogue, terms, value, clock_ms, row, &mut slots));
                 let Some(event) = event.flatten() else {
-                    self.contributions.truncate(before);
                     plain = false;
                     break;
                 };

@@ -3,12 +3,13 @@
 import json
 import random
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from unittest.mock import patch
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -31,16 +32,18 @@ from definitions.metric import (
 )
 from definitions.times import parse_timestamp
 from definitions.values import ABSENT, canonical, decimal_of_text
+from pipeline.core import dedup
 from pipeline.core import fold as core_fold
 from pipeline.core.aggregations import encode_partial
 from pipeline.core.commit import advance
 from pipeline.core.dedup import ID_BYTES, IdIndex, home_of
 from pipeline.core.event import Decoder, Event
+from pipeline.core.fold import fold
 from pipeline.core.native import MODULE, Native
 from pipeline.core.state import PartitionState
 from pipeline.edges.memory import MemoryRecord
 
-from ..world import DAY_MS, FIVE, NOW_MS, deployment, event, versions
+from ..world import DAY_MS, FIVE, NOW_MS, body, deployment, event, parse, versions
 from .test_event import BYTES, STAMPS
 from .test_laws import LINES, VALUES
 
@@ -96,18 +99,32 @@ def metric(draw: st.DrawFn, name: str) -> MetricVersion:
         field=field,
         numeric_text=draw(st.booleans()),
     )
-    definition = Definition(
+    return version_of(
+        name,
+        measure,
+        effective_from=draw(st.sampled_from([None, datetime(2026, 3, 1, 11, tzinfo=UTC)])),
         scope=draw(st.sampled_from(list(Scope))),
+        dimensions=draw(st.sampled_from([(), (("g",),), (("g", "h"), ("h",))])),
+    )
+
+
+def version_of(
+    name: str, measure: Measure, effective_from: datetime | None = None, **members: Any
+) -> MetricVersion:
+    """A version with one measure."""
+    definition = Definition(
         origin=Origin(format="metronome", text=name),
         measures=(measure,),
-        result=Result(args=("m",)),
-        dimensions=draw(st.sampled_from([(), (("g",),), (("g", "h"), ("h",))])),
+        result=Result(args=(measure.name,)),
         execution=Class.INCREMENTAL,
+        **{"scope": Scope.CUSTOMER, **members},
     )
-    early = datetime(2026, 3, 1, 11, tzinfo=UTC)
-    effective = draw(st.sampled_from([None, early]))
     return MetricVersion(
-        metric_id=name, version=1, effective_from=effective, definition=definition, digest="d"
+        metric_id=name,
+        version=1,
+        effective_from=effective_from,
+        definition=definition,
+        digest="d",
     )
 
 
@@ -173,6 +190,13 @@ def records_of(stream: Sequence[tuple[bytes | None, int]]) -> list[MemoryRecord]
     return records
 
 
+@pytest.fixture(autouse=True)
+def _little() -> Iterator[None]:
+    """One record at a time, so that both take turns; buckets of the index that overflow."""
+    with patch.object(core_fold, "SLICE", 1), patch.object(dedup, "_BUCKETS_MIN", 2):
+        yield
+
+
 def plans(
     records: Sequence[MemoryRecord], metrics: Sequence[MetricVersion], *, native: bool
 ) -> list[Any]:
@@ -181,17 +205,15 @@ def plans(
     helper = Native(MODULE, 0, SETTINGS, matcher) if native and MODULE is not None else None
     state, index, found = PartitionState("s", "t", 0, 0), IdIndex(), []
     while rest := [record for record in records if record.offset >= state.next]:
-        # One record at a time, so that both take turns in a stream as short as these.
-        with patch.object(core_fold, "SLICE", 1):
-            plan = core_fold.fold(
-                rest,
-                partition=0,
-                state=state,
-                deployment=SETTINGS,
-                matcher=matcher,
-                index=index,
-                native=helper,
-            )
+        plan = fold(
+            rest,
+            partition=0,
+            state=state,
+            deployment=SETTINGS,
+            matcher=matcher,
+            index=index,
+            native=helper,
+        )
         state = advance(state, plan)
         ids = plan.new_ids
         found.append(
@@ -221,6 +243,194 @@ def test_plans_are_those_of_python(
     assert plans(records, metrics, native=True) == plans(records, metrics, native=False)
 
 
+ODD: Final = [
+    b'"properties": {"v": 1, "v": 2}',
+    b'"properties": {"v": 01}',
+    b'"properties": {"v": -01}',
+    b'"properties": {"z": 1.}',
+    b'"properties": {"z": .5}',
+    b'"properties": {"z": 1e}',
+    b'"properties": {"z": 1e+}',
+    b'"properties": {"z": +1}',
+    b'"properties": {"z": -}',
+    b'"properties": {"z": tru}',
+    b'"properties": {"z": "a\tb"}',
+    b'"properties": {"v": "\\u0031"}',
+    b'"properties": {"z": "\xff\xff\xff\xff\xff\xff\xff\xff\xff"}',
+    b'"properties": {"z\xc3": 1}',
+    b'"properties": {"z": "\xed\xa0\x80"}',
+    b'"properties": {"v": 1,}',
+    b'"properties": {"v": 1 "g": 2}',
+    b'"properties": {"v" 1}',
+    b'"properties": {"z": [1, {"a": [2]}, "b"], "v": 3}',
+    b'"properties": {"z": [1, ]}',
+    b'"properties": {"z": %s}' % (b"[" * 30 + b"]" * 30),
+    b'"properties": {"z": %s}' % (b"[" * 31 + b"]" * 31),
+    b'"properties": null',
+    b'"properties": []',
+    b'"properties": {"v": 1}, "properties": {}',
+    b'"context": {"a": {"b": [1]}}',
+    b'"context": null',
+    b'"context": []',
+    b'"context": 7',
+    b'"kind": null',
+    b'"kind": "usage"',
+    b'"kind": "usage", "kind": "usage"',
+    b'"more": 1',
+    b'"customer_id": "a"',
+    b'"customer_id": ""',
+    b'"event_type": ""',
+    b'"transaction_id": "%s"' % (b"x" * 128),
+    b'"transaction_id": "%s"' % (b"x" * 129),
+    b'"transaction_id": "%s"' % ("é" * 128).encode(),
+    b'"transaction_id": "%s"' % ("é" * 129).encode(),
+    b'"timestamp": "2026-03-01T11:30:60Z"',
+    b'"timestamp": "9999-03-01T11:30:00Z"',
+    b'"timestamp": "0000-03-01T11:30:00Z"',
+    b'"properties": {"z": "%s"}' % (b"x" * 1_048_576),
+    b'"properties": {"v": 999999999999999999.5}',
+    b'"properties": {"v": 1234567890.123456789}',
+    b'"properties": {"v": 0.1234567891}',
+]
+
+
+def line_of(members: bytes) -> bytes:
+    """An event with these members; what they name is not in it twice."""
+    known = {
+        b"transaction_id": b'"t"',
+        b"customer_id": b'"a"',
+        b"event_type": b'"use"',
+        b"timestamp": b'"2026-03-01T11:00:00Z"',
+    }
+    others = [b'"%s": %s' % item for item in known.items() if item[0] not in members]
+    return b"{" + b", ".join([*others, members]) + b"}"
+
+
+@pytest.mark.parametrize("members", ODD)
+def test_odd_events_are_those_of_python(members: bytes) -> None:
+    """What stands on a border of what is plain: whichever side it takes, nothing changes."""
+    line = line_of(members)
+    records = records_of([(line, 0), (line + b" ", 0), (line + b"}", 0), (line[:-1], 0)])
+    every = [*versions(FIVE), *versions({"sum": parse(body("SUM", "sum"))})]
+
+    assert plans(records, every, native=True) == plans(records, every, native=False)
+
+
+TEXTS: Final = ["x", "xyz", "", "true", "TRUE", "7", "7.5", "1e1", "-0", "é", "1" * 19, "+7"]
+SEEN: Final[list[Any]] = [
+    ABSENT,
+    None,
+    True,
+    False,
+    7,
+    -7,
+    7.5,
+    0,
+    10**20,
+    1e-12,
+    [],
+    {},
+    ["x"],
+    *TEXTS,
+]
+WANTED: Final[list[tuple[Any, ...]]] = [
+    (),
+    ("x",),
+    ("x", "7"),
+    ("true",),
+    ("",),
+    ("7.5",),
+    (7,),
+    (Decimal("7.5"),),
+    (0, "x"),
+    (None,),
+    ("1" * 19,),
+]
+
+
+def test_conditions_are_those_of_python() -> None:
+    """Every operator under every comparison, with every kind of operand and of value."""
+    made = [
+        Condition(
+            field=Field(source="property", key="v"),
+            operator=operator,
+            operands=operands,
+            comparison=comparison,
+            if_unknown=if_unknown,
+            strict=strict,
+        )
+        for operator in Operator
+        for comparison in Comparison
+        for operands in WANTED
+        for strict in (False, True)
+        for if_unknown in (False, True)
+    ]
+    rules, stream = [], []
+    for number, condition in enumerate(filter(conditions, made)):
+        name = f"type {number}"
+        measure = Measure(
+            name="m",
+            events=EventSelector(include=(name,)),
+            where=(condition,),
+            aggregation=Aggregation.COUNT,
+        )
+        rules.append(version_of(f"m{number}", measure))
+        for at, value in enumerate(SEEN):
+            properties = {} if value is ABSENT else {"v": value}
+            line = event(f"{number}/{at}", customer_id="a", event_type=name, properties=properties)
+            stream.append((line, 0))
+    records = records_of(stream)
+
+    assert len(rules) > 1_000
+    assert plans(records, rules, native=True) == plans(records, rules, native=False)
+
+
+def test_borders_of_measures_are_those_of_python() -> None:
+    """Before and from effective_from on; a field that a condition asks for, or does not."""
+    asks = Condition(
+        field=Field(source="property", key="v"),
+        operator=Operator.IS_SET,
+        comparison=Comparison.EXISTENCE,
+        if_unknown=False,
+    )
+    rules = [
+        version_of(
+            f"{kind}{len(where)}{early is None}{numeric_text}",
+            Measure(
+                name="m",
+                events=EventSelector(include=("use",)),
+                where=where,
+                aggregation=kind,
+                field=None if kind is Aggregation.COUNT else Field(source="property", key="v"),
+                numeric_text=numeric_text,
+            ),
+            effective_from=early,
+        )
+        for kind in Aggregation
+        for where in ((), (asks,))
+        for early in (None, datetime(2026, 3, 1, 11, tzinfo=UTC))
+        for numeric_text in (True, False)
+    ]
+    stream = [
+        (
+            event(
+                f"{at}/{number}/{hour}",
+                customer_id="a",
+                timestamp=f"2026-03-01T{hour}:00Z",
+                properties={} if value is ABSENT else {"v": value},
+            ),
+            0,
+        )
+        for number, value in enumerate(SEEN)
+        for hour in ("10:59", "11:00", "11:01")
+        for at in range(2)
+    ]
+    for rule in rules:  # each by itself: what one leaves to Python, another may not
+        assert plans(records_of(stream), [rule], native=True) == plans(
+            records_of(stream), [rule], native=False
+        )
+
+
 def test_plans_of_many_events_are_those_of_python() -> None:
     """Over thousands of events, odd ones among them, ids that repeat, and an index that grows."""
     draw = random.Random(7)
@@ -244,7 +454,7 @@ def test_plain_events_are_taken_by_it() -> None:
     """Events as clients send them do not fall back: then it would be there for nothing."""
     if MODULE is None:
         return  # test_it_is_there_where_it_can_be says why
-    taken = []
+    taken: list[int] = []
 
     class Counted(Native):
         def take(self, *arguments: Any) -> int:
@@ -254,7 +464,7 @@ def test_plain_events_are_taken_by_it() -> None:
     matcher = Matcher([rule for each in versions(FIVE) for rule in compile_version(each)])
     of_all = deployment()
     records = records_of([(event(number), 0) for number in range(1_000)])
-    core_fold.fold(
+    fold(
         records,
         partition=0,
         state=PartitionState("s", "t", 0, 0),

@@ -274,10 +274,7 @@ impl<'a> Cursor<'a> {
             let slot = slot_of(self.key()?);
             let value = self.value(2)?;
             if let Some(slot) = slot {
-                if slots[slot] != Value::Absent {
-                    return None; // twice: the last one counts, which others may work out
-                }
-                slots[slot] = value;
+                slots[slot] = value; // of several the last one counts, as everywhere
             }
             if !self.more(b'}')? {
                 return Some(());

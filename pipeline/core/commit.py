@@ -123,10 +123,13 @@ def settle(
         before: What Redis holds. active: the same with this flush's activations and ends.
         stored: What every cell of plan.cells holds at present; None is absent.
     """
-    texts, finals = {}, {}
+    texts, finals, fresh = {}, {}, []
     for key, (aggregation, change) in plan.cells.items():
-        present = stored[key]
-        final = change if present is None else merge_partials(aggregation, present, change)
+        present, final = stored[key], change
+        if present is None:
+            fresh.append(key)
+        else:
+            final = merge_partials(aggregation, present, change)
         finals[key] = final
         texts[key] = encode_partial(aggregation, final)
     commit = Commit(
@@ -135,7 +138,7 @@ def settle(
         after=advance(active, plan),
         cells=texts,
         elements=plan.elements,
-        new_cells=[key for key in (*plan.cells, *plan.elements) if stored.get(key) is None],
+        new_cells=[*fresh, *(key for key in plan.elements if stored.get(key) is None)],
         new_ids=plan.new_ids,
         generation=plan.generation,
         learned=plan.learned,

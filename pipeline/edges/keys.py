@@ -4,7 +4,7 @@ Rule: no two addresses share a text. Every part that may hold anything carries i
 stands last; a metric id holds neither `:` nor `#` (control.py checks).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ..core.tally import CellKey
@@ -35,10 +35,6 @@ class Keys:
         """The set of days (since 1970, UTC) on which a measure has cells."""
         return f"{self.prefix}d:{measure}"
 
-    def cells(self, measure: str, day: int, customer: str) -> str:
-        """The hash of the cells of a measure, day and customer."""
-        return self.at(Address(CELLS, measure, day, customer))
-
     def elements(self, measure: str, day: int, customer: str) -> str:
         """The set of UNIQUE elements of the same."""
         return self.at(Address(ELEMENTS, measure, day, customer))
@@ -54,6 +50,15 @@ class Keys:
             return str(bucket)
         values = "".join(_NULL if text is None else f"{len(text)}:{text}" for text in cell.groups)
         return f"{bucket}:{cell.grouping_set}:{values}"
+
+    def located(self, cells: Iterable[CellKey]) -> Iterator[tuple[str, str]]:
+        """The hash and the field of each of many cells."""
+        per_day, head = self._per_day, f"{self.prefix}{CELLS}:"
+        for cell in cells:
+            measure, customer, bucket, grouping_set, _ = cell
+            day, place = divmod(bucket, per_day)
+            text = self.field(cell) if grouping_set else str(place)
+            yield f"{head}{measure}:{day}:{customer}", text
 
     def cell_of(self, measure: str, day: int, customer: str, field: str) -> CellKey:
         """The cell that a field stands for.

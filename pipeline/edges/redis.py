@@ -1,5 +1,6 @@
 """Redis: a commit applied in one script, cells loaded in one; redis_reads.py has the reads."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -97,13 +98,15 @@ class RedisStore(RedisReads):
     ) -> dict[CellKey, str | None] | None:
         """Return the present texts of cells, or None where the partition stands elsewhere."""
         keys = self.keys(partition)
-        by_key: dict[str, list[CellKey]] = {}
-        for cell in cells:
-            by_key.setdefault(_cells_key(keys, cell), []).append(cell)
-        fields = [[keys.field(cell) for cell in wanted] for wanted in by_key.values()]
+        by_key: dict[str, list[CellKey]] = defaultdict(list)
+        fields: dict[str, list[str]] = defaultdict(list)
+        for cell, (key, name) in zip(cells, keys.located(cells), strict=True):
+            by_key[key].append(cell)
+            fields[key].append(name)
         async with guard(self._client):
             found = await self._load(
-                keys=[keys.state, *by_key], args=[*fence_of(state), _PACK.encode(fields)]
+                keys=[keys.state, *by_key],
+                args=[*fence_of(state), _PACK.encode([*fields.values()])],
             )
         if found is None:
             return None
@@ -142,9 +145,11 @@ class RedisStore(RedisReads):
     async def apply(self, commit: Commit) -> Answer:
         """Write a commit whole, or refuse it whole, by the script."""
         keys = self.keys(commit.partition)
-        cells: dict[str, list[str]] = {}
-        for cell, text in commit.cells.items():
-            cells.setdefault(_cells_key(keys, cell), []).extend((keys.field(cell), text))
+        cells: dict[str, list[str]] = defaultdict(list)
+        for (key, name), text in zip(
+            keys.located(commit.cells), commit.cells.values(), strict=True
+        ):
+            cells[key] += (name, text)
         sets: dict[str, list[str]] = {}
         for cell, elements in commit.elements.items():
             key = keys.elements(cell.measure, keys.day_of(cell.bucket), cell.customer)
@@ -217,13 +222,14 @@ class RedisStore(RedisReads):
             await pipe.execute()
 
 
-def _cells_key(keys: Keys, cell: CellKey) -> str:
-    return keys.cells(cell.measure, keys.day_of(cell.bucket), cell.customer)
-
-
 def _index(keys: Keys, cells: Iterable[CellKey]) -> dict[str, set[str]]:
-    index: dict[str, set[str]] = {}
-    for cell in cells:
-        index.setdefault(keys.customers(cell.measure), set()).add(cell.customer)
-        index.setdefault(keys.days(cell.measure), set()).add(str(keys.day_of(cell.bucket)))
+    """What the sets of customers and days gain by new cells."""
+    customers: dict[str, set[str]] = defaultdict(set)
+    buckets: dict[str, set[int]] = defaultdict(set)
+    for measure, customer, bucket, _, _ in cells:
+        customers[measure].add(customer)
+        buckets[measure].add(bucket)
+    index = {keys.customers(measure): names for measure, names in customers.items()}
+    for measure, found in buckets.items():
+        index[keys.days(measure)] = {str(keys.day_of(bucket)) for bucket in found}
     return index

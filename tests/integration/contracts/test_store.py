@@ -17,7 +17,7 @@ from pipeline.core.tally import CellKey, Change
 from pipeline.edges.memory import MemoryStore
 from pipeline.edges.redis import RedisStore
 from pipeline.errors import Halt, StoreUnavailable
-from pipeline.ports import RollupStore
+from pipeline.ports import CELLS, Address, RollupStore
 from tests.services import Services, fresh
 from tests.whole import whole
 from tests.world import STORE_ID
@@ -231,7 +231,7 @@ async def test_f41_a_foreign_type_changes_nothing(
     """A key of a foreign type under any name of ours: HALT naming it, and nothing is written."""
     keys, day = real.keys(0), CELL.bucket // 24
     key = {
-        "cells": keys.cells("m#1.0", day, "cü:1"),
+        "cells": keys.at(Address(CELLS, "m#1.0", day, "cü:1")),
         "elements": keys.elements("u#1.0", day, "cü:1"),
         "customers": keys.customers("m#1.0"),
         "ids": keys.ids(7),

@@ -18,6 +18,7 @@ Name = Literal[
     "recount_refused_commits_total",
     "recount_gaps_total",
     "recount_seeks_total",
+    "recount_plain_events_total",
 ]
 
 
@@ -82,6 +83,11 @@ NAMES: Final[dict[Name, Kind]] = {
     ),
     "recount_seeks_total": Kind(
         is_counter=True, labels=(), meaning="times a partition was fetched again from next"
+    ),
+    "recount_plain_events_total": Kind(
+        is_counter=True,
+        labels=(),
+        meaning="events of this process that native/ folded; none where it is not built",
     ),
 }
 SERVER_NAMES: Final[dict[ServerName, Kind]] = {

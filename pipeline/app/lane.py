@@ -193,7 +193,7 @@ class Lane:
 
     @property
     def done(self) -> Counter[str]:
-        """What this process did so far: commits, refused, gaps, seeks."""
+        """What this process did so far: commits, refused, gaps, seeks, plain events."""
         return sum((desk.owner.done for desk in list(self._desks.values())), self._done)
 
     def owned(self) -> dict[int, Owned]:

@@ -96,7 +96,7 @@ class Owner:
         self._opening = Opening(partition, store, log, definitions, clock, self._retry)
         self.released = False
         self.taken = 0  # batches, for whoever watches progress
-        self.done: Counter[str] = Counter()  # commits, refused, gaps, seeks
+        self.done: Counter[str] = Counter()  # commits, refused, gaps, seeks, plain events
 
     @property
     def state(self) -> PartitionState:
@@ -254,6 +254,8 @@ class Owner:
             index=self._index,
             native=folding.native,
         )
+        if folding.native is not None:
+            self.done["plain"] += folding.native.taken
         self._fit_slice(self._clock.monotonic() - began)
         self._check_clock(plan.clock_ms)
         self._check_rejections(records, plan)

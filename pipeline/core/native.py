@@ -50,7 +50,10 @@ MODULE: Final = find()
 
 
 class Native:
-    """Takes the plain events of one partition under one matcher, plan after plan."""
+    """Takes the plain events of one partition under one matcher, plan after plan.
+
+    taken: how many of the plan.
+    """
 
     def __init__(
         self, module: ModuleType, partition: int, deployment: Deployment, matcher: Matcher
@@ -59,6 +62,7 @@ class Native:
         self._matcher = matcher
         self._kinds: dict[str, Aggregation] = {}  # by rule
         self._records: Sequence[LogRecord] = ()
+        self.taken = 0
         self._folder = module.Folder(
             bucket_ns=deployment.base_bucket_s * NS_PER_S,
             seed=seed_of(deployment.store_id),
@@ -70,7 +74,7 @@ class Native:
 
     def begin(self, records: Sequence[LogRecord]) -> None:
         """Begin a plan of these records."""
-        self._records = records
+        self._records, self.taken = records, 0
         self._folder.begin(
             [record.value or b"" for record in records], [record.timestamp for record in records]
         )
@@ -97,6 +101,7 @@ class Native:
             index.took(new)
             row += taken
             if unknown is None:
+                self.taken += row - begin
                 return row - begin
             self._learn(unknown)
 

@@ -200,7 +200,7 @@ impl Plan {
         }
         let (mut value, mut text) = (decimal::ONE, 0);
         if let Some(field) = rule.field {
-            if slots[field] == Value::Absent && !rule.asks_for_field {
+            if slots[field] == Value::Absent {
                 return Some(());
             }
             if rule.kind == Kind::Unique {

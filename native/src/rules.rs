@@ -29,8 +29,6 @@ pub struct Rule {
     pub kind: Kind,
     pub field: Option<usize>,
     pub numeric_text: bool,
-    /// Whether the tests hold only where the event has the field.
-    pub asks_for_field: bool,
     /// Earlier events reach only dead cells.
     pub from_ns: Option<i64>,
     /// Whether the cells are the whole deployment's, not each customer's.
@@ -84,7 +82,6 @@ pub struct Spelled {
     pub kind: String,
     pub field: Option<String>,
     pub numeric_text: bool,
-    pub asks_for_field: bool,
     pub from_ns: Option<i64>,
     pub everybody: bool,
     pub tests: Vec<SpelledTest>,
@@ -130,7 +127,6 @@ impl Rule {
             kind,
             field: spelled.field.map(&mut slot),
             numeric_text: spelled.numeric_text,
-            asks_for_field: spelled.asks_for_field,
             from_ns: spelled.from_ns,
             everybody: spelled.everybody,
             tests,

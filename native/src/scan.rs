@@ -46,7 +46,7 @@ pub fn scan<'a>(
     }
     let mut at = Cursor { bytes, at: 0 };
     let (mut transaction, mut customer, mut kind_of_event, mut time) = (None, None, None, None);
-    let (mut properties, mut context, mut kind) = (false, false, false);
+    let (mut properties, mut context) = (false, false);
     at.begin(b'{')?;
     loop {
         match at.key()? {
@@ -62,7 +62,7 @@ pub fn scan<'a>(
                 context = true;
                 at.context()?;
             }
-            b"kind" if !kind && at.text()? == b"usage" => kind = true,
+            b"kind" if at.text()? == b"usage" => {}
             _ => return None,
         }
         if at.more(b'}')? {

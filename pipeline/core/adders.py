@@ -79,7 +79,7 @@ def _indented(lines: Iterable[str]) -> list[str]:
     return [f" {line}" for line in lines]
 
 
-def asks_for(conditions: Iterable[Condition], field: Field) -> bool:
+def _asks_for(conditions: Iterable[Condition], field: Field) -> bool:
     """Whether some condition holds only where the event has the field."""
     return any(each.field == field and each.operator is Operator.IS_SET for each in conditions)
 
@@ -191,7 +191,7 @@ class _Source:
             fields = [Field(source="property", key=key) for key in keys]
             groups = "".join(f"TEXT({self._value(field)})," for field in fields)
             lines.append(f"{lane}.add(({owner}, bucket, {grouping_set}, ({groups})), {_VALUE})")
-        if measure.field is not None and not asks_for(measure.where, measure.field):
+        if measure.field is not None and not _asks_for(measure.where, measure.field):
             lines = [f"if {self._value(measure.field)} is not ABSENT:", *_indented(lines)]
         if measure.unit is not None:
             given = f"TEXT({self._value(measure.unit)})"

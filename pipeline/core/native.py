@@ -17,7 +17,6 @@ from definitions.metric import Aggregation, Comparison, Condition, Scope
 from definitions.times import NS_PER_S
 from definitions.values import canonical, number_or_text
 
-from .adders import asks_for
 from .aggregations import Partial, Place, element_of, merge_partials
 from .dedup import IdIndex, seed_of, tag_of
 from .deployment import Deployment
@@ -181,7 +180,6 @@ def _spelled(rule: Rule) -> dict[str, Any] | None:
         "kind": measure.aggregation.value,
         "field": None if measure.field is None else measure.field.key,
         "numeric_text": measure.numeric_text,
-        "asks_for_field": measure.field is not None and asks_for(measure.where, measure.field),
         "from_ns": rule.from_ns,
         "everybody": rule.scope is Scope.DEPLOYMENT,
         "tests": tests,

@@ -27,11 +27,15 @@ faults: env ## Every fault of the catalogue, the long ones too; SEED=n repeats t
 soak: env ## Faults under traffic, audited all the while: MINUTES=10, or RUNS=n; SEED=n
 	@$(UV) run --frozen python -m tests.soak --minutes $(or $(MINUTES),10) --runs $(or $(RUNS),0) --seed $(or $(SEED),0)
 
+RUST := cargo clippy --version >/dev/null 2>&1 && cargo fmt --version >/dev/null 2>&1
+
 check: env ## Format, lint, types, contracts, spelling
+	@if $(RUST); then cd native && cargo fmt --check && cargo clippy -q --release -- -D warnings; fi
 	@$(UV) run --frozen ruff format --check -q . && $(UV) run --frozen ruff check -q .
 	@$(UV) run --frozen mypy && $(UV) run --frozen lint-imports --no-cache --no-logo > /dev/null && $(UV) run --frozen codespell
 
 fmt: env ## Format and repair what can be repaired
+	@if $(RUST); then cd native && cargo fmt; fi
 	@$(UV) run --frozen ruff format -q . && $(UV) run --frozen ruff check -q --fix .
 
 bench: env ## Recount beside its floors and its peers, half an hour; SAVE=1 keeps the result

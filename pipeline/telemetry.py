@@ -19,6 +19,7 @@ Name = Literal[
     "recount_gaps_total",
     "recount_seeks_total",
     "recount_plain_events_total",
+    "recount_native_failures_total",
 ]
 
 
@@ -88,6 +89,11 @@ NAMES: Final[dict[Name, Kind]] = {
         is_counter=True,
         labels=(),
         meaning="events of this process that native/ folded; none where it is not built",
+    ),
+    "recount_native_failures_total": Kind(
+        is_counter=True,
+        labels=(),
+        meaning="partitions that go on without native/, because it failed: please report it",
     ),
 }
 SERVER_NAMES: Final[dict[ServerName, Kind]] = {

@@ -10,6 +10,8 @@ mod rules;
 mod scan;
 mod time;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use numpy::{PyReadwriteArray1, PyReadwriteArray2};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -19,8 +21,8 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use crate::cells::Total;
 use crate::index::{ID_BYTES, Index, SLOTS};
 use crate::plan::{Catalogue, Plan, Stretch, Terms};
-use crate::rules::{Rule, Spelled};
-use crate::scan::Value;
+use crate::rules::Spelled;
+use crate::scan::{Slots, Value};
 
 /// What this module and pipeline/core/native.py agree on; it goes up with every change of either.
 const PROTOCOL: u32 = 1;
@@ -43,6 +45,8 @@ type Arrays<'py> = (
     PyReadwriteArray1<'py, u8>,
 );
 
+/// Four texts, then kinds and bytes of properties.
+type Members<'a> = (Vec<&'a [u8]>, Vec<(&'a str, &'a [u8])>);
 type Valued<'py> = (usize, Bound<'py, PyAny>);
 type Grouped<'a, 'py> = (&'a str, u32, Group<'py>, Bound<'py, PyAny>);
 type Group<'py> = (u32, Bound<'py, PyTuple>);
@@ -81,16 +85,11 @@ impl Folder {
 
     /// Learn the rules that an event type can match; None: leave its events to Python.
     fn learn(&mut self, event_type: &str, rules: Option<Vec<Spelled>>) {
-        let Catalogue {
-            rules: known,
-            types,
-            slots,
-        } = &mut self.catalogue;
-        let slot = |name: String| {
-            let next = slots.len();
-            *slots.entry(name.into_bytes().into()).or_insert(next)
-        };
-        let numbers = rules.and_then(|rules| numbers_of(rules, known, slot));
+        let numbers = rules.and_then(|rules| {
+            let numbers = rules.into_iter().map(|rule| self.catalogue.number(rule));
+            numbers.collect()
+        });
+        let types = &mut self.catalogue.types;
         let number = types.len() as u32;
         types.insert(event_type.as_bytes().into(), (number, numbers));
     }
@@ -151,7 +150,11 @@ impl Folder {
             tag,
         };
         plan.clock_ms = clock_ms;
-        let taken = py.detach(|| plan.take(catalogue, terms, stretch, cells_max, &mut index));
+        // A panic is a fault of this module. Python can go on without it, if it is told.
+        let take = || plan.take(catalogue, terms, stretch, cells_max, &mut index);
+        let taken = py
+            .detach(|| catch_unwind(AssertUnwindSafe(take)))
+            .map_err(|_| PyRuntimeError::new_err("native/ is broken: see the panic above"))?;
         let new = (plan.new_ids.len() - known) / ID_BYTES;
         let unknown = plan
             .unknown
@@ -260,27 +263,6 @@ fn group_of<'py>(py: Python<'py>, plan: &Plan, group: u32) -> PyResult<Group<'py
     Ok((set, PyTuple::new(py, values)?))
 }
 
-/// The numbers of rules, each made when it is met first; None where one of them is only Python's.
-fn numbers_of(
-    rules: Vec<Spelled>,
-    known: &mut Vec<Rule>,
-    mut slot: impl FnMut(String) -> usize,
-) -> Option<Vec<u32>> {
-    let mut numbers = Vec::new();
-    for spelled in rules {
-        let at = known.iter().position(|rule| rule.key == spelled.key);
-        let at = match at {
-            Some(at) => at,
-            None => {
-                known.push(Rule::new(spelled, &mut slot)?);
-                known.len() - 1
-            }
-        };
-        numbers.push(at as u32);
-    }
-    Some(numbers)
-}
-
 fn text(bytes: &[u8]) -> PyResult<&str> {
     std::str::from_utf8(bytes).map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }
@@ -319,8 +301,8 @@ fn decimal_of(text: &[u8]) -> Option<String> {
 
 /// A plain event → its four texts, and of each property asked for its kind and bytes.
 #[pyfunction]
-fn members_of(value: &[u8], keys: Vec<String>) -> Option<(Vec<&[u8]>, Vec<(&str, &[u8])>)> {
-    let mut slots = vec![Value::Absent; keys.len()];
+fn members_of(value: &[u8], keys: Vec<String>) -> Option<Members<'_>> {
+    let mut slots = Slots::new(keys.len());
     let slot_of = |key: &[u8]| keys.iter().position(|wanted| wanted.as_bytes() == key);
     let event = scan::scan(value, slot_of, &mut slots)?;
     let members = [
@@ -330,7 +312,7 @@ fn members_of(value: &[u8], keys: Vec<String>) -> Option<(Vec<&[u8]>, Vec<(&str,
         event.timestamp,
     ];
     let nothing: &[u8] = b"";
-    let properties = slots.iter().map(|slot| match *slot {
+    let properties = (0..keys.len()).map(|slot| match slots.get(slot) {
         Value::Absent => ("absent", nothing),
         Value::Null => ("null", nothing),
         Value::True => ("true", nothing),

@@ -10,8 +10,8 @@ use crate::cells::{Cells, Contribution, Interner, Moment};
 use crate::decimal;
 use crate::identity;
 use crate::index::{ID_BYTES, Index};
-use crate::rules::{Kind, Rule, text_form};
-use crate::scan::{Value, scan};
+use crate::rules::{Kind, Rule, Spelled, text_form};
+use crate::scan::{Slots, Value, scan};
 use crate::time;
 
 const BLOCK: usize = 128;
@@ -36,9 +36,28 @@ pub type EventType = (u32, Option<Vec<u32>>);
 #[derive(Default)]
 pub struct Catalogue {
     pub rules: Vec<Rule>,
+    /// By the key of a rule: its number.
+    pub numbers: HashMap<String, u32>,
     pub types: HashMap<Box<[u8]>, EventType>,
     /// By property: the slot that it is read into.
     pub slots: HashMap<Box<[u8]>, usize>,
+}
+
+impl Catalogue {
+    /// The number of a rule, which is made when it is met first; None where it is only Python's.
+    pub fn number(&mut self, spelled: Spelled) -> Option<u32> {
+        if let Some(&number) = self.numbers.get(&spelled.key) {
+            return Some(number);
+        }
+        let (key, slots) = (spelled.key.clone(), &mut self.slots);
+        self.rules.push(Rule::new(spelled, |name| {
+            let next = slots.len();
+            *slots.entry(name.into_bytes().into()).or_insert(next)
+        })?);
+        let number = self.rules.len() as u32 - 1;
+        self.numbers.insert(key, number);
+        Some(number)
+    }
 }
 
 /// Records that follow each other, the first one number `row` of the plan.
@@ -102,7 +121,7 @@ impl Plan {
         cells_max: usize,
         index: &mut Index,
     ) -> usize {
-        let mut slots = vec![Value::Absent; catalogue.slots.len()];
+        let mut slots = Slots::new(catalogue.slots.len());
         let records = stretch.values.iter().zip(stretch.stamps).enumerate();
         let mut records = records.peekable();
         let mut taken = 0;
@@ -139,7 +158,7 @@ impl Plan {
         value: &'a [u8],
         clock_ms: i64,
         row: usize,
-        slots: &mut [Value<'a>],
+        slots: &mut Slots<'a>,
     ) -> Option<Pending> {
         let event = scan(value, |key| catalogue.slots.get(key).copied(), slots)?;
         let Some(&(event_type, ref rules)) = catalogue.types.get(event.event_type) else {
@@ -148,8 +167,16 @@ impl Plan {
         };
         let event_ns = time::parse(event.timestamp)?;
         let too_old = terms.max_age_ms > 0
-            && event_ns < (clock_ms - terms.max_age_ms).saturating_mul(NS_PER_MS);
-        if too_old || event_ns > (clock_ms + terms.max_ahead_ms).saturating_mul(NS_PER_MS) {
+            && event_ns
+                < clock_ms
+                    .saturating_sub(terms.max_age_ms)
+                    .saturating_mul(NS_PER_MS);
+        if too_old
+            || event_ns
+                > clock_ms
+                    .saturating_add(terms.max_ahead_ms)
+                    .saturating_mul(NS_PER_MS)
+        {
             return None;
         }
         let (customer, new) = self.owners.number(event.customer_id);
@@ -188,25 +215,19 @@ impl Plan {
     }
 
     /// Notes what an event that matches a rule adds to the total and to its groups.
-    fn contribute(
-        &mut self,
-        number: u32,
-        rule: &Rule,
-        event_ns: i64,
-        slots: &[Value],
-    ) -> Option<()> {
+    fn contribute(&mut self, number: u32, rule: &Rule, event_ns: i64, slots: &Slots) -> Option<()> {
         if rule.from_ns.is_some_and(|from_ns| event_ns < from_ns) {
             return Some(());
         }
         let (mut value, mut text) = (decimal::ONE, 0);
         if let Some(field) = rule.field {
-            if slots[field] == Value::Absent {
+            if slots.get(field) == Value::Absent {
                 return Some(());
             }
             if rule.kind == Kind::Unique {
-                text = self.texts.number(&text_form(slots[field])??).0;
+                text = self.texts.number(&text_form(slots.get(field))??).0;
             } else {
-                value = match slots[field] {
+                value = match slots.get(field) {
                     Value::Number(number) => decimal::parse(number)?,
                     Value::Text(number) if rule.numeric_text => decimal::parse(number)?,
                     _ => return None,
@@ -232,11 +253,11 @@ impl Plan {
     }
 
     /// The number of a group: of its set and its values. 0 is none's.
-    fn group(&mut self, set: u32, fields: &[usize], slots: &[Value]) -> Option<u32> {
+    fn group(&mut self, set: u32, fields: &[usize], slots: &Slots) -> Option<u32> {
         self.scratch.clear();
         self.scratch.extend_from_slice(&set.to_le_bytes());
         for &field in fields {
-            match text_form(slots[field])? {
+            match text_form(slots.get(field))? {
                 None => self.scratch.push(0),
                 Some(text) => {
                     self.scratch.push(1);

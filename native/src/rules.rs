@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use pyo3::prelude::*;
 
 use crate::decimal;
-use crate::scan::Value;
+use crate::scan::{Slots, Value};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
@@ -139,10 +139,10 @@ impl Rule {
     }
 
     /// Whether the event matches: every test holds.
-    pub fn matches(&self, slots: &[Value]) -> Option<bool> {
+    pub fn matches(&self, slots: &Slots) -> Option<bool> {
         let mut all = true;
         for test in &self.tests {
-            all &= test.holds(slots[test.field])?;
+            all &= test.holds(slots.get(test.field))?;
         }
         Some(all)
     }

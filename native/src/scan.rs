@@ -23,6 +23,37 @@ pub enum Value<'a> {
     Nested,
 }
 
+/// The properties that somebody reads, each in a slot of its own; the others are not kept.
+#[derive(Default)]
+pub struct Slots<'a> {
+    values: Vec<Value<'a>>,
+    filled: Vec<usize>, // of how many slots there may be, an event fills a few
+}
+
+impl<'a> Slots<'a> {
+    pub fn new(count: usize) -> Self {
+        Self {
+            values: vec![Value::Absent; count],
+            filled: Vec::new(),
+        }
+    }
+
+    pub fn get(&self, slot: usize) -> Value<'a> {
+        self.values[slot]
+    }
+
+    fn set(&mut self, slot: usize, value: Value<'a>) {
+        self.values[slot] = value; // of several the last one counts, as everywhere
+        self.filled.push(slot);
+    }
+
+    fn clear(&mut self) {
+        for slot in self.filled.drain(..) {
+            self.values[slot] = Value::Absent;
+        }
+    }
+}
+
 /// The members of a plain event; the properties are in the slots that `scan` filled.
 #[derive(Clone, Copy)]
 pub struct Event<'a> {
@@ -34,13 +65,13 @@ pub struct Event<'a> {
 
 /// Reads an event; None where it is not plain.
 ///
-/// `slot_of` says which slot a property is wanted in. All slots are written.
+/// `slot_of` says which slot a property is wanted in.
 pub fn scan<'a>(
     bytes: &'a [u8],
     slot_of: impl Fn(&[u8]) -> Option<usize>,
-    slots: &mut [Value<'a>],
+    slots: &mut Slots<'a>,
 ) -> Option<Event<'a>> {
-    slots.fill(Value::Absent);
+    slots.clear();
     if bytes.len() > EVENT_BYTES_MAX {
         return None;
     }
@@ -264,7 +295,7 @@ impl<'a> Cursor<'a> {
     fn properties(
         &mut self,
         slot_of: &impl Fn(&[u8]) -> Option<usize>,
-        slots: &mut [Value<'a>],
+        slots: &mut Slots<'a>,
     ) -> Option<()> {
         self.begin(b'{')?;
         if self.is_empty(b'}')? {
@@ -274,7 +305,7 @@ impl<'a> Cursor<'a> {
             let slot = slot_of(self.key()?);
             let value = self.value(2)?;
             if let Some(slot) = slot {
-                slots[slot] = value; // of several the last one counts, as everywhere
+                slots.set(slot, value);
             }
             if !self.more(b'}')? {
                 return Some(());

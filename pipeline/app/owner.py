@@ -25,7 +25,7 @@ from ..core.fold import Plan, fold, nothing
 from ..core.judge import LogRecord
 from ..core.limits import Limits, Rejections
 from ..core.names import Names
-from ..core.native import MODULE, Native
+from ..core.native import MODULE, Broken, Native
 from ..core.state import PartitionState
 from ..core.tally import CellKey
 from ..core.windows import moment_of
@@ -96,7 +96,7 @@ class Owner:
         self._opening = Opening(partition, store, log, definitions, clock, self._retry)
         self.released = False
         self.taken = 0  # batches, for whoever watches progress
-        self.done: Counter[str] = Counter()  # commits, refused, gaps, seeks, plain events
+        self.done: Counter[str] = Counter()  # commits, refused, gaps, seeks, plain events, broken
 
     @property
     def state(self) -> PartitionState:
@@ -245,15 +245,21 @@ class Owner:
         began = self._clock.monotonic()
         changes, active = self._transitions()
         folding = self._folding_of(active)
-        plan = fold(
-            records[: self._slice],
-            partition=self.partition,
-            state=active,
-            deployment=self._deployment,
-            matcher=folding.matcher,
-            index=self._index,
-            native=folding.native,
-        )
+        try:
+            plan = fold(
+                records[: self._slice],
+                partition=self.partition,
+                state=active,
+                deployment=self._deployment,
+                matcher=folding.matcher,
+                index=self._index,
+                native=folding.native,
+            )
+        except Broken:
+            self._module = self._folding = None  # Python folds as well
+            self.done["broken"] += 1
+            await self._reopen()
+            raise
         if folding.native is not None:
             self.done["plain"] += folding.native.taken
         self._fit_slice(self._clock.monotonic() - began)

@@ -38,6 +38,7 @@ def _samples(vital: Vital) -> Iterator[Sample]:
     yield "recount_gaps_total", [], done["gaps"]
     yield "recount_seeks_total", [], done["seeks"]
     yield "recount_plain_events_total", [], done["plain"]
+    yield "recount_native_failures_total", [], done["broken"]
     for number, each in owned.items():
         state, label = each.state, str(number)
         for fate in FATES:

@@ -48,6 +48,10 @@ def find() -> ModuleType | None:
 MODULE: Final = find()
 
 
+class Broken(Exception):
+    """The module failed; the index may hold ids of what no plan will say."""
+
+
 class Native:
     """Takes the plain events of one partition under one matcher, plan after plan.
 
@@ -85,18 +89,25 @@ class Native:
         return size
 
     def take(self, row: int, judge: Judge, index: IdIndex, cells_max: int) -> int:
-        """Take plain records from a row on; return how many."""
+        """Take plain records from a row on; return how many.
+
+        Raises:
+            Broken: fold without it from now on, and on an index that is loaded again.
+        """
         begin = row
         while True:
             index.reserve(len(self._records) - row)
-            taken, new, judge.clock_ms, unknown = self._folder.take(
-                row=row,
-                clock_ms=judge.clock_ms,
-                last_ms=judge.last_ms,
-                tag=tag_of(judge.generation),
-                cells_max=cells_max,
-                index=index.arrays,
-            )
+            try:
+                taken, new, judge.clock_ms, unknown = self._folder.take(
+                    row=row,
+                    clock_ms=judge.clock_ms,
+                    last_ms=judge.last_ms,
+                    tag=tag_of(judge.generation),
+                    cells_max=cells_max,
+                    index=index.arrays,
+                )
+            except RuntimeError as error:
+                raise Broken(str(error)) from error
             index.took(new)
             row += taken
             if unknown is None:

@@ -34,6 +34,7 @@ from .traffic import CLOSER, PARTITIONS, Expected, Traffic, fill, now
 
 PEERS = Path(__file__).parent / "peers"
 MADE = ROOT / ".recount" / "peers"
+WITHOUT_NATIVE = str(Path(__file__).parent / "without_native")
 WITHIN_S = 240
 
 
@@ -97,6 +98,7 @@ VARIANTS = (
     Variant("floor-b", "floor B: aiokafka getmany", "long", _floor("b")),
     Variant("floor-c", "floor C: B + msgspec decode", "long", _floor("c")),
     Variant("recount", "Recount, one worker process, all on", "long", None),
+    Variant("recount-python", "the same without native/", "middle", None),
     Variant("streams-default", "Kafka Streams: defaults", "middle", _streams("default")),
     Variant("streams-memory", "Kafka Streams: in memory", "middle", _streams("memory")),
     Variant("streams-fast", "Kafka Streams: + fast time stamps", "middle", _streams("fast")),
@@ -175,7 +177,8 @@ class Bench:
             asyncio.run(_forget(topic.recount))
         around = Around(self._redis, self._broker)
         if variant.command is None:
-            told = run_worker(topic.recount, topic.events, around)
+            more = {"PYTHONPATH": WITHOUT_NATIVE} if variant.name == "recount-python" else {}
+            told = run_worker(topic.recount, topic.events, around, more=more)
         else:
             command = variant.command(self, topic.name, topic.events, path)
             cwd = ROOT if command[0] == sys.executable else PEERS

@@ -7,7 +7,7 @@ import platform
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -117,9 +117,15 @@ def run_peer(
     return found
 
 
-def run_worker(recount: Recount, events: int, around: Around, *processes: str) -> dict[str, float]:
-    """Let workers apply the topic; the same as run_peer()."""
-    worker = recount.start("worker", *processes)
+def run_worker(
+    recount: Recount,
+    events: int,
+    around: Around,
+    *processes: str,
+    more: Mapping[str, str] | None = None,
+) -> dict[str, float]:
+    """Let workers apply the topic; the same as run_peer(). more: for their environment."""
+    worker = recount.start("worker", *processes, more=more or {})
     try:
         return asyncio.run(_follow(recount, worker.pid, events, around))
     finally:

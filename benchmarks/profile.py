@@ -54,6 +54,8 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "the rest: owner, Faust, event loop": ("", ("",)),
 }
+# Where threads wait: the loop, those of a pool, and the one that ends with its parent.
+IDLE = ("select (selectors.py", "_worker (concurrent/futures/thread.py", "watch (pipeline/app/")
 LOOKS_A_SECOND = 400
 
 
@@ -73,7 +75,7 @@ def shares(path: Path) -> Counter[str]:
     for line in path.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
-        busy = "importlib._bootstrap" not in stack and "select (selectors.py" not in frames[-1]
+        busy = "importlib._bootstrap" not in stack and not any(name in frames[-1] for name in IDLE)
         if busy and "worker-process" in stack:
             found[part_of(frames)] += int(count)
     return found

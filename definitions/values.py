@@ -121,4 +121,8 @@ def canonical(value: Decimal) -> str:
     """Return the one text of a decimal: no exponent, no trailing zeros, no minus zero (C05)."""
     if not value:
         return "0"
+    text = str(value)
+    # Most are in their one text already.
+    if text.isdigit() or ("." in text and text[-1] != "0" and "E" not in text):
+        return text
     return format(value.normalize(EXACT), "f")

@@ -21,7 +21,7 @@ from pipeline.core.deployment import FORMAT_VERSION, Deployment
 from pipeline.core.deployment import RULES as RULES_NUMBER
 from pipeline.core.event import Decoder
 from pipeline.core.limits import Limits
-from pipeline.core.native import MODULE
+from pipeline.core.module import MODULE
 from pipeline.core.state import PartitionState
 from pipeline.deploy.checks import first_state
 from pipeline.edges.clock import SetClock

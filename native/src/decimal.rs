@@ -4,6 +4,18 @@
 pub const ONE: i128 = 1_000_000_000;
 const DIGITS_MAX: usize = 18;
 const PLACES_MAX: usize = 9;
+const POWERS: [i64; PLACES_MAX + 1] = [
+    1,
+    10,
+    100,
+    1_000,
+    10_000,
+    100_000,
+    1_000_000,
+    10_000_000,
+    100_000_000,
+    1_000_000_000,
+];
 
 /// Reads `[+-]digits[.digits]` or `[+-].digits`, as FORMATS C04 does; None where it is no such text.
 pub fn parse(text: &[u8]) -> Option<i128> {
@@ -31,7 +43,7 @@ pub fn parse(text: &[u8]) -> Option<i128> {
     if count == 0 || places > PLACES_MAX || (point && places == 0) {
         return None;
     }
-    let scaled = i128::from(value) * 10_i128.pow((PLACES_MAX - places) as u32);
+    let scaled = i128::from(value) * i128::from(POWERS[PLACES_MAX - places]);
     Some(if negative { -scaled } else { scaled })
 }
 

@@ -3,6 +3,7 @@
 
 pub const SLOTS: usize = 8;
 pub const ID_BYTES: usize = 12;
+const BLOCK: usize = 64;
 
 pub struct Index<'a> {
     pub high: &'a mut [u64],
@@ -13,9 +14,19 @@ pub struct Index<'a> {
 }
 
 impl Index<'_> {
+    /// Whether the arrays can be those of an index.
+    pub fn is_whole(&self) -> bool {
+        let slots = self.filled.len() * SLOTS;
+        self.filled.len().is_power_of_two()
+            && [self.high.len(), self.low.len(), self.tag.len()] == [slots; 3]
+    }
+
     /// Reads what `add` will ask for, so that many ids wait for memory together, not in turn.
     pub fn touch(&self, id: &[u8; ID_BYTES]) {
-        let bucket = self.bucket(halves(id).0);
+        self.touch_bucket(self.bucket(halves(id).0));
+    }
+
+    fn touch_bucket(&self, bucket: usize) {
         let slot = bucket * SLOTS;
         std::hint::black_box((
             self.filled[bucket],
@@ -35,13 +46,40 @@ impl Index<'_> {
                 return false;
             }
             if filled < SLOTS {
-                let slot = first + filled;
-                (self.high[slot], self.low[slot], self.tag[slot]) = (high, low, tag);
-                self.filled[bucket] += 1;
+                self.put(bucket, (high, low), tag);
                 return true;
             }
             bucket = (bucket + 1) % self.filled.len();
         }
+    }
+
+    /// Adds ids that are distinct and not in the index. There must be room.
+    pub fn insert(&mut self, high: &[u64], low: &[u32], tag: &[u8]) {
+        let ids = high.iter().zip(low).zip(tag);
+        let mut ids = ids.map(|((&high, &low), &tag)| (high, low, tag));
+        let mut block = Vec::with_capacity(BLOCK);
+        loop {
+            block.clear();
+            block.extend(ids.by_ref().take(BLOCK));
+            if block.is_empty() {
+                return;
+            }
+            for &(high, _, _) in &block {
+                self.touch_bucket(self.bucket(high));
+            }
+            for &(high, low, tag) in &block {
+                let (first, buckets) = (self.bucket(high), self.filled.len());
+                let mut following = (0..buckets).map(|step| (first + step) % buckets);
+                let free = following.find(|&bucket| usize::from(self.filled[bucket]) < SLOTS);
+                self.put(free.expect("there is room"), (high, low), tag);
+            }
+        }
+    }
+
+    fn put(&mut self, bucket: usize, (high, low): (u64, u32), tag: u8) {
+        let slot = bucket * SLOTS + usize::from(self.filled[bucket]);
+        (self.high[slot], self.low[slot], self.tag[slot]) = (high, low, tag);
+        self.filled[bucket] += 1;
     }
 
     /// The number of buckets is a power of two.

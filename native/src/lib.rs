@@ -12,14 +12,14 @@ mod time;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use numpy::{PyReadwriteArray1, PyReadwriteArray2};
+use numpy::{PyReadonlyArray1, PyReadwriteArray1, PyReadwriteArray2};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::cells::Total;
-use crate::index::{ID_BYTES, Index, SLOTS};
+use crate::index::{ID_BYTES, Index};
 use crate::plan::{Catalogue, Plan, Stretch, Terms};
 use crate::rules::Spelled;
 use crate::scan::{Slots, Value};
@@ -34,7 +34,7 @@ struct Folder {
     terms: Terms,
     catalogue: Catalogue,
     plan: Plan,
-    values: Vec<PyBackedBytes>,
+    values: Vec<Option<PyBackedBytes>>,
     stamps: Vec<i64>,
 }
 
@@ -95,7 +95,7 @@ impl Folder {
     }
 
     /// Begin a plan of records: their values and append times.
-    fn begin(&mut self, values: Vec<PyBackedBytes>, stamps: Vec<i64>) -> PyResult<()> {
+    fn begin(&mut self, values: Vec<Option<PyBackedBytes>>, stamps: Vec<i64>) -> PyResult<()> {
         if values.len() != stamps.len() {
             return Err(PyValueError::new_err(
                 "a value and a time of each record are due",
@@ -129,9 +129,7 @@ impl Folder {
             tag: tags.as_slice_mut()?,
             filled: filled.as_slice_mut()?,
         };
-        let slots = index.filled.len() * SLOTS;
-        let even = [index.high.len(), index.low.len(), index.tag.len()] == [slots; 3];
-        if !even || !index.filled.len().is_power_of_two() || row > self.values.len() {
+        if !index.is_whole() || row > self.values.len() {
             return Err(PyValueError::new_err("the arrays do not belong together"));
         }
         let Self {
@@ -287,6 +285,30 @@ fn number<'py>(py: Python<'py>, total: &Total) -> PyResult<Bound<'py, PyAny>> {
     }
 }
 
+/// Add ids that are distinct and not in an index to its arrays, in which there is room.
+#[pyfunction]
+fn insert(
+    py: Python<'_>,
+    high: PyReadonlyArray1<'_, u64>,
+    low: PyReadonlyArray1<'_, u32>,
+    tag: PyReadonlyArray1<'_, u8>,
+    index: Arrays<'_>,
+) -> PyResult<()> {
+    let (mut highs, mut lows, mut tags, mut filled) = index;
+    let mut index = Index {
+        high: highs.as_slice_mut()?,
+        low: lows.as_slice_mut()?,
+        tag: tags.as_slice_mut()?,
+        filled: filled.as_slice_mut()?,
+    };
+    let (high, low, tag) = (high.as_slice()?, low.as_slice()?, tag.as_slice()?);
+    if !index.is_whole() {
+        return Err(PyValueError::new_err("the arrays do not belong together"));
+    }
+    py.detach(|| index.insert(high, low, tag));
+    Ok(())
+}
+
 /// An RFC 3339 text → nanoseconds since 1970; None where Python has to read it.
 #[pyfunction]
 fn time_of(text: &[u8]) -> Option<i64> {
@@ -328,6 +350,7 @@ fn members_of(value: &[u8], keys: Vec<String>) -> Option<Members<'_>> {
 fn recount_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("PROTOCOL", PROTOCOL)?;
     module.add_class::<Folder>()?;
+    module.add_function(wrap_pyfunction!(insert, module)?)?;
     // For the laws of tests/property/test_native.py only.
     module.add_function(wrap_pyfunction!(time_of, module)?)?;
     module.add_function(wrap_pyfunction!(decimal_of, module)?)?;

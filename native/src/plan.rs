@@ -29,6 +29,39 @@ pub struct Terms {
     pub max_ahead_ms: i64,
 }
 
+/// The properties that some rule reads, and the slot of each.
+#[derive(Default)]
+pub struct Properties {
+    slots: HashMap<Box<[u8]>, usize>,
+    few: Vec<(Box<[u8]>, usize)>, // the same, while looking at each is sooner than a hash
+}
+
+impl Properties {
+    const FEW: usize = 6;
+
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn learn(&mut self, name: &str) -> usize {
+        let (name, next) = (name.as_bytes(), self.slots.len());
+        let slot = *self.slots.entry(name.into()).or_insert(next);
+        if slot == next && next < Self::FEW {
+            self.few.push((name.into(), slot));
+        }
+        slot
+    }
+
+    #[inline]
+    fn find(&self, name: &[u8]) -> Option<usize> {
+        if self.slots.len() > Self::FEW {
+            return self.slots.get(name).copied();
+        }
+        let found = self.few.iter().find(|(known, _)| **known == *name);
+        found.map(|&(_, slot)| slot)
+    }
+}
+
 /// An event type: its number, and the rules that it can match; none where only Python can.
 pub type EventType = (u32, Option<Vec<u32>>);
 
@@ -40,7 +73,7 @@ pub struct Catalogue {
     pub numbers: HashMap<String, u32>,
     pub types: HashMap<Box<[u8]>, EventType>,
     /// By property: the slot that it is read into.
-    pub slots: HashMap<Box<[u8]>, usize>,
+    pub slots: Properties,
 }
 
 impl Catalogue {
@@ -50,10 +83,8 @@ impl Catalogue {
             return Some(number);
         }
         let (key, slots) = (spelled.key.clone(), &mut self.slots);
-        self.rules.push(Rule::new(spelled, |name| {
-            let next = slots.len();
-            *slots.entry(name.into_bytes().into()).or_insert(next)
-        })?);
+        self.rules
+            .push(Rule::new(spelled, |name| slots.learn(&name))?);
         let number = self.rules.len() as u32 - 1;
         self.numbers.insert(key, number);
         Some(number)
@@ -63,7 +94,7 @@ impl Catalogue {
 /// Records that follow each other, the first one number `row` of the plan.
 #[derive(Clone, Copy)]
 pub struct Stretch<'a> {
-    pub values: &'a [PyBackedBytes],
+    pub values: &'a [Option<PyBackedBytes>],
     pub stamps: &'a [i64],
     pub row: usize,
     /// The last log clock of their generation, and the mark of it in the index.
@@ -131,6 +162,7 @@ impl Plan {
             let mut plain = true;
             for (number, (value, &stamp)) in records.by_ref().take(BLOCK) {
                 let (clock_ms, row) = (self.clock_ms.max(stamp), stretch.row + number);
+                let value = value.as_deref().unwrap_or_default();
                 let event = (clock_ms <= stretch.last_ms)
                     .then(|| self.work_out(catalogue, terms, value, clock_ms, row, &mut slots));
                 let Some(event) = event.flatten() else {
@@ -160,7 +192,7 @@ impl Plan {
         row: usize,
         slots: &mut Slots<'a>,
     ) -> Option<Pending> {
-        let event = scan(value, |key| catalogue.slots.get(key).copied(), slots)?;
+        let event = scan(value, |key| catalogue.slots.find(key), slots)?;
         let Some(&(event_type, ref rules)) = catalogue.types.get(event.event_type) else {
             self.unknown = String::from_utf8(event.event_type.into()).ok();
             return None;

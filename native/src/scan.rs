@@ -75,7 +75,11 @@ pub fn scan<'a>(
     if bytes.len() > EVENT_BYTES_MAX {
         return None;
     }
-    let mut at = Cursor { bytes, at: 0 };
+    let mut at = Cursor {
+        bytes,
+        at: 0,
+        clean: is_clean(bytes),
+    };
     let (mut transaction, mut customer, mut kind_of_event, mut time) = (None, None, None, None);
     let (mut properties, mut context) = (false, false);
     at.begin(b'{')?;
@@ -111,18 +115,51 @@ pub fn scan<'a>(
     let plain = at.at == bytes.len()
         && !event.customer_id.is_empty()
         && !event.event_type.is_empty()
-        && (1..=TRANSACTION_ID_CHARS_MAX).contains(&chars(event.transaction_id));
+        && !event.transaction_id.is_empty()
+        && !longer(event.transaction_id, TRANSACTION_ID_CHARS_MAX);
     plain.then_some(event)
 }
 
-/// How many characters a valid text has.
-fn chars(text: &[u8]) -> usize {
-    text.iter().filter(|&&byte| byte & 0xC0 != 0x80).count()
+/// Whether a valid text has more characters.
+fn longer(text: &[u8], chars: usize) -> bool {
+    text.len() > chars && text.iter().filter(|&&byte| byte & 0xC0 != 0x80).count() > chars
+}
+
+/// Where the first quote is. Eight bytes at a time: most texts are too short for anything wider.
+fn quote(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x8080_8080_8080_8080;
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    for (number, chunk) in chunks.iter().enumerate() {
+        let other = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'"'));
+        // A byte's top bit is set where the byte is a quote. What is above the first one may be set
+        // wrongly, the first one never is.
+        let found = other.wrapping_sub(ONES) & !other & TOPS;
+        if found != 0 {
+            return Some(number * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let at = rest.iter().position(|&byte| byte == b'"')?;
+    Some(chunks.len() * 8 + at)
+}
+
+/// Whether no byte can make a text anything but what stands there: printable ASCII, no backslash.
+fn is_clean(bytes: &[u8]) -> bool {
+    // Without a way out in the middle, so that many bytes are looked at together.
+    !bytes.iter().fold(false, |odd, &byte| {
+        odd | !(0x20..0x80).contains(&byte) | (byte == b'\\')
+    })
+}
+
+/// Whether a text is UTF-8 without escapes and control characters.
+fn is_text(bytes: &[u8]) -> bool {
+    !bytes.iter().any(|byte| matches!(byte, b'\\' | ..0x20)) && std::str::from_utf8(bytes).is_ok()
 }
 
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
+    clean: bool,
 }
 
 impl<'a> Cursor<'a> {
@@ -176,42 +213,12 @@ impl<'a> Cursor<'a> {
         self.rest_of_text()
     }
 
-    /// The rest of a text after its first quote: UTF-8 without escapes. Eight bytes at a time.
+    /// The rest of a text after its first quote: UTF-8 without escapes.
     fn rest_of_text(&mut self) -> Option<&'a [u8]> {
-        const ONES: u64 = 0x0101_0101_0101_0101;
-        const TOPS: u64 = 0x8080_8080_8080_8080;
-        let start = self.at;
-        let mut at = start;
-        let mut tops = 0;
-        while let Some(chunk) = self.bytes[at..].first_chunk::<8>() {
-            let word = u64::from_le_bytes(*chunk);
-            // A byte's top bit is set where it is a quote, a backslash, or below a space. What is
-            // above the first such byte may be set wrongly, the first one never is.
-            let zero = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
-            let stop = zero(word ^ (ONES * u64::from(b'"')))
-                | zero(word ^ (ONES * u64::from(b'\\')))
-                | (word.wrapping_sub(ONES * 0x20) & !word & TOPS);
-            if stop != 0 {
-                break; // which byte it is, the loop below finds
-            }
-            tops |= word;
-            at += 8;
-        }
-        let mut wide = tops & TOPS != 0;
-        loop {
-            match *self.bytes.get(at)? {
-                b'"' => break,
-                b'\\' | ..0x20 => return None,
-                byte => wide |= byte >= 0x80,
-            }
-            at += 1;
-        }
-        let text = &self.bytes[start..at];
-        if wide && std::str::from_utf8(text).is_err() {
-            return None;
-        }
-        self.at = at + 1;
-        Some(text)
+        let rest = &self.bytes[self.at..];
+        let text = &rest[..quote(rest)?];
+        self.at += text.len() + 1;
+        (self.clean || is_text(text)).then_some(text)
     }
 
     /// A number by the grammar of JSON, its first byte at hand.

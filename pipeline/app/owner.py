@@ -24,8 +24,9 @@ from ..core.dedup import IdIndex
 from ..core.fold import Plan, fold, nothing
 from ..core.judge import LogRecord
 from ..core.limits import Limits, Rejections
+from ..core.module import MODULE
 from ..core.names import Names
-from ..core.native import MODULE, Broken, Native
+from ..core.native import Broken, Native
 from ..core.state import PartitionState
 from ..core.tally import CellKey
 from ..core.windows import moment_of
@@ -37,7 +38,7 @@ from .opening import Opening, retrying
 T = TypeVar("T")
 CACHED_CELLS_MAX: Final = 400_000
 _SLICE_MIN: Final = 100  # records of a flush
-_SLICE_MAX: Final = 40_000
+_SLICE_MAX: Final = 50_000
 _CLOCK_SKEW_MAX: Final = timedelta(hours=1)
 _APPEND_TIME: Final = 1
 _STAMP_KIND: Final = attrgetter("timestamp_type")

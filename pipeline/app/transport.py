@@ -20,8 +20,8 @@ from ..errors import Halt
 from .crash import CrashOnly, guarded
 from .lane import Lane
 
-FETCH_BYTES = 4 * 1_048_576
-POLL_RECORDS_MAX = 40_000
+FETCH_BYTES = 12 * 1_048_576
+POLL_RECORDS_MAX = 50_000
 # Faust leaves a partition out of fetches while its buffer is full. Where all are, it looks again
 # after a second: at 20,000 events/s that cost a second several times a minute (measured).
 _LOOK_AGAIN_S = 0.02

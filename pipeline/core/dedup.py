@@ -8,6 +8,7 @@ Rule 3: generations come from the log clock, so a replay forgets at the same rec
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from types import ModuleType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from .event import Event
+from .module import MODULE
 
 ID_BYTES: Final = 12
 ID_HASH: Final = "xxh3_128/96"
@@ -130,9 +132,12 @@ class IdIndex:
     Buckets of eight slots, so that one line of memory answers for one id; an id whose bucket is
     full lies in the next one that was not. 13 bytes a slot: 18 to 36 bytes an id,
     up to 73 while it is small.
+
+    native: inserts sooner; the places are the same where it matters.
     """
 
-    def __init__(self, expected: int = 0) -> None:
+    def __init__(self, expected: int = 0, native: ModuleType | None = MODULE) -> None:
+        self._native = native
         self._allocate(expected)
 
     def _allocate(self, expected: int) -> None:
@@ -226,6 +231,9 @@ class IdIndex:
 
     def _insert(self, high: _U64, low: _U32, tag: _U8) -> None:
         self._size += len(high)
+        if self._native is not None:
+            self._native.insert(high, low, tag, self.arrays)
+            return
         flat_high, flat_low, flat_tag = self._high.ravel(), self._low.ravel(), self._tag.ravel()
         at = (high & self._mask).astype(np.intp)
         while len(at):

@@ -9,6 +9,7 @@ its plans to those made without it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from operator import attrgetter
 from types import ModuleType
 from typing import Any, Final
 
@@ -23,8 +24,10 @@ from .deployment import Deployment
 from .judge import Judge, LogRecord
 from .tally import CellKey, Change
 
-PROTOCOL: Final = 1
 _INT64: Final = 1 << 63
+_VALUE: Final = attrgetter("value")
+_STAMP: Final = attrgetter("timestamp")
+_new: Final = tuple.__new__  # of a named tuple: half of what calling its class takes
 # What a total of an aggregation is in Python; LATEST and FIRST also need their record.
 _VALUES: Final[dict[Aggregation, Callable[[Any], Any]]] = {
     Aggregation.COUNT: int,
@@ -33,19 +36,6 @@ _VALUES: Final[dict[Aggregation, Callable[[Any], Any]]] = {
     Aggregation.MIN: Decimal,
     Aggregation.MEAN: lambda found: (Decimal(found[0]), found[1]),
 }
-
-
-def find() -> ModuleType | None:
-    """Return the module of native/; None where it is not installed, or is of another release."""
-    try:
-        import recount_native  # noqa: PLC0415  it may be missing
-    except ImportError:
-        return None
-    found: ModuleType = recount_native
-    return found if getattr(found, "PROTOCOL", None) == PROTOCOL else None
-
-
-MODULE: Final = find()
 
 
 class Broken(Exception):
@@ -78,9 +68,7 @@ class Native:
     def begin(self, records: Sequence[LogRecord]) -> None:
         """Begin a plan of these records."""
         self._records, self.taken = records, 0
-        self._folder.begin(
-            [record.value or b"" for record in records], [record.timestamp for record in records]
-        )
+        self._folder.begin(list(map(_VALUE, records)), list(map(_STAMP, records)))
 
     @property
     def size(self) -> int:
@@ -132,8 +120,10 @@ class Native:
             value_of = _VALUES.get(kind, self._reading)
             for place, value in totals:
                 customer, bucket = places[place]
-                change = Change(kind, Partial(value_of(value), 0))
-                cells[CellKey(key, customer, bucket, 0, ())] = change
+                partial = _new(Partial, (value_of(value), 0))
+                cells[_new(CellKey, (key, customer, bucket, 0, ()))] = _new(
+                    Change, (kind, partial)
+                )
         for key, place, (grouping_set, groups), value in found["groups"]:
             customer, bucket = places[place]
             kind = self._kinds[key]

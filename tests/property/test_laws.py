@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.native import MODULE
+from pipeline.core.module import MODULE
 
 from ..recount import answers, recount
 from ..world import DAY_MS, FIVE, NOW_MS, World, answers_of, event, parse, terms

@@ -38,7 +38,7 @@ from pipeline.control.records import ControlState
 from pipeline.core.commit import Answer, Commit, transitions
 from pipeline.core.dedup import GENERATIONS_PER_WINDOW, ID_BYTES, generation_of
 from pipeline.core.limits import Limits
-from pipeline.core.native import MODULE
+from pipeline.core.module import MODULE
 from pipeline.core.state import PartitionState
 from pipeline.deploy.checks import first_state
 from pipeline.edges.clock import SetClock

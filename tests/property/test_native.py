@@ -39,7 +39,8 @@ from pipeline.core.commit import advance
 from pipeline.core.dedup import ID_BYTES, IdIndex, home_of
 from pipeline.core.event import Decoder, Event
 from pipeline.core.fold import fold
-from pipeline.core.native import MODULE, Native
+from pipeline.core.module import MODULE
+from pipeline.core.native import Native
 from pipeline.core.state import PartitionState
 from pipeline.edges.memory import MemoryRecord
 

@@ -41,8 +41,10 @@ impl Index<'_> {
         let (high, low) = halves(id);
         let mut bucket = self.bucket(high);
         loop {
-            let (first, filled) = (bucket * SLOTS, usize::from(self.filled[bucket]));
-            if (first..first + filled).any(|at| self.high[at] == high && self.low[at] == low) {
+            let filled = usize::from(self.filled[bucket]);
+            let here = bucket * SLOTS..bucket * SLOTS + filled;
+            let held = self.high[here.clone()].iter().zip(&self.low[here]);
+            if held.into_iter().any(|held| held == (&high, &low)) {
                 return false;
             }
             if filled < SLOTS {

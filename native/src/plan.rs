@@ -153,20 +153,19 @@ impl Plan {
         index: &mut Index,
     ) -> usize {
         let mut slots = Slots::new(catalogue.slots.len());
-        let records = stretch.values.iter().zip(stretch.stamps).enumerate();
-        let mut records = records.peekable();
         let mut taken = 0;
-        while records.peek().is_some() && self.cells.size < cells_max {
+        while taken < stretch.values.len() && self.cells.size < cells_max {
             self.pending.clear();
             self.contributions.clear();
-            let mut plain = true;
-            for (number, (value, &stamp)) in records.by_ref().take(BLOCK) {
-                let (clock_ms, row) = (self.clock_ms.max(stamp), stretch.row + number);
+            let end = stretch.values.len().min(taken + BLOCK);
+            let values = &stretch.values[taken..end];
+            for (value, &stamp) in values.iter().zip(&stretch.stamps[taken..end]) {
                 let value = value.as_deref().unwrap_or_default();
+                let row = stretch.row + taken + self.pending.len();
+                let clock_ms = self.clock_ms.max(stamp);
                 let event = (clock_ms <= stretch.last_ms)
                     .then(|| self.work_out(catalogue, terms, value, clock_ms, row, &mut slots));
                 let Some(event) = event.flatten() else {
-                    plain = false;
                     break;
                 };
                 index.touch(&event.id);
@@ -175,7 +174,7 @@ impl Plan {
             }
             self.add_pending(catalogue, terms, stretch.tag, index);
             taken += self.pending.len();
-            if !plain {
+            if taken < end {
                 break;
             }
         }

@@ -1,7 +1,11 @@
 """The id index is exactly a set of ids with generations; homes are Kafka's."""
 
 import random
+from collections.abc import Iterator
+from types import ModuleType
+from unittest.mock import patch
 
+import pytest
 from aiokafka.partitioner import DefaultPartitioner, murmur2
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,20 +13,30 @@ from hypothesis import strategies as st
 from pipeline.core import dedup
 from pipeline.core.dedup import Heads, IdIndex, customer_of, identities, superfluous
 from pipeline.core.event import Event
+from pipeline.core.module import MODULE
 from pipeline.recount.ledger import home_of as recount_home
+
+
+@pytest.fixture(autouse=True)
+def _little() -> Iterator[None]:
+    """Buckets of the index that overflow."""
+    with patch.object(dedup, "_BUCKETS_MIN", 2):
+        yield
+
 
 STEPS = st.lists(
     st.tuples(st.integers(0, 60), st.integers(0, 200), st.booleans()), min_size=1, max_size=12
 )
 
 
+@pytest.mark.parametrize("native", [None, MODULE])
 @given(STEPS, st.integers(0, 2**32), st.booleans())
 def test_the_index_is_an_exact_set(
-    steps: list[tuple[int, int, bool]], seed: int, crowded: bool
+    native: ModuleType | None, steps: list[tuple[int, int, bool]], seed: int, crowded: bool
 ) -> None:
     """What is recorded is seen, and nothing else, through growth, collisions, forgetting."""
     draw = random.Random(seed)
-    index, known = IdIndex(), {}  # type: IdIndex, dict[bytes, int]
+    index, known = IdIndex(native=native), {}  # type: IdIndex, dict[bytes, int]
     generation = 0
     for count, asked, forget in steps:
         fresh = {_id(draw, crowded=crowded) for _ in range(count)} - known.keys()

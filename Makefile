@@ -38,7 +38,7 @@ fmt: env ## Format and repair what can be repaired
 	@if $(RUST); then cd native && cargo fmt; fi
 	@$(UV) run --frozen ruff format -q . && $(UV) run --frozen ruff check -q --fix .
 
-bench: env ## Recount beside its floors and its peers, half an hour; SAVE=1 keeps the result
+bench: env ## Recount beside its floors and its peers, a quarter of an hour; SAVE=1 keeps the result
 	@$(UV) run --frozen --group bench python -m benchmarks.bench $(if $(SAVE),--save)
 
 bench-growth: env ## How the cost of an event grows, and latency at a steady rate; SAVE=1 keeps the curves

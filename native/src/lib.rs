@@ -122,15 +122,10 @@ impl Folder {
         cells_max: usize,
         index: Arrays<'_>,
     ) -> PyResult<(usize, usize, i64, Option<String>)> {
-        let (mut high, mut low, mut tags, mut filled) = index;
-        let mut index = Index {
-            high: high.as_slice_mut()?,
-            low: low.as_slice_mut()?,
-            tag: tags.as_slice_mut()?,
-            filled: filled.as_slice_mut()?,
-        };
-        if !index.is_whole() || row > self.values.len() {
-            return Err(PyValueError::new_err("the arrays do not belong together"));
+        let mut arrays = index;
+        let mut index = view(&mut arrays)?;
+        if row > self.values.len() {
+            return Err(PyValueError::new_err("the plan has no such row"));
         }
         let Self {
             terms,
@@ -285,6 +280,22 @@ fn number<'py>(py: Python<'py>, total: &Total) -> PyResult<Bound<'py, PyAny>> {
     }
 }
 
+/// The index that lies in Python's arrays.
+fn view<'a>(arrays: &'a mut Arrays<'_>) -> PyResult<Index<'a>> {
+    let (high, low, tag, filled) = arrays;
+    let index = Index {
+        high: high.as_slice_mut()?,
+        low: low.as_slice_mut()?,
+        tag: tag.as_slice_mut()?,
+        filled: filled.as_slice_mut()?,
+    };
+    if index.is_whole() {
+        Ok(index)
+    } else {
+        Err(PyValueError::new_err("the arrays do not belong together"))
+    }
+}
+
 /// Add ids that are distinct and not in an index to its arrays, in which there is room.
 #[pyfunction]
 fn insert(
@@ -294,17 +305,9 @@ fn insert(
     tag: PyReadonlyArray1<'_, u8>,
     index: Arrays<'_>,
 ) -> PyResult<()> {
-    let (mut highs, mut lows, mut tags, mut filled) = index;
-    let mut index = Index {
-        high: highs.as_slice_mut()?,
-        low: lows.as_slice_mut()?,
-        tag: tags.as_slice_mut()?,
-        filled: filled.as_slice_mut()?,
-    };
+    let mut arrays = index;
+    let mut index = view(&mut arrays)?;
     let (high, low, tag) = (high.as_slice()?, low.as_slice()?, tag.as_slice()?);
-    if !index.is_whole() {
-        return Err(PyValueError::new_err("the arrays do not belong together"));
-    }
     py.detach(|| index.insert(high, low, tag));
     Ok(())
 }

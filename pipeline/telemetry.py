@@ -13,6 +13,8 @@ Name = Literal[
     "recount_next_offset",
     "recount_lag_offsets",
     "recount_remembered_ids",
+    "recount_id_index_bytes",
+    "recount_cached_cells",
     "recount_assigned_partitions",
     "recount_commits_total",
     "recount_refused_commits_total",
@@ -65,6 +67,12 @@ NAMES: Final[dict[Name, Kind]] = {
     ),
     "recount_remembered_ids": Kind(
         is_counter=False, labels=("partition",), meaning="identities in the duplicates' index"
+    ),
+    "recount_id_index_bytes": Kind(
+        is_counter=False, labels=("partition",), meaning="memory of the duplicates' index"
+    ),
+    "recount_cached_cells": Kind(
+        is_counter=False, labels=("partition",), meaning="cells kept for the next flushes"
     ),
     "recount_assigned_partitions": Kind(
         is_counter=False, labels=(), meaning="partitions this process owns and has opened"

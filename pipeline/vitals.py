@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -58,6 +58,7 @@ def answer(
     """
     registry = CollectorRegistry()
     registry.register(collector)
+    ProcessCollector(registry=registry)  # memory, CPU, open files under their usual names
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -23,12 +23,13 @@ from .telemetry import Owned
 RELEASE_S_MAX: Final = 2.0
 OPEN_S_MAX: Final = 80.0  # below Faust's own limit, which is 90 s
 _TICK_S: Final = 0.5
+CACHED_CELLS_MAX: Final = 400_000  # of a process
 _BATCHES_MAX: Final = 2  # fetches that may wait for an owner
 _CHECK_EVERY_S: Final = 5.0
 _OPEN_AT_ONCE: Final = 4
 
 Seek = Callable[[int, int], Awaitable[None]]
-_Batch = tuple[Sequence[LogRecord], Seek]
+_Batch = tuple[list[LogRecord], Seek]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,10 @@ class _Desk:
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.waiting = 0  # batches handed over and not yet taken
-        self._batches: asyncio.Queue[tuple[Sequence[LogRecord], Seek]] = asyncio.Queue(
-            _BATCHES_MAX
-        )
+        self._batches: asyncio.Queue[_Batch] = asyncio.Queue(_BATCHES_MAX)
         self._task: asyncio.Task[None] | None = None
 
-    async def put(self, records: Sequence[LogRecord], seek: Seek) -> None:
+    async def put(self, records: list[LogRecord], seek: Seek) -> None:
         """Hand a batch over; wait while two are waiting, which is how fetching is slowed down."""
         if self._task is None:
             self._task = asyncio.create_task(guarded(self._work()))
@@ -76,15 +75,17 @@ class _Desk:
                 return
             finally:
                 self.waiting -= 1
+                records.clear()  # Faust keeps the last message of a stream until the next comes
 
     async def release(self) -> None:
         """Let the partition go, within the limit."""
         await self.owner.release(RELEASE_S_MAX)
-        if self._task is not None:
-            self._task.cancel()
+        task, self._task = self._task, None  # it would keep the owner, and the owner's ids
+        if task is not None:
+            task.cancel()
         # Whoever waits to hand over a batch must go on: the next owner reads it again.
         while not self._batches.empty():
-            self._batches.get_nowait()
+            self._batches.get_nowait()[0].clear()
 
 
 class Lane:
@@ -136,6 +137,7 @@ class Lane:
                 clock=parts.clock,
                 flush_s=parts.flush_s,
                 limits=parts.limits,
+                cells_max=CACHED_CELLS_MAX // len(partitions),
             )
             for number in partitions
         }
@@ -161,7 +163,7 @@ class Lane:
         if partition in self._desks:
             self._desks[partition].waiting += 1
 
-    async def take(self, partition: int, records: Sequence[LogRecord], seek: Seek) -> None:
+    async def take(self, partition: int, records: list[LogRecord], seek: Seek) -> None:
         """Hand a batch to its partition's owner; seek is for what must be fetched again."""
         desk = self._desks.get(partition)
         if desk is not None:
@@ -173,17 +175,24 @@ class Lane:
         while True:
             await asyncio.sleep(_TICK_S)
             now = positions()
-            for number, desk in list(self._desks.items()):
-                # Idle: nothing queued, and neither moved nor took anything since the last tick.
-                stands = (now.get(number, -1), desk.owner.taken)
-                idle = stands == last.get(number) and not desk.waiting
-                last[number] = stands
-                try:
-                    await desk.owner.tick(now.get(number) if idle else None)
-                except SeekBack as back:
-                    await seek(number, back.offset)
-                except Released:
-                    continue
+            for number in list(self._desks):
+                if number in self._desks:
+                    await self._tick(number, now.get(number), last, seek)
+
+    async def _tick(
+        self, number: int, position: int | None, last: dict[int, tuple[int, int]], seek: Seek
+    ) -> None:
+        desk = self._desks[number]
+        # Idle: nothing queued, and neither moved nor took anything since the last tick.
+        stands = (-1 if position is None else position, desk.owner.taken)
+        idle = stands == last.get(number) and not desk.waiting
+        last[number] = stands
+        try:
+            await desk.owner.tick(position if idle else None)
+        except SeekBack as back:
+            await seek(number, back.offset)
+        except Released:
+            return
 
     async def check(self) -> None:
         """Look at topics, store and settings again and again, also while owners wait."""
@@ -199,7 +208,7 @@ class Lane:
     def owned(self) -> dict[int, Owned]:
         """The partitions that are open."""
         return {
-            number: Owned(desk.owner.state, desk.owner.remembered, self.ends.get(number, -1))
+            number: Owned(desk.owner.state, desk.owner.kept, self.ends.get(number, -1))
             for number, desk in list(self._desks.items())
             if desk.owner.stands is not None
         }

@@ -36,7 +36,6 @@ from .definitions import Definitions
 from .opening import Opening, retrying
 
 T = TypeVar("T")
-CACHED_CELLS_MAX: Final = 400_000
 _SLICE_MIN: Final = 100  # records of a flush
 _SLICE_MAX: Final = 50_000
 _CLOCK_SKEW_MAX: Final = timedelta(hours=1)
@@ -61,8 +60,19 @@ class _Folding(NamedTuple):
     native: Native | None
 
 
+class Kept(NamedTuple):
+    """What an owner keeps: identities, the bytes of their index, cells."""
+
+    ids: int
+    id_bytes: int
+    cells: int
+
+
 class Owner:
-    """The one writer of a partition, for as long as the fence agrees."""
+    """The one writer of a partition, for as long as the fence agrees.
+
+    cells_max: cells that may be kept in memory for the next flushes.
+    """
 
     def __init__(
         self,
@@ -74,6 +84,7 @@ class Owner:
         clock: Clock,
         flush_s: float,
         limits: Limits,
+        cells_max: int = 100_000,
         native: ModuleType | None = MODULE,
     ) -> None:
         self.partition = partition
@@ -84,6 +95,7 @@ class Owner:
         self._clock = clock
         self._flush_s = flush_s
         self._rejections = Rejections(limits)
+        self._cells_max = cells_max
         self._state: PartitionState | None = None
         self._index = IdIndex()
         self._names = Names()
@@ -94,7 +106,6 @@ class Owner:
         self._expected: int | None = None  # after a seek: the first offset that must come
         self._slice = 1_000
         self._lock = asyncio.Lock()
-        self._opening = Opening(partition, store, log, definitions, clock, self._retry)
         self.released = False
         self.taken = 0  # batches, for whoever watches progress
         self.done: Counter[str] = Counter()  # commits, refused, gaps, seeks, plain events, broken
@@ -106,9 +117,9 @@ class Owner:
         return self._state
 
     @property
-    def remembered(self) -> int:
-        """How many identities the index holds."""
-        return len(self._index)
+    def kept(self) -> Kept:
+        """How much is in memory for the next flushes."""
+        return Kept(len(self._index), self._index.nbytes, len(self._cells))
 
     @property
     def stands(self) -> int | None:
@@ -123,8 +134,10 @@ class Owner:
             return await self._open()
 
     async def _open(self) -> int:
-        self._state, self._cells, self._expected = None, {}, None
-        state, self._index = await self._opening.load()
+        self._state, self._index, self._cells, self._expected = None, IdIndex(), {}, None
+        state, self._index = await Opening(
+            self.partition, self._store, self._log, self._definitions, self._clock, self._retry
+        ).load()
         self._names = Names(await self._retry(lambda: self._store.names(self.partition)))
         self._state, self._changes_seen = state, -1
         return state.next
@@ -343,7 +356,7 @@ class Owner:
             self.done["refused"] += 1
             await self._reopen()
         self.done["commits"] += 1
-        if len(self._cells) + len(finals) > CACHED_CELLS_MAX:
+        if len(self._cells) + len(finals) > self._cells_max:
             self._cells.clear()
         self._cells.update(finals)
         self._names.keep(commit.learned)

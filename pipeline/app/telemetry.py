@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..core.state import FATES, PartitionState
 from ..telemetry import NAMES
 from ..vitals import Sample, Sampled, answer
+from .owner import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Owned:
     """A partition that the process owns and has opened. end: of its log, -1 not looked at yet."""
 
     state: PartitionState
-    remembered: int
+    kept: Kept
     end: int
 
 
@@ -49,7 +50,9 @@ def _samples(vital: Vital) -> Iterator[Sample]:
         yield "recount_next_offset", [label], state.next
         if each.end >= 0:
             yield "recount_lag_offsets", [label], max(each.end - state.next, 0)
-        yield "recount_remembered_ids", [label], each.remembered
+        yield "recount_remembered_ids", [label], each.kept.ids
+        yield "recount_id_index_bytes", [label], each.kept.id_bytes
+        yield "recount_cached_cells", [label], each.kept.cells
 
 
 def serve(port: int, vital: Vital) -> None:

@@ -4,11 +4,13 @@ Rule 1: the start offset is set in seek_to_committed(), from Redis; a seek made 
 overwritten by Faust. Rule 2: no acks, no take(), no pause_partitions(): FAULTS, "Faust rules".
 """
 
+import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import aiokafka
 from aiokafka.consumer import fetcher
+from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import CorruptRecordException
 from faust.tables import TableManager
@@ -64,7 +66,7 @@ class _WholeBatches:
         return _WholeBatch(self._next_batch())
 
 
-class LaneRecords(fetcher.PartitionRecords):
+class LaneRecords(PartitionRecords):
     """Hands out batches of aiokafka's own C-level records.
 
     A ConsumerRecord each costs a microsecond, a turn of its loop for each a third of one. What it
@@ -78,6 +80,11 @@ class LaneRecords(fetcher.PartitionRecords):
         super().__init__(tp, _WholeBatches(records), *more)
         self.rest: list[Any] = []
 
+    def _unpack_records(self) -> Any:
+        # A generator that held this object would keep a fetch that is dropped half read, at a
+        # seek or a rebalance, until the collector comes by: after hours.
+        return PartitionRecords._unpack_records(weakref.proxy(self))  # noqa: SLF001  ours
+
     def _consumer_record(self, tp: Any, chunk: _Chunk) -> list[Any]:  # noqa: ARG002  aiokafka's signature
         # A fetch begins with the whole batch that holds its offset.
         if chunk.records[0].offset >= self.next_fetch_offset:
@@ -85,7 +92,7 @@ class LaneRecords(fetcher.PartitionRecords):
         return [record for record in chunk.records if record.offset >= self.next_fetch_offset]
 
 
-class LaneResult(fetcher.FetchResult):
+class LaneResult(FetchResult):
     """Gives the records of a partition as one list, made without a loop for each."""
 
     def getall(self, max_records: int | None = None) -> list[Any]:

@@ -40,7 +40,7 @@ SELDOM_S: Final = 10.0
 _SAID_MAX: Final = 1_000
 _STOP_S_MAX: Final = 8.0
 _SWITCH_S: Final = 0.02
-_STREAM_BUFFER: Final = 16  # fetches; with POLL_RECORDS_MAX it bounds memory
+_STREAM_BUFFER: Final = 2  # fetches; with POLL_RECORDS_MAX it bounds memory, more is not faster
 _POLL_INTERVAL_S: Final = 604_800.0  # beyond it aiokafka leaves the group and deadlocks
 
 

@@ -25,8 +25,6 @@ GENERATIONS_PER_WINDOW: Final = 4
 _LOAD_MAX: Final = 0.72
 _SLOTS: Final = 8
 _BUCKETS_MIN: Final = 1 << 15  # its memory is zero, and so not there, until it is used
-_GROWS_BY: Final = 4  # while it is small: growing costs as much as adding all again
-_SMALL: Final = 1 << 20  # ids
 _EMPTY: Final = 0
 _REMEMBERED_CHARS_MAX: Final = 256
 _TAGS: Final = 250  # a generation's tag is 1 + g mod 250; at most five live side by side
@@ -130,8 +128,7 @@ class IdIndex:
     """An exact set of 12-byte ids with their generations, asked for a batch at once.
 
     Buckets of eight slots, so that one line of memory answers for one id; an id whose bucket is
-    full lies in the next one that was not. 13 bytes a slot: 18 to 36 bytes an id,
-    up to 73 while it is small.
+    full lies in the next one that was not. 13 bytes a slot: 18 to 36 bytes an id.
 
     native: inserts sooner; the places are the same where it matters.
     """
@@ -153,6 +150,11 @@ class IdIndex:
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays, bytes."""
+        return sum(array.nbytes for array in self.arrays)
 
     def add(self, ids: Sequence[bytes], generation: int) -> list[bool]:
         """Add ids; return for each whether it is new: neither held before nor earlier in ids."""
@@ -201,7 +203,6 @@ class IdIndex:
         """Make room for count more ids."""
         expected = self._size + count
         if expected > self._tag.size * _LOAD_MAX:
-            expected *= _GROWS_BY // 2 if expected < _SMALL else 1
             self._rebuild(np.ones(self._tag.shape, np.bool_), expected)
 
     @property

@@ -252,6 +252,12 @@ def test_telemetry_tells_what_redis_holds(stage: Stage) -> None:
     assert [name.split('reason="')[1] for name in rejected] == ['not_json"}']
     assert float(lines["recount_commits_total"]) > 0
     assert float(lines["recount_assigned_partitions"]) == 2
+    ids = sum(
+        float(lines[f'recount_remembered_ids{{partition="{number}"}}']) for number in range(2)
+    )
+    assert ids == status["counted"] + status["unmatched"]
+    assert float(lines['recount_id_index_bytes{partition="0"}']) > 13 * ids
+    assert float(lines["process_resident_memory_bytes"]) > 2**20
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ from pipeline.edges.kafka_client import Address, KafkaAdmin
 from ..services import ROOT, Services, fresh
 
 _READ = """
-import asyncio, json, sys
+import asyncio, gc, json, sys
 from aiokafka import AIOKafkaConsumer, TopicPartition
 import pipeline.app.transport
 from pipeline.app.transport import LaneRecords
@@ -21,20 +21,25 @@ async def read():
     point = TopicPartition(sys.argv[2], 0)
     client.assign([point])
     found = []
-    while len(found) < 5:
-        if len(found) == 3:
-            client.seek(point, 1)  # into the middle of a batch
+    gc.disable()
+    while len(found) < 4:
+        if len(found) == 2:
+            client.seek(point, 1)  # into the middle of a batch, of which a record is not taken yet
         for record in (await client.getmany(timeout_ms=500, max_records=2)).get(point, []):
             found.append([type(record).__module__, record.offset, record.timestamp > 0,
                           record.timestamp_type, record.key, record.value])
+    kept = sum(type(each) is LaneRecords for each in gc.get_objects())
     await client.stop()
-    print(json.dumps(found, default=lambda raw: raw.decode()))
+    print(json.dumps({"found": found, "kept": kept}, default=lambda raw: raw.decode()))
 asyncio.run(read())
 """
 
 
 def test_records_are_c_level_and_complete(stack: Services) -> None:
-    """Whole batches come as aiokafka's own records, split and entered in the middle as asked."""
+    """Whole batches come as aiokafka's own records, split and entered in the middle as asked.
+
+    What is dropped at a seek leaves memory at once: a worker's collector hardly ever comes by.
+    """
     topic, address = fresh("records"), Address(stack.kafka, {})
 
     async def send() -> None:
@@ -55,12 +60,13 @@ def test_records_are_c_level_and_complete(stack: Services) -> None:
         cwd=ROOT,
     )
 
-    found = json.loads(done.stdout)
+    told = json.loads(done.stdout)
+    found = told["found"]
     assert [row[1:] for row in found] == [
         [0, True, 1, "k", "a"],
         [1, True, 1, "k", None],
-        [2, True, 1, "k", ""],
         [1, True, 1, "k", None],
         [2, True, 1, "k", ""],
     ]
     assert all("_crecords" in row[0] for row in found)
+    assert told["kept"] <= 1

@@ -25,7 +25,7 @@ from ..fault.proxy import Proxy
 from ..fault.watch import RECOVERY_S_MAX, Watch
 from ..services import ROOT, Recount, Services, fresh
 from ..waiting import eventually
-from .faults import FAULTS, Ground, grow
+from .faults import FAULTS, Ground, Memory, grow
 from .traffic import Traffic
 
 EVENTS_MIN = 200_000
@@ -73,13 +73,12 @@ class Tally:
     audits: int = 0
     mismatches: int = 0
     stalls: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    memory: list[int] = field(default_factory=list)  # MiB of the largest worker, after each fault
+    memory: list[Memory] = field(default_factory=list)  # of the largest worker, after each fault
     failures: list[str] = field(default_factory=list)
 
     def summary(self, seed: int) -> dict[str, Any]:
         """The last line."""
         every = [seconds for each in self.stalls.values() for seconds in each]
-        quarter = max(len(self.memory) // 4, 1)
         return {
             "seed": seed,
             "runs": self.runs,
@@ -91,12 +90,22 @@ class Tally:
             "worst_stall_s": {
                 name: round(max(each), 1) for name, each in sorted(self.stalls.items())
             },
-            "worker_mib": {
-                "first_quarter": median(self.memory[:quarter] or [0]),
-                "last_quarter": median(self.memory[-quarter:] or [0]),
-                "max": max(self.memory, default=0),
-            },
+            "worker_mib": self.growth(),
             "failures": self.failures,
+        }
+
+    def growth(self) -> dict[str, float]:
+        """The largest worker without its index, which grows with what it has to remember."""
+        quarter = max(len(self.memory) // 4, 1)
+        first, last = (
+            median([each.resident - each.ids for each in part] or [0.0])
+            for part in (self.memory[:quarter], self.memory[-quarter:])
+        )
+        return {
+            "first_quarter": round(first),
+            "last_quarter": round(last),
+            "max": round(max((each.resident for each in self.memory), default=0)),
+            "ids_max": round(max((each.ids for each in self.memory), default=0)),
         }
 
 
@@ -191,7 +200,8 @@ class Run:
             fault(self.ground)
             stall = self.moved()
             tally.stalls[fault.__name__].append(stall)
-            tally.memory.append(max(self.ground.resident_mib(), default=0))
+            if memory := self.ground.memory():
+                tally.memory.append(max(memory, key=lambda each: each.resident - each.ids))
             injected += 1
             if traffic.sent >= events:
                 traffic.slow_down(RATE_AFTERWARDS)

@@ -6,12 +6,17 @@ None of them is a HALT: after each, the stream has to move again by itself.
 import os
 import random
 import signal
+import socket
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from ..fault.harness import Workers
 from ..fault.own import OwnKafka, OwnRedis
@@ -29,6 +34,37 @@ if "worker-process" in sys.argv:
 """
 
 
+class Memory(NamedTuple):
+    """MiB of a worker process, resident, and of its index of identities."""
+
+    resident: float
+    ids: float
+
+
+def _memory(port: int) -> Memory | None:
+    """What a worker process says; None while it does not run."""
+    found = {"process_resident_memory_bytes": 0.0, "recount_id_index_bytes": 0.0}
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = str(answer.read(), "utf-8")
+    except OSError:
+        return None
+    for family in text_string_to_metric_families(text):
+        if family.name in found:
+            found[family.name] = sum(sample.value for sample in family.samples)
+    return Memory(*(each / 2**20 for each in found.values()))
+
+
+def _free_ports(count: int) -> int:
+    """The first of some ports in a row, below those that the system hands out by itself."""
+    for port in range(random.SystemRandom().randrange(20_000, 29_000), 31_000, count):
+        with ExitStack() as stack, suppress(OSError):
+            for number in range(port, port + count):
+                stack.enter_context(socket.socket()).bind(("", number))
+            return port
+    raise AssertionError("no ports are free")
+
+
 @dataclass
 class Ground:
     """What faults work on. recount: straight to the services; workers go through proxies."""
@@ -41,6 +77,7 @@ class Ground:
     draw: random.Random
     folder: Path
     alive: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    telemetry: dict[int, list[int]] = field(default_factory=dict)  # of supervisors: their ports
     partitions: int = 4
     defined: int = 0
 
@@ -50,16 +87,17 @@ class Ground:
 
     def start_worker(self, processes: int = 1) -> None:
         """One more supervisor."""
-        self.alive.append(self.workers.start("--processes", str(processes)))
-
-    def resident_mib(self) -> list[int]:
-        """The resident memory of every worker process."""
-        children = [pid for each in self.alive for pid in self.workers.children(each)]
-        pids = ",".join(map(str, children)) or "0"
-        listed = subprocess.run(
-            ["ps", "-o", "rss=", "-p", pids], capture_output=True, text=True, check=False
+        port = _free_ports(processes)
+        started = self.workers.start(
+            "--processes", str(processes), RECOUNT_TELEMETRY_PORT=str(port)
         )
-        return [int(kib) // 1024 for kib in listed.stdout.split()]
+        self.alive.append(started)
+        self.telemetry[started.pid] = list(range(port, port + processes))
+
+    def memory(self) -> list[Memory]:
+        """What every worker process that answers says of its memory."""
+        ports = [port for each in self.alive for port in self.telemetry[each.pid]]
+        return [told for port in ports if (told := _memory(port)) is not None]
 
     def child(self) -> int:
         """Any worker process."""

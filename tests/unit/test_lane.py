@@ -1,6 +1,8 @@
-"""The lane: a partition that is taken away never holds up the others."""
+"""The lane: a partition that is taken away neither holds up the others nor stays in memory."""
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 from pipeline.app.lane import _Desk
@@ -49,3 +51,36 @@ def test_release_frees_whoever_hands_over() -> None:
 
 async def _at_once(within_s: float) -> None:
     assert within_s > 0
+
+
+def test_nothing_of_a_released_partition_stays() -> None:
+    """Ids and cells of an owner go with it: a worker's collector does not come by for hours."""
+    world = World()
+    world.append(event(number) for number in range(8))
+    sought: list[int] = []
+
+    async def seek(_partition: int, offset: int) -> None:
+        sought.append(offset)
+
+    async def run() -> "weakref.ref[Any]":
+        owner = world.owner()
+        await owner.open()
+        desk = _Desk(owner)
+        records: list[Any] = world.log.records[0]
+        await desk.put(records[:4], seek)
+        await desk.put(records[6:], seek)  # a hole: it is sent back
+        await desk.put(records[4:], seek)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert (owner.stands, owner.kept.ids) == (8, 8)
+        await desk.release()
+        await asyncio.sleep(0)
+        return weakref.ref(owner)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(run())() is None
+    finally:
+        gc.enable()
+    assert sought == [4]

@@ -178,8 +178,24 @@ class LaneThread(driver.AIOKafkaConsumerThread):
         return stands
 
 
+class _NothingRead(dict[TP, int | None]):
+    """Faust's memory of what it handed over last, and so of what it may drop: nothing.
+
+    While a batch waits for room in a stream a seek goes back, and then Faust notes that batch as
+    read: it would drop what is fetched again, and the partition would stand still. The owner
+    knows by itself which records it has applied.
+    """
+
+    def __getitem__(self, _: TP) -> None:
+        return None
+
+
 class LaneConsumer(driver.Consumer):
     """Hands over whole fetches, and starts where Redis says."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._read_offset = _NothingRead()
 
     @property
     def lane(self) -> Lane:

@@ -1,4 +1,4 @@
-"""Fetching goes on at once when a buffer that was full has room again."""
+"""The lane's consumer: when it asks for more, and that nothing it fetched is dropped."""
 
 import asyncio
 import subprocess
@@ -10,10 +10,18 @@ from ..services import ROOT
 
 def test_a_full_buffer_holds_fetching_up_for_no_longer_than_it_is_full() -> None:
     """While every buffer is full nothing is asked; then at once, and never for a second."""
-    # In a process of its own: the transport replaces classes of aiokafka.
-    alone = [sys.executable, "-c", "from tests.unit.test_transport import main; main()"]
+    _alone("fetch_once")
 
-    subprocess.run(alone, check=True, cwd=ROOT)
+
+def test_what_a_seek_went_back_for_is_handed_over() -> None:
+    """Also where the seek came while a later batch was waiting for room in the stream."""
+    _alone("seek_while_handing_over")
+
+
+def _alone(name: str) -> None:
+    # In a process of its own: the transport replaces classes of aiokafka.
+    code = f"from tests.unit.test_transport import {name}; {name}()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 class Fetched:
@@ -30,7 +38,7 @@ class Lane:
         assert partition == 0
 
 
-def main() -> None:
+def fetch_once() -> None:
     """Fetch once from a consumer whose buffers are full for its first looks."""
     from faust.types import TP  # noqa: PLC0415
 
@@ -75,3 +83,53 @@ def main() -> None:
     assert asyncio.run(first()) == Fetched.offset
     assert consumer.slept == [0.02] * 3  # Faust's own pause is a second
     assert consumer.waited == [0.1]
+
+
+def seek_while_handing_over() -> None:
+    """Hand offset 7 over, seek to 3 before it is taken, and hand 3 over: by Faust's own loop."""
+    from faust.types import TP  # noqa: PLC0415
+    from faust.types.tuples import ConsumerMessage  # noqa: PLC0415
+
+    from pipeline.app.transport import LaneThread  # noqa: PLC0415
+    from pipeline.app.worker import _app  # noqa: PLC0415
+    from pipeline.settings import load_settings  # noqa: PLC0415
+
+    point, taken = TP("events", 0), []
+
+    def message(offset: int) -> ConsumerMessage:
+        return ConsumerMessage(*point, offset, 0.0, 1, (), None, [], None, None, None, point)
+
+    class Client:
+        """As far as a seek asks aiokafka."""
+
+        def seek(self, _point: TP, offset: int) -> None:
+            """Note nothing: Faust's own memory is what matters."""
+
+        async def position(self, _point: TP) -> int:
+            """Where it was told to be."""
+            return 3
+
+    async def run() -> None:
+        app = _app(load_settings(), Lane(), "events")  # type: ignore[arg-type]
+        consumer: Any = app.consumer
+        stopped = asyncio.Event()
+
+        async def getmany(timeout: float) -> Any:  # noqa: ASYNC109  Faust's signature
+            assert timeout > 0
+            yield point, message(7)
+            yield point, message(3)
+            stopped.set()
+
+        async def callback(found: ConsumerMessage) -> None:
+            if found.offset > 3:
+                thread = LaneThread(consumer, loop=asyncio.get_running_loop())
+                await thread._seek_wait(Client(), {point: 3})
+            taken.append(found.offset)
+
+        consumer.getmany, consumer.callback = getmany, callback
+        fetcher: Any = type("Fetcher", (), {"_stopped": stopped})()
+        async with asyncio.timeout(10):
+            await consumer._drain_messages(fetcher)
+
+    asyncio.run(run())
+    assert taken == [7, 3], taken

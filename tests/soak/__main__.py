@@ -34,6 +34,8 @@ RATE, RATE_OF_HOURS = 2_500, 400  # events a second: the oracle holds a run in m
 RATE_AFTERWARDS = 300  # once a run has its events, while faults go on
 END_S_MAX = 180.0
 AUDIT_PAUSE_S = 10.0
+FLAT_FROM_MINUTES = 30.0  # a shorter soak is still warming up
+GROWTH_MAX = 1.5  # of the last quarter over the first; rebalances once left 125 MiB behind each
 SHARED: dict[
     str, dict[str, Any]
 ] = {  # cells where many customers meet: a unit's, and the whole deployment's
@@ -258,6 +260,10 @@ def main() -> int:
                     say(run.ground.workers.logs())
                 finally:
                     run.close()
+    grown = tally.growth()
+    long_enough = not asked.runs and asked.minutes >= FLAT_FROM_MINUTES
+    if long_enough and grown["last_quarter"] > GROWTH_MAX * grown["first_quarter"]:
+        tally.failures.append(f"workers grew: {grown} MiB")
     summary = tally.summary(seed)
     sys.stdout.write(json.dumps(summary) + "\n")
     return 1 if tally.failures or tally.mismatches else 0

@@ -27,7 +27,7 @@ from fastapi import Body, FastAPI, Request
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.stack.native import free_port
+from pipeline.stack.processes import free_port
 from tests.integration.doors import Server, serving
 from tests.services import ROOT, Recount, Services, fresh, services
 from tests.waiting import eventually

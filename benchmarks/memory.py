@@ -18,9 +18,9 @@ from rich.table import Table
 
 from definitions.metric import Aggregation
 from pipeline.core.aggregations import Partial, Place, encode_partial
+from pipeline.core.cells import CellKey
 from pipeline.core.commit import Answer, Commit
 from pipeline.core.state import PartitionState
-from pipeline.core.tally import CellKey
 from pipeline.edges.redis import RedisStore
 from tests.services import fresh, services
 

@@ -25,22 +25,22 @@ from tests.services import ROOT, Recount, Services, services
 from .measuring import Around, deployed, machine, run_worker
 from .traffic import PARTITIONS, Traffic, fill, now
 
-# part → (budget of DESIGN 8 in µs, what names a function of it: file, or file and function)
+# part → (budget in µs, what names a function of it: file, or file and function)
 PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "fetch: sockets, checksums, records": (
         "1.2",
         ("aiokafka/", "app/transport.py", "asyncio/streams.py", "asyncio/selector_events.py"),
     ),
     "plain events: decode, judge, look up, fold (native/)": ("3.0", ("Native.take (",)),
-    "their records in, their cells out": ("", ("core/native.py",)),
+    "their records in, their cells out": ("", ("core/fold/rust.py",)),
     "other events, and all of them without native/": (
         "",
         (
             "core/event.py",
             "core/dedup.py",
-            "core/judge.py",
-            "core/fold.py",
-            "core/adders.py",
+            "core/fold/judge.py",
+            "core/fold/fold.py",
+            "core/fold/adders.py",
             "<adder>",
             "numpy/",
             "definitions/",
@@ -50,7 +50,14 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "cells, final values, commit": (
         "0.3",
-        ("core/commit.py", "core/tally.py", "core/aggregations.py", "edges/", "redis/", "hiredis"),
+        (
+            "core/commit.py",
+            "core/fold/tally.py",
+            "core/aggregations.py",
+            "edges/",
+            "redis/",
+            "hiredis",
+        ),
     ),
     "the rest: owner, Faust, event loop": ("", ("",)),
 }
@@ -140,7 +147,7 @@ def main() -> None:
         profiled(filled(found, events), events, raw)
         looks = shares(raw)
     cost, total = told["cpu"] / told["events"] * 1e6, sum(looks.values())
-    table = Table("part", "µs an event", "share", "budget of DESIGN 8")
+    table = Table("part", "µs an event", "share", "budget")
     for part, (budget, _) in PARTS.items():
         share = looks[part] / total
         table.add_row(part, f"{cost * share:.2f}", f"{share:.0%}", budget)

@@ -1,4 +1,4 @@
-"""The closed set of operators: true, false or unknown (FORMATS section 5).
+"""The closed set of operators: true, false or unknown (docs/formats.md 5).
 
 compile_condition() makes a test once; the test runs per event. Unknown is replaced by the
 condition's own if_unknown before conditions are ANDed, so their order cannot matter.
@@ -204,7 +204,7 @@ def compile_condition(condition: Condition) -> Test:
 
     Raises:
         ValueError: an operand that this release cannot evaluate. The caller holds the version
-            back (DESIGN 6); no event can raise it.
+            back (docs/design.md 6); no event can raise it.
     """
     operator, if_unknown = condition.operator, condition.if_unknown
     if operator not in _MANY and len(condition.operands) != (operator not in _NONE):

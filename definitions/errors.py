@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Problem:
     """One broken rule of a native definition.
 
-    rule: the rule's id in FORMATS section 8, for example M-KEY-FILTER.
+    rule: the rule's id in docs/formats.md 8, for example M-KEY-FILTER.
     pointer: JSON pointer of the member at fault; for a missing member the one it would have.
     message: what is wrong and what to do.
     """

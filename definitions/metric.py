@@ -1,4 +1,4 @@
-"""The neutral model: what to count, whatever system's words said it (FORMATS section 4).
+"""The neutral model: what to count, whatever system's words said it (docs/formats.md 4).
 
 A Definition is the body of a metric version. It is immutable; its digest is part of the fence,
 so two workers that fold different bodies can never write into the same cells.
@@ -34,7 +34,7 @@ class Aggregation(StrEnum):
 
 
 class Operator(StrEnum):
-    """The closed set of condition operators (FORMATS section 5)."""
+    """The closed set of condition operators (docs/formats.md 5)."""
 
     IS_SET = "is_set"
     IS_NOT_SET = "is_not_set"
@@ -67,7 +67,7 @@ class Operator(StrEnum):
 
 
 class Comparison(StrEnum):
-    """How both sides of a condition are read (FORMATS section 5)."""
+    """How both sides of a condition are read (docs/formats.md 5)."""
 
     STRING = "string"
     TEXT = "text"
@@ -79,7 +79,7 @@ class Comparison(StrEnum):
 
 
 class Class(StrEnum):
-    """What it takes to compute a definition (FORMATS section 6)."""
+    """What it takes to compute a definition (docs/formats.md 6)."""
 
     INCREMENTAL = "incremental"
     COMBINE_AT_READ = "combine_at_read"
@@ -120,7 +120,7 @@ class _Model(BaseModel):
 class Field(_Model):
     """Where in an event a value lies. A key is one literal name, a dot is no path (C03).
 
-    property: the event's properties. The others are members of its context (FORMATS 4.1): value,
+    property: the event's properties. The others are members of its context (4.1): value,
     user, user_custom, custom_id. A key with `value` names the property that stands for a missing
     event value (CK12). customer_id: whose event it is.
     """
@@ -257,7 +257,7 @@ class MetricVersion(_Model):
     """An immutable version of a metric.
 
     effective_from: inclusive, on a base-bucket boundary; None counts all that the log holds.
-    digest: over metric, version, effective_from and body (DESIGN 6); made by the writer.
+    digest: over metric, version, effective_from and body (docs/design.md 6); made by the writer.
     """
 
     metric_id: str

@@ -10,7 +10,7 @@ NS_PER_S: Final = 1_000_000_000
 NS_PER_MS: Final = 1_000_000
 NS_PER_DAY: Final = 86_400 * NS_PER_S
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
-# RFC 3339 with four digits of year and an offset (FORMATS 3.4); digits past the ninth of a
+# RFC 3339 with four digits of year and an offset (docs/formats.md 3.4); digits past the ninth of a
 # second are cut, because no clock sends them.
 _MINUTE: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}):([0-9]{2})")
 _REST: Final = re.compile(r"(?:\.([0-9]+))?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))")

@@ -1,4 +1,4 @@
-"""How a JSON value is read as a number or as text (FORMATS C03 to C05).
+"""How a JSON value is read as a number or as text (C03 to C05).
 
 Rule 1: a number is a decimal read from its text; nothing here is ever a float.
 Rule 2: what cannot be read is None, never an exception: the event keeps its fate.
@@ -25,7 +25,7 @@ EXACT: Final = decimal.Context(
     Emax=999_999,
     traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow],
 )
-# MEAN and ratios: 34 significant digits, half-even (DESIGN 4).
+# MEAN and ratios: 34 significant digits, half-even (docs/design.md 4).
 QUOTIENT: Final = decimal.Context(prec=34, rounding=decimal.ROUND_HALF_EVEN, traps=[])
 
 

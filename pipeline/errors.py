@@ -16,7 +16,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a process tells its caller (INTERFACES.md)."""
+    """What a process tells its caller."""
 
     DONE = 0
     DIFFERENCE = 1

@@ -6,12 +6,12 @@ Every method may raise StoreUnavailable or LogUnavailable (retry later), and Hal
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple, Protocol
+from typing import Protocol
 
+from .core.cells import CellAddress, CellKey
 from .core.commit import Answer, Commit
-from .core.judge import DeadLetter, LogRecord
+from .core.records import DeadLetter, LogRecord
 from .core.state import PartitionState
-from .core.tally import CellKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,22 +20,6 @@ class Span:
 
     start: int
     end: int
-
-
-CELLS: Final = "c"
-ELEMENTS: Final = "u"
-
-
-class Address(NamedTuple):
-    """Where cells lie: those of one measure, day (since 1970, UTC) and owner.
-
-    kind: CELLS, their texts; ELEMENTS, the UNIQUE sets of the same.
-    """
-
-    kind: str
-    measure: str
-    day: int
-    owner: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +96,13 @@ class RollupStore(Protocol):
         """Return the same of several partitions, each from an atomic read of its own."""
         ...
 
-    def addresses(self, partition: int) -> AsyncIterator[Address]:
+    def addresses(self, partition: int) -> AsyncIterator[CellAddress]:
         """Yield every address that holds cells, indexed or not; those made meanwhile may lack."""
         ...
 
-    async def read_addresses(self, partition: int, addresses: Sequence[Address]) -> Book | None:
+    async def read_addresses(
+        self, partition: int, addresses: Sequence[CellAddress]
+    ) -> Book | None:
         """Return every cell under these addresses, from one atomic read."""
         ...
 
@@ -135,7 +121,7 @@ class EventLog(Protocol):
     async def probe(self, partition: int, offset: int) -> LogRecord | None:
         """Return the first committed record at or after an offset; None where there is none yet.
 
-        Asks the log itself, over a connection of its own and without a group (FAULTS 37).
+        Asks the log itself, over a connection of its own and without a group (docs/faults.md 37).
         """
         ...
 

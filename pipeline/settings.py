@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from .edges.kafka_client import Address
+from .edges.kafka_client import KafkaAddress
 from .errors import UsageError
 
 _DURATION: Final = re.compile(r"([0-9]+)(ms|s|m|h|d)")
@@ -115,14 +115,14 @@ class Settings(BaseSettings):
         return f"{self.deployment}.recount"
 
     @property
-    def address(self) -> Address:
+    def address(self) -> KafkaAddress:
         """Where Kafka is, with RECOUNT_KAFKA_SECURITY_* named as librdkafka names them."""
         security = {}
         for name, value in os.environ.items():
             if name.startswith(_SECURITY):
                 key = name[len(_SECURITY) :].lower().replace("_", ".")
                 security["security.protocol" if key == "protocol" else key] = value
-        return Address(self.kafka, security)
+        return KafkaAddress(self.kafka, security)
 
 
 def load_settings() -> Settings:

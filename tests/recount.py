@@ -1,7 +1,7 @@
 """The oracle: a naive recount. A list of records in, numbers out; one pass, no cleverness.
 
 It imports nothing of `pipeline` and not the compiled matcher: it reads the bytes and interprets
-the neutral metric itself (SPEC-TESTING 1; tests/conformance/test_tidy.py checks the imports).
+the neutral metric itself (tests/conformance/test_tidy.py checks the imports).
 """
 
 import json

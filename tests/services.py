@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.stack import local
-from pipeline.stack.native import free_port
 from pipeline.stack.probe import kafka_answers, redis_answers
+from pipeline.stack.processes import free_port
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,17 +11,17 @@ from typing import Any
 
 from definitions.formats import metronome
 from definitions.metric import Definition, MetricVersion
-from pipeline.app.definitions import Definitions
+from pipeline.app.catalogue import Definitions
 from pipeline.app.owner import Owner, SeekBack
-from pipeline.control.entities import Identity
+from pipeline.control.entities import DeploymentRecord
 from pipeline.control.records import ControlState, digest_of
-from pipeline.core.aggregations import RULES, Partial, decode_partial, merge_partials
+from pipeline.core.aggregations import AGGREGATIONS, Partial, decode_partial, merge_partials
+from pipeline.core.compiled import MODULE
 from pipeline.core.dedup import ID_HASH
 from pipeline.core.deployment import FORMAT_VERSION, Deployment
 from pipeline.core.deployment import RULES as RULES_NUMBER
 from pipeline.core.event import Decoder
 from pipeline.core.limits import Limits
-from pipeline.core.module import MODULE
 from pipeline.core.state import PartitionState
 from pipeline.deploy.checks import first_state
 from pipeline.edges.clock import SetClock
@@ -165,7 +165,7 @@ class World:
         asyncio.run(self.store.register(0, first_state(self.identity, 0)))
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> DeploymentRecord:
         """The deployment's identity."""
         assert self.control.identity is not None
         return self.control.identity
@@ -240,7 +240,7 @@ def answers_of(book: Book, metrics: Mapping[str, Definition]) -> dict[tuple[Any,
     found = {}
     for cell, partial in partials.items():
         name = cell.measure.split("#")[0]
-        answer = RULES[metrics[name].measures[0].aggregation].finish(partial.value)
+        answer = AGGREGATIONS[metrics[name].measures[0].aggregation].finish(partial.value)
         key = (name, cell.customer, cell.bucket, cell.grouping_set, cell.groups)
         found[key] = (answer, partial.unreadable)
     return found

@@ -1,4 +1,4 @@
-"""Events of other systems → the event of DESIGN 2, as FORMATS 4.1 lays down. Pure functions."""
+"""Events of other systems → the event of docs/formats.md 4.1. Pure functions."""
 
 from collections.abc import Callable
 from typing import Any, Final

@@ -1,8 +1,8 @@
-"""CloudEvents 1.0 in JSON, one or a batch (FORMATS 4.1)."""
+"""CloudEvents 1.0 in JSON, one or a batch (docs/formats.md 4.1)."""
 
 from typing import Any, Final
 
-from ..formats.native import TEXT, Problems
+from ..formats.bodies import TEXT, Problems
 from ..times import parse_timestamp, rfc3339
 from .common import Arrival, digest
 

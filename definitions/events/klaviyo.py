@@ -1,15 +1,9 @@
-"""Klaviyo's create-event and bulk-create-events bodies (FORMATS 1.6, 4.1)."""
+"""Klaviyo's create-event and bulk-create-events bodies (docs/formats.md 1.6, 4.1)."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from ..formats.native import (
-    BOOLEAN,
-    NUMBER_OR_NULL,
-    OBJECT,
-    TEXT_OR_NULL,
-    Problems,
-)
+from ..formats.bodies import BOOLEAN, NUMBER_OR_NULL, OBJECT, TEXT_OR_NULL, Problems
 from ..times import rfc3339
 from .common import Arrival, digest, instant
 

@@ -1,9 +1,9 @@
-"""Metronome's ingest body: a bare list of events, already in our form (FORMATS 3.4)."""
+"""Metronome's ingest body: a bare list of events, already in our form (docs/formats.md 3.4)."""
 
 from datetime import timedelta
 from typing import Any, Final
 
-from ..formats.native import OBJECT, TEXT, Problems
+from ..formats.bodies import OBJECT, TEXT, Problems
 from ..times import NS_PER_S, parse_timestamp
 from .common import Arrival
 

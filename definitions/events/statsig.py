@@ -1,13 +1,13 @@
-"""Statsig's log_event body (FORMATS 2.7, 4.1)."""
+"""Statsig's log_event body (docs/formats.md 2.7, 4.1)."""
 
 from datetime import datetime
 from typing import Any, Final
 
-from ..formats.native import OBJECT, TEXT, Kind, Problems, is_number
+from ..formats.bodies import OBJECT, TEXT, Kind, Problems, is_number
 from ..times import rfc3339
 from .common import Arrival, instant, of_milliseconds
 
-# An event whose name holds one of these is dropped, not refused (FORMATS 2.7).
+# An event whose name holds one of these is dropped, not refused (docs/formats.md 2.7).
 DROPPED: Final = frozenset('"\\[]{}<>#=;&$%|\0\r\n')
 NOBODY: Final = "anonymous"  # the customer of an event without any id
 _USER_MEMBERS: Final = ("userID", "email", "ip", "userAgent", "country", "locale", "appVersion")

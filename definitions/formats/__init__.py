@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ..metric import Definition, Origin
 from . import klaviyo, metronome, statsig
-from .native import DEFAULT_TERMS, Terms, dump_json, parse_json
+from .bodies import DEFAULT_TERMS, Terms, dump_json, parse_json
 
 # system → what makes a name and a definition of a native create body
 FORMATS: Final[dict[str, Callable[[str, Terms], tuple[str, Definition]]]] = {

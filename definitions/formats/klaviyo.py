@@ -1,4 +1,4 @@
-"""Klaviyo custom metrics → the neutral model (FORMATS section 1).
+"""Klaviyo custom metrics → the neutral model (docs/formats.md 1).
 
 parse() checks every rule, reports all broken ones at once, and only then builds. The native text
 is kept in `origin`, so the way back is exact.
@@ -24,7 +24,7 @@ from ..metric import (
     Scope,
 )
 from ..values import number
-from .native import (
+from .bodies import (
     DEFAULT_TERMS,
     LIST_OR_NULL,
     OBJECT,
@@ -39,7 +39,7 @@ from .native import (
 
 GROUPS_MAX: Final = 5
 FILTERS_MAX: Final = 3
-# measurement of metric-aggregates → what is counted for it (FORMATS 1.7)
+# measurement of metric-aggregates → what is counted for it (docs/formats.md 1.7)
 MEASUREMENTS: Final = {
     "count": Aggregation.COUNT,
     "sum_value": Aggregation.SUM,
@@ -81,7 +81,7 @@ _LIST: Final = {
     "contains-ends-with": Operator.ANY_ELEMENT_ENDS_WITH,
     "not-contains-ends-with": Operator.NO_ELEMENT_ENDS_WITH,
 }
-# filter type → how both sides are read, and its operators (FORMATS 1.4, the complete list)
+# filter type → how both sides are read, and its operators (docs/formats.md 1.4, the complete list)
 _FILTERS: Final = {
     "string": (Comparison.STRING, _STRING),
     "numeric": (Comparison.NUMBER, _NUMERIC),

@@ -1,4 +1,4 @@
-"""Metronome billable metrics ↔ the neutral model (FORMATS section 3).
+"""Metronome billable metrics ↔ the neutral model (docs/formats.md 3).
 
 parse() checks every rule, reports all broken ones at once, and only then builds: a definition is
 refused whole or taken whole. The native text is kept in `origin`, so the way back is exact.
@@ -20,7 +20,7 @@ from ..metric import (
     Result,
     Scope,
 )
-from .native import DEFAULT_TERMS, Problems, Terms, is_text_list, parse_json
+from .bodies import DEFAULT_TERMS, Problems, Terms, is_text_list, parse_json
 
 _AGGREGATIONS: Final = {
     spelling: aggregation

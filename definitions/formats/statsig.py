@@ -1,4 +1,4 @@
-"""Statsig console metrics: every rule of FORMATS section 2.
+"""Statsig console metrics: every rule of docs/formats.md 2.
 
 statsig_neutral.py and statsig_warehouse.py say what is computed.
 
@@ -12,16 +12,7 @@ from typing import Any, Final
 
 from ..metric import Class, Definition, Origin, Scope
 from ..values import number_or_text
-from .native import (
-    DEFAULT_TERMS,
-    TEXT,
-    Kind,
-    Problems,
-    Terms,
-    is_number,
-    is_text_list,
-    parse_json,
-)
+from .bodies import DEFAULT_TERMS, TEXT, Kind, Problems, Terms, is_number, is_text_list, parse_json
 from .statsig_members import (
     ANYTHING,
     CHANGEABLE,

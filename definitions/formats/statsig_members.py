@@ -1,8 +1,8 @@
-"""The members of Statsig's bodies and their JSON types (FORMATS 2.2, 2.4, 2.6)."""
+"""The members of Statsig's bodies and their JSON types (docs/formats.md 2.2, 2.4, 2.6)."""
 
 from typing import Final
 
-from .native import (
+from .bodies import (
     BOOLEAN,
     LIST,
     NUMBER,

@@ -15,7 +15,7 @@ from ..metric import (
     Result,
     ResultKind,
 )
-from .native import Terms
+from .bodies import Terms
 
 _USER_FIELDS: Final = {
     "userID",

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from ..metric import Aggregation, Class, EventSelector, Field, Measure, Result, ResultKind
-from .native import Terms
+from .bodies import Terms
 from .statsig_neutral import Built, NotComputable, conditions, unit_of
 
 _AGGREGATIONS: Final = {

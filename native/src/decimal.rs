@@ -17,7 +17,7 @@ const POWERS: [i64; PLACES_MAX + 1] = [
     1_000_000_000,
 ];
 
-/// Reads `[+-]digits[.digits]` or `[+-].digits`, as FORMATS C04 does; None where it is no such text.
+/// Reads `[+-]digits[.digits]` or `[+-].digits`, as C04 does; None where it is no such text.
 pub fn parse(text: &[u8]) -> Option<i128> {
     let (negative, text) = match text {
         [b'-', rest @ ..] => (true, rest),

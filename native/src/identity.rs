@@ -1,4 +1,4 @@
-//! Who an event is, and where it lives (DESIGN 2 and 5).
+//! Who an event is, and where it lives (docs/design.md 2 and 5).
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 

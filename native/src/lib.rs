@@ -1,5 +1,30 @@
-//! The plain events of Recount's fold. Python has all of the fold (pipeline/core); this module takes
-//! what is plain among the events, gives the same answer sooner, and holds no lock meanwhile.
+//! The plain events of Recount's fold. Python has all of the fold (pipeline/core/fold); this module
+//! takes what is plain among the events, gives the same answer sooner, and holds no lock meanwhile.
+//!
+//! **A partial function.** For each record this module either says exactly what Python would say, or
+//! it says nothing and stops there. It rejects nothing: a malformed event, an event that is too old,
+//! a number of 19 digits and a condition that it does not know are all "not mine". So a rule that is
+//! missing here costs speed and never a number, and every rule stands in Python first.
+//!
+//! **Life of a plan.** `begin` takes the values and append times of the records. `take` goes from a
+//! row on: `scan` finds the members of the event without making objects; `time` and `decimal` read
+//! the timestamp and the numbers; `identity` hashes the pair (customer_id, transaction_id); `index`
+//! looks it up in the arrays of Python's IdIndex, and adds it; `rules` evaluates the conditions of the
+//! event type; `cells` adds to totals, groups and UNIQUE elements. It stops at the first record that it
+//! cannot decide, at the end of a generation, or when the plan has enough cells, and tells how many it
+//! took. Python folds a slice from there and calls `take` again. `end` hands over what was gathered.
+//!
+//! **The index is shared.** Python owns the arrays and grows them before each call; this module writes
+//! into them while Python waits. One index is what makes both halves of a plan agree on duplicates.
+//!
+//! **Exactness.** A number is an i128 of billionths with at most 18 digits when it is read. A plan has at most
+//! 50,000 records, so no sum can overflow. Longer numbers are Python's.
+//!
+//! **When it fails.** A panic is caught at the border and raised as RuntimeError. The owner then drops the
+//! index, opens the partition again and folds in Python from there on: an event is never lost to a bug here.
+//!
+//! There is no `unsafe`. tests/property/test_native.py compares plans made with and without this module, for any
+//! events, metrics, conditions and cuts.
 
 mod cells;
 mod decimal;
@@ -24,7 +49,7 @@ use crate::plan::{Catalogue, Plan, Stretch, Terms};
 use crate::rules::Spelled;
 use crate::scan::{Slots, Value};
 
-/// What this module and pipeline/core/native.py agree on; it goes up with every change of either.
+/// What this module and pipeline/core/fold/rust.py agree on; it goes up with every change of either.
 const PROTOCOL: u32 = 1;
 const TYPES_MAX: usize = 4_096; // event types; others are Python's
 

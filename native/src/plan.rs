@@ -1,4 +1,4 @@
-//! The plain events of one plan, from bytes to cells (pipeline/core/fold.py has the rules).
+//! The plain events of one plan, from bytes to cells (pipeline/core/fold/fold.py has the rules).
 //!
 //! Events go through in blocks: first every event of a block is read and worked out, which changes
 //! nothing but names; then, in the order of the log, each is asked for in the index and added.

@@ -41,7 +41,7 @@ pub struct Rule {
 pub struct Test {
     pub field: usize,
     pub asks: Asks,
-    /// What an unknown answer counts as (FORMATS C06).
+    /// What an unknown answer counts as (C06).
     pub if_unknown: bool,
 }
 
@@ -74,7 +74,7 @@ pub enum TextTest {
     EndsWith,
 }
 
-/// A rule as Python spells it (pipeline/core/native.py).
+/// A rule as Python spells it (pipeline/core/fold/rust.py).
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct Spelled {
@@ -257,7 +257,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     part.is_empty() || text.windows(part.len()).any(|window| window == part)
 }
 
-/// The text form of a value (FORMATS C05): Some(None) where it has none, None where Python knows.
+/// The text form of a value (C05): Some(None) where it has none, None where Python knows.
 pub fn text_form(value: Value) -> Option<Option<Cow<[u8]>>> {
     Some(match value {
         Value::Text(text) => Some(Cow::Borrowed(text)),

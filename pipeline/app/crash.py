@@ -35,7 +35,7 @@ def die(error: BaseException) -> NoReturn:
 
 
 class CrashOnly:
-    """Whatever is raised inside ends the process. Nothing is caught to continue (STYLE 7)."""
+    """Whatever is raised inside ends the process. Nothing is caught to continue."""
 
     def __enter__(self) -> Self:
         return self

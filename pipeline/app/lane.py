@@ -7,18 +7,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from ..core.judge import LogRecord
 from ..core.limits import Limits
+from ..core.records import LogRecord
 from ..deploy.checks import check_copy, check_policy, check_topics
 from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
 from ..errors import LogUnavailable, StoreUnavailable
 from ..ports import Clock, EventLog
+from .catalogue import Definitions
 from .crash import guarded
-from .definitions import Definitions
 from .opening import Released
 from .owner import Owner, SeekBack
-from .telemetry import Owned
+from .reporting import Owned
 
 RELEASE_S_MAX: Final = 2.0
 OPEN_S_MAX: Final = 80.0  # below Faust's own limit, which is 90 s

@@ -15,7 +15,7 @@ from ..core.state import PartitionState
 from ..deploy.checks import REBUILD, check_span, check_state, unregistered
 from ..errors import Halt, Unavailable
 from ..ports import Clock, EventLog, RollupStore
-from .definitions import Definitions
+from .catalogue import Definitions
 
 T = TypeVar("T")
 _TRIES_MAX: Final = 20

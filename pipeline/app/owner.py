@@ -1,5 +1,29 @@
 """One owned partition: open it, take batches, commit them. No faust here, so laws can drive it.
 
+The life of an owner. open() loads the partition's state from the store, checks it against the
+deployment, the log and the known definitions, and loads the identities of the living generations.
+Then the transport is told to fetch from `next`. take() is given one fetch after another: what
+lies before `next` is skipped, a hole after `next` is proved or fetched again, the rest is cut
+into flushes. Each flush is folded (core/fold), merged with the stored cells and committed by one
+script. tick() does what an idle partition needs: it activates new definitions, moves `next` over
+trailing transaction markers, and notices a Redis that went back. release() ends it.
+
+Why a second writer does no harm. Two owners of one partition can exist at the same time: a
+process that was frozen wakes up and does not know that it lost its partitions. Both may send a
+commit. The script compares the state that a commit was computed on with the stored one, so
+exactly one commit of a span is applied. The other owner learns it from the answer, drops what it
+holds, and reads the partition again. No lock, no lease and no clock takes part in this.
+
+What an owner may remember. Cells that it wrote are cached, since a commit that was accepted
+proves that the cache equals the store; the identities are kept for the same reason. After any
+other answer nothing is remembered: state, cells, identities and expectations are dropped together
+in _open().
+
+Who retries. The world (Redis or Kafka away) is retried here, in place, with the same flush and
+the same numbers, for as long as the partition is owned. While it waits the queue in front of it
+fills and fetching stops: this is the only back-pressure. A hole, a refusal and a store that went
+back are not retried here: SeekBack tells the transport to fetch again from `next`.
+
 Durable order: 1 dead letters acknowledged by Kafka, 2 one commit in the store. There is no third.
 Rule 1: what was computed on a state is dropped with it: any answer but applied or already applied
 drops caches and index, and the partition is opened again.
@@ -18,21 +42,22 @@ from definitions.matcher import Matcher
 from definitions.times import NS_PER_MS
 
 from ..core.aggregations import Partial, decode_partial
+from ..core.buckets import moment_of
+from ..core.cells import CellKey
 from ..core.commit import Answer, Commit, settle, transitions
+from ..core.compiled import MODULE
 from ..core.cursor import Step, from_next, step_of
 from ..core.dedup import IdIndex
-from ..core.fold import Plan, fold, nothing
-from ..core.judge import LogRecord
+from ..core.fold.fold import fold
+from ..core.fold.rust import Broken, RustFold
 from ..core.limits import Limits, Rejections
-from ..core.module import MODULE
 from ..core.names import Names
-from ..core.native import Broken, Native
+from ..core.plan import Plan, nothing
+from ..core.records import LogRecord
 from ..core.state import PartitionState
-from ..core.tally import CellKey
-from ..core.windows import moment_of
 from ..errors import Halt
 from ..ports import Clock, EventLog, RollupStore
-from .definitions import Definitions
+from .catalogue import Definitions
 from .opening import Opening, retrying
 
 T = TypeVar("T")
@@ -57,10 +82,10 @@ class _Folding(NamedTuple):
     active: object
     ended: object
     matcher: Matcher
-    native: Native | None
+    native: RustFold | None
 
 
-class Kept(NamedTuple):
+class Footprint(NamedTuple):
     """What an owner keeps: identities, the bytes of their index, cells."""
 
     ids: int
@@ -117,9 +142,9 @@ class Owner:
         return self._state
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> Footprint:
         """How much is in memory for the next flushes."""
-        return Kept(len(self._index), self._index.nbytes, len(self._cells))
+        return Footprint(len(self._index), self._index.nbytes, len(self._cells))
 
     @property
     def stands(self) -> int | None:
@@ -319,7 +344,7 @@ class Owner:
         if held is None or held.active is not active.active or held.ended is not active.ended:
             matcher, native = self._definitions.matcher(active.folded), None
             if self._module is not None:
-                native = Native(self._module, self.partition, self._deployment, matcher)
+                native = RustFold(self._module, self.partition, self._deployment, matcher)
             held = self._folding = _Folding(active.active, active.ended, matcher, native)
         return held
 

@@ -24,7 +24,7 @@ from ..edges.kafka import KafkaLog, topic_names
 from ..edges.redis import RedisStore
 from ..errors import ExitCode, Unavailable
 from ..settings import Settings
-from .definitions import Definitions
+from .catalogue import Definitions
 
 CHILD: Final = "worker-process"
 _BACKOFF_S: Final = (0.5, 8.0)  # a service that is back is used within ten seconds

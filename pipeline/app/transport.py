@@ -1,7 +1,30 @@
-"""Faust's transport, with a batch lane: one message for each partition and fetch (DESIGN 8).
+"""Faust's transport, with a batch lane: one message for each partition and fetch.
+
+Why. Faust hands over one message for each event, and that costs more than everything that is done
+with the event: 10 to 16 thousand events/s on a core. Here a message is a whole fetch of one
+partition; its value is the list of records. The owner of the partition (app/owner.py) takes it
+from there (docs/design.md 8).
+
+How a fetch travels. aiokafka's fetcher receives the bytes and splits them by partition.
+LaneRecords and LaneResult replace two of its classes, so that the records of a batch are made in
+C, in one list, without an object of Python for each. LaneConsumer.getmany() yields one message
+for each partition. Faust puts it into the agent's stream, the agent gives it to the lane, the
+lane to the owner's desk. Two batches wait at a desk; then the stream is full, and fetching of
+this partition stops.
+
+Where it starts. Faust asks for committed offsets after every rebalance. seek_to_committed()
+answers with Redis' offsets instead: the lane opens every assigned partition, and the consumer
+seeks to each `next`. Kafka's committed offsets are never read.
+
+What is stale. A fetch that was made before a rebalance carries the older generation and is
+dropped. A fetch that was made before a seek back is dropped by its offset: the owner expects
+`next`, skips what lies below, and asks the log about what lies above.
 
 Rule 1: the start offset is set in seek_to_committed(), from Redis; a seek made in a signal is
-overwritten by Faust. Rule 2: no acks, no take(), no pause_partitions(): FAULTS, "Faust rules".
+overwritten by Faust.
+Rule 2: no acks, no take(), no pause_partitions(): docs/faults.md, "Faust rules".
+Every override and private member, with the test that fails when it changes: docs/faults.md, "What
+Recount replaces in Faust and aiokafka".
 """
 
 import weakref
@@ -129,7 +152,7 @@ class LaneResult(FetchResult):
 
 
 # aiokafka offers no way to choose the classes. This module is imported by worker processes only,
-# and tests/integration/test_transport.py holds the records to what core/fold.py reads of them.
+# and tests/integration/test_transport.py holds the records to what core/fold reads of them.
 fetcher.PartitionRecords = LaneRecords
 fetcher.FetchResult = LaneResult
 

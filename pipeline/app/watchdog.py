@@ -1,4 +1,4 @@
-"""Ends a process that is alive and stuck, so that its successor goes on (FAULTS 38).
+"""Ends a process that is alive and stuck, so that its successor goes on (docs/faults.md 38).
 
 The main loop is watched by a thread. What the loop itself can see, a task of it watches: no
 progress while records wait and both services answer, and a membership that was lost for good.

@@ -16,23 +16,17 @@ import faust
 
 from ..control.log import ControlLog
 from ..core.limits import Limits
-from ..deploy.checks import (
-    check_identity,
-    check_policy,
-    check_store,
-    check_topics,
-    known_identity,
-)
+from ..deploy.checks import check_identity, check_policy, check_store, check_topics, known_identity
 from ..edges.clock import SystemClock
 from ..edges.kafka import KafkaLog, topic_names
 from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
 from ..errors import ExitCode, UsageError
 from ..settings import Settings
+from .catalogue import Definitions
 from .crash import guarded
-from .definitions import Definitions
 from .lane import Lane, Parts, Seek
-from .telemetry import Vital, serve
+from .reporting import WorkerVitals, serve
 from .transport import LaneConsumer, LaneTransport, NoTables
 from .watchdog import Doctor, Signs, examine, keep_beating, watch_loop
 
@@ -105,7 +99,7 @@ async def _work(
     async with AsyncExitStack() as stack:
         lane, names, log, control = await _boot(settings, stack)
         if port is not None:
-            _answer(port, Vital(lane.owned, lambda: lane.done, is_alive))
+            _answer(port, WorkerVitals(lane.owned, lambda: lane.done, is_alive))
         app = _app(settings, lane, names["events"])
         definitions = lane.definitions
         tasks = [asyncio.create_task(guarded(definitions.follow(control)))]
@@ -136,7 +130,7 @@ async def _work(
         await _end(app, lane, tasks)
 
 
-def _answer(port: int, vital: Vital) -> None:
+def _answer(port: int, vital: WorkerVitals) -> None:
     try:
         serve(port, vital)
     except OSError as error:

@@ -14,14 +14,15 @@ from typing import Any, Final
 from definitions.metric import MetricVersion
 from definitions.times import NS_PER_MS
 
-from ..control.entities import Identity
+from ..control.entities import DeploymentRecord
 from ..control.records import ControlState
+from ..core.buckets import ns_of
+from ..core.cells import CELLS, ELEMENTS, CellAddress
 from ..core.dedup import GENERATIONS_PER_WINDOW, generation_of
 from ..core.state import PartitionState
-from ..core.windows import ns_of
 from ..deploy.checks import check_state
 from ..errors import StoreUnavailable
-from ..ports import CELLS, ELEMENTS, Address, EventLog, RollupStore, Span
+from ..ports import EventLog, RollupStore, Span
 from ..reads.recounting import active_of, terms_of
 from ..recount.kept import Kept
 from ..recount.ledger import Cell, Ledger, Share, of_everybody
@@ -79,7 +80,7 @@ class Auditor:
     """
 
     def __init__(
-        self, identity: Identity, refresh: Refresh, store: RollupStore, log: EventLog
+        self, identity: DeploymentRecord, refresh: Refresh, store: RollupStore, log: EventLog
     ) -> None:
         self._identity = identity
         self._refresh = refresh
@@ -156,7 +157,9 @@ class Auditor:
             self._compare_counters(number, state, sums, findings)
         return findings
 
-    async def _books(self, number: int, share: Share, wanted: Callable[[Address], bool]) -> Books:
+    async def _books(
+        self, number: int, share: Share, wanted: Callable[[CellAddress], bool]
+    ) -> Books:
         return await read_books(self._store, number, await self._state(number), share, wanted)
 
     async def _verifiable_since(
@@ -295,11 +298,11 @@ def _expected(
     kept: dict[Cell, Kept], books: Books, partition: int, day_of: Callable[[Cell], int]
 ) -> dict[Cell, tuple[str | None, frozenset[str] | None]]:
     """What the cells must hold, but for keys that were made after the listing began."""
-    first: dict[Address, int] = {}
+    first: dict[CellAddress, int] = {}
     for cell, each in kept.items():
         for kind, at in ((CELLS, each.first_text), (ELEMENTS, each.first_element)):
             if at >= 0:
-                address = Address(kind, cell.measure, day_of(cell), cell.customer)
+                address = CellAddress(kind, cell.measure, day_of(cell), cell.customer)
                 first[address] = min(at, first.get(address, at))
     late = {
         address
@@ -310,9 +313,9 @@ def _expected(
     for cell, each in kept.items():
         text, elements = each.holds(partition)
         day = day_of(cell)
-        if Address(CELLS, cell.measure, day, cell.customer) in late:
+        if CellAddress(CELLS, cell.measure, day, cell.customer) in late:
             text = None
-        if Address(ELEMENTS, cell.measure, day, cell.customer) in late:
+        if CellAddress(ELEMENTS, cell.measure, day, cell.customer) in late:
             elements = None
         if text is not None or elements is not None:
             found[cell] = (text, elements)
@@ -322,7 +325,7 @@ def _expected(
 class _SharedMeasures:
     """What the control log says of measures: which have cells of many customers, which are read.
 
-    Cells outside a version's effective times are dead: nobody reads them (DESIGN 6).
+    Cells outside a version's effective times are dead: nobody reads them (docs/design.md 6).
     """
 
     def __init__(self, control: ControlState) -> None:
@@ -340,11 +343,11 @@ class _SharedMeasures:
         """Whether events of many customers meet in the measure's cells."""
         return measure in self._shared
 
-    def has(self, address: Address) -> bool:
+    def has(self, address: CellAddress) -> bool:
         """The same, of an address."""
         return address.measure in self._shared
 
-    def lacks(self, address: Address) -> bool:
+    def lacks(self, address: CellAddress) -> bool:
         """The opposite: cells of one customer each, and those of no measure we know."""
         return address.measure not in self._shared
 

@@ -1,4 +1,7 @@
-"""Books: an owner's cells with the offset they stand at, from one atomic read each (DESIGN 7).
+"""Books: an owner's cells with the offset they stand at, each from one atomic read.
+
+Why that proves anything: docs/design.md 7.
+
 
 Rule: `from_next` is read before the keys are listed. A key that is not listed was made at or after
 it, so what the recount first adds there later is left to the next audit; anything else is missing.
@@ -8,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from ..core.cells import CellAddress
 from ..core.state import PartitionState
-from ..ports import Address, RollupStore
+from ..ports import RollupStore
 from ..recount.ledger import Cell, Share
 
 KEYS_AT_ONCE: Final = 1_000  # of a MULTI: some milliseconds of Redis
@@ -29,7 +33,7 @@ class Books:
     closes: dict[str, int] = field(default_factory=dict)
     cells: dict[Cell, str] = field(default_factory=dict)
     elements: dict[Cell, frozenset[str]] = field(default_factory=dict)
-    listed: set[Address] = field(default_factory=set)
+    listed: set[CellAddress] = field(default_factory=set)
 
     @property
     def until(self) -> int:
@@ -59,7 +63,7 @@ async def read_books(
     partition: int,
     state: PartitionState,
     share: Share,
-    wanted: Callable[[Address], bool],
+    wanted: Callable[[CellAddress], bool],
 ) -> Books:
     """Read the books of every owner of a share that has wanted addresses.
 
@@ -70,7 +74,7 @@ async def read_books(
         WentBack: Redis lost writes meanwhile; start again.
     """
     books = Books(share, state.next, state)
-    owners: dict[str, list[Address]] = {}
+    owners: dict[str, list[CellAddress]] = {}
     async for address in store.addresses(partition):
         if share.holds(address.owner) and wanted(address):
             owners.setdefault(address.owner, []).append(address)
@@ -88,7 +92,7 @@ async def read_books(
     return books
 
 
-def _batches(owners: Mapping[str, list[Address]]) -> Iterator[list[str]]:
+def _batches(owners: Mapping[str, list[CellAddress]]) -> Iterator[list[str]]:
     """Owners whose books are read together; one owner's is never split."""
     batch: list[str] = []
     keys = 0

@@ -15,7 +15,7 @@ import typer
 
 from definitions.times import rfc3339
 
-from ..core.windows import ceil_to_bucket
+from ..core.buckets import ceil_to_bucket
 from ..edges.clock import SystemClock
 from ..errors import ExitCode, PipelineError
 from ..settings import load_settings

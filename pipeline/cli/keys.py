@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..control.api_keys import create_key, revoke_key
 from ..control.entities import ApiKey
-from ..control.keys import create_key, revoke_key
 from ..control.records import ROLES
 from ..edges.clock import SystemClock
 from ..errors import UnknownNameError, UsageError

@@ -9,7 +9,7 @@ import typer
 
 from definitions.errors import DefinitionError
 from definitions.formats import FORMATS, guess, native_body, parse
-from definitions.formats.native import dump_json, parse_json
+from definitions.formats.bodies import dump_json, parse_json
 from definitions.times import rfc3339
 
 from ..control.entities import Metric

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from ..control.entities import Identity, Metric
+from ..control.entities import DeploymentRecord, Metric
 from ..control.log import ControlLog
 from ..control.writer import Writer
 from ..deploy.checks import known_identity
@@ -23,7 +23,7 @@ class Opened:
 
     settings: Settings
     control: ControlLog
-    identity: Identity
+    identity: DeploymentRecord
     store: RedisStore
     log: KafkaLog
 

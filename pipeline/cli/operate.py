@@ -15,7 +15,7 @@ from ..control.terms import check_config
 from ..core.deployment import BASE_BUCKETS_S, Keying
 from ..deploy.init import Wish, init
 from ..errors import UsageError
-from ..publish import publish, translated
+from ..log.publish import publish, translated
 from ..settings import describe, load_settings
 from .open import opened
 from .output import TableOption, progress, show, wait

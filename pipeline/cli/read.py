@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from definitions.formats.native import dump_json
+from definitions.formats.bodies import dump_json
 from definitions.times import parse_timestamp
 
 from ..audit import Auditor, Findings
-from ..core.periods import RefusedPeriod, WindowSize, zone_of
-from ..core.windows import moment_of
+from ..core.buckets import moment_of
+from ..core.windows import RefusedPeriod, WindowSize, zone_of
 from ..errors import ExitCode, UnknownNameError, UsageError
 from ..reads.explain import Explainer
 from ..reads.query import Query

@@ -9,7 +9,7 @@ import typer
 from ..core.reasons import REDRIVABLE, Reason
 from ..edges.clock import SystemClock
 from ..errors import UnknownNameError, UsageError
-from ..letters import Letter, Redriven, letters_of, redrive
+from ..log.letters import Letter, Redriven, letters_of, redrive
 from .open import opened
 from .output import TableOption, progress, show, wait
 

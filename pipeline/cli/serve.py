@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ..doors.http.app import serve as run
+from ..doors.app import serve as run
 from ..settings import load_settings
 from .open import opened
 from .output import wait

@@ -11,7 +11,7 @@ from ..core.deployment import Deployment
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class DeploymentRecord:
     """The deployment as `recount init` wrote it.
 
     topics: role → (name, topic id). starts: partition → first offset at registration.

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from ..edges.kafka import consumer, durable, producer, sending, spans_of
-from ..edges.kafka_client import Address
+from ..edges.kafka_client import KafkaAddress
 from ..errors import ConflictError, Halt, LogUnavailable
 from .records import SCHEMA_VERSION, ControlState, claim_of
 
@@ -25,7 +25,7 @@ class ControlLog:
     state: what the log says up to state.next. Use as an async context manager.
     """
 
-    def __init__(self, address: Address, topic: str) -> None:
+    def __init__(self, address: KafkaAddress, topic: str) -> None:
         self._address = address
         self._point = TopicPartition(topic, 0)
         self._stack = AsyncExitStack()

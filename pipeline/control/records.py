@@ -18,15 +18,15 @@ from definitions.matcher import compile_version
 from definitions.metric import Definition, MetricVersion
 from definitions.times import NS_PER_S, parse_timestamp
 
+from ..core.buckets import moment_of
 from ..core.deployment import Deployment, Keying
-from ..core.windows import moment_of
-from .entities import ApiKey, Identity, Ignored, Metric, Version
+from .entities import ApiKey, DeploymentRecord, Ignored, Metric, Version
 
 SCHEMA_VERSION: Final = 1
 _METRIC_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _NAME_CHARS_MAX: Final = 1_024
 _HASHED: Final = re.compile(r"[0-9a-f]{64}")
-RESUMED_WITHIN: Final = timedelta(hours=24)  # FORMATS 2.1
+RESUMED_WITHIN: Final = timedelta(hours=24)  # docs/formats.md 2.1
 ROLES: Final = frozenset({"ingest", "read", "manage"})
 
 
@@ -34,7 +34,7 @@ ROLES: Final = frozenset({"ingest", "read", "manage"})
 class ControlState:
     """What the control log says up to an offset."""
 
-    identity: Identity | None = None
+    identity: DeploymentRecord | None = None
     metrics: dict[str, Metric] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     keys: dict[str, ApiKey] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class ControlState:
         return None
 
     def _boundary(self, text: str) -> datetime:
-        """Read a time that must lie on a base-bucket boundary (DESIGN 6)."""
+        """Read a time that must lie on a base-bucket boundary (docs/design.md 6)."""
         ns = parse_timestamp(text)
         if self.identity is None or ns is None:
             raise _Refused("an effective time is RFC 3339, on a deployment with an identity")
@@ -98,7 +98,7 @@ class ControlState:
         if self.identity is not None:
             raise _Refused("the deployment has its identity")
         settings = record["settings"]
-        self.identity = Identity(
+        self.identity = DeploymentRecord(
             deployment=Deployment(
                 store_id=record["store_id"],
                 homes=settings["homes"],
@@ -247,7 +247,7 @@ class ControlState:
         """When an archived metric can be resumed at the latest; None where it cannot.
 
         Rule: a version is folded, whatever an event's time, until the log clock has passed
-        effective_to + max_age. Until half of that no worker may have stopped (DESIGN 6).
+        effective_to + max_age. Until half of that no worker may have stopped (docs/design.md 6).
         """
         ends = metric.latest.effective_to
         if metric.archived_at is None or not metric.named or ends is None or self.identity is None:

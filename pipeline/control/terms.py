@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from definitions.formats.native import DEFAULT_TERMS, Terms
+from definitions.formats.bodies import DEFAULT_TERMS, Terms
 
 from ..errors import UsageError
 

@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from definitions.formats import native_body, parse, registered_name, updated
-from definitions.formats.native import dump_json, parse_json
+from definitions.formats.bodies import dump_json, parse_json
 from definitions.metric import Definition, Origin
 from definitions.times import parse_timestamp, rfc3339
 
-from ..core.windows import ceil_to_bucket, moment_of, ns_of
+from ..core.buckets import ceil_to_bucket, moment_of, ns_of
 from ..errors import ConflictError, UnknownNameError, UsageError
 from ..ports import Clock
-from .entities import Identity, Metric
+from .entities import DeploymentRecord, Metric
 from .log import ControlLog
 from .records import digest_of
 from .terms import terms_of
@@ -22,7 +22,7 @@ from .terms import terms_of
 class Writer:
     """Writes records of metrics to the control log, and reads them back."""
 
-    def __init__(self, control: ControlLog, identity: Identity, clock: Clock) -> None:
+    def __init__(self, control: ControlLog, identity: DeploymentRecord, clock: Clock) -> None:
         self._control = control
         self._identity = identity
         self._clock = clock

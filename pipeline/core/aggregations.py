@@ -2,7 +2,7 @@
 
 Rule 1: merge is associative and commutative, zero is its identity, and folding a value equals
 merging with its one-event partial. So order of arrival, batches and partitions cannot matter.
-Rule 2: a stored text is canonical: equal partials have equal texts, byte for byte.
+AggregationRule 2: a stored text is canonical: equal partials have equal texts, byte for byte.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 class Place(NamedTuple):
-    """Where a value stands: orders readings of equal event time (DESIGN 4).
+    """Where a value stands: orders readings of equal event time (docs/design.md 4).
 
     The log clock, unlike a raw append time, never steps back, so within a partition the order
     is that of the offsets.
@@ -33,7 +33,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AggregationRule:
     """One aggregation. A partial is an immutable Python value; None stands for "no value yet"."""
 
     zero: Any
@@ -103,8 +103,8 @@ def _finish_mean(partial: tuple[Decimal, int]) -> str | None:
     return canonical(QUOTIENT.divide(total, Decimal(count))) if count else None
 
 
-def _decimal_rule(merge: Callable[[Decimal, Decimal], Decimal]) -> Rule:
-    return Rule(
+def _decimal_rule(merge: Callable[[Decimal, Decimal], Decimal]) -> AggregationRule:
+    return AggregationRule(
         zero=None,
         one=lambda value, _: value,
         merge=_or_none(merge),
@@ -114,8 +114,8 @@ def _decimal_rule(merge: Callable[[Decimal, Decimal], Decimal]) -> Rule:
     )
 
 
-def _reading_rule(choose: Callable[..., Any]) -> Rule:
-    return Rule(
+def _reading_rule(choose: Callable[..., Any]) -> AggregationRule:
+    return AggregationRule(
         zero=None,
         one=lambda value, place: (place, value),
         merge=_or_none(lambda left, right: choose(left, right, key=lambda reading: reading[0])),
@@ -125,8 +125,8 @@ def _reading_rule(choose: Callable[..., Any]) -> Rule:
     )
 
 
-RULES: Final[dict[Aggregation, Rule]] = {
-    Aggregation.COUNT: Rule(
+AGGREGATIONS: Final[dict[Aggregation, AggregationRule]] = {
+    Aggregation.COUNT: AggregationRule(
         zero=0,
         one=lambda _value, _place: 1,
         merge=lambda left, right: left + right,
@@ -134,7 +134,7 @@ RULES: Final[dict[Aggregation, Rule]] = {
         encode=str,
         decode=int,
     ),
-    Aggregation.SUM: Rule(
+    Aggregation.SUM: AggregationRule(
         zero=Decimal(0),
         one=lambda value, _: value,
         merge=EXACT.add,
@@ -146,7 +146,7 @@ RULES: Final[dict[Aggregation, Rule]] = {
     Aggregation.MIN: _decimal_rule(min),
     Aggregation.LATEST: _reading_rule(max),
     Aggregation.FIRST: _reading_rule(min),
-    Aggregation.MEAN: Rule(
+    Aggregation.MEAN: AggregationRule(
         zero=(Decimal(0), 0),
         one=lambda value, _: (value, 1),
         merge=lambda left, right: (EXACT.add(left[0], right[0]), left[1] + right[1]),
@@ -155,7 +155,7 @@ RULES: Final[dict[Aggregation, Rule]] = {
         decode=_decode_mean,
     ),
     # The elements are stored as a set of their own; the cell's text holds nothing of them.
-    Aggregation.UNIQUE: Rule(
+    Aggregation.UNIQUE: AggregationRule(
         zero=frozenset(),
         one=lambda value, _: frozenset((element_of(value),)),
         merge=lambda left, right: left | right,
@@ -189,22 +189,22 @@ class Partial(NamedTuple):
 
 def merge_partials(aggregation: Aggregation, left: Partial, right: Partial) -> Partial:
     """Merge two partials of one aggregation."""
-    merged = RULES[aggregation].merge(left.value, right.value)
+    merged = AGGREGATIONS[aggregation].merge(left.value, right.value)
     return Partial(merged, left.unreadable + right.unreadable)
 
 
 def encode_partial(aggregation: Aggregation, partial: Partial) -> str:
     """Return a cell's stored text: the partial, then `|n` where n values were unreadable."""
-    text = RULES[aggregation].encode(partial.value)
+    text = AGGREGATIONS[aggregation].encode(partial.value)
     return f"{text}|{partial.unreadable}" if partial.unreadable else text
 
 
 def decode_partial(aggregation: Aggregation, text: str) -> Partial:
     """Read a cell's stored text."""
     value, _, unreadable = text.partition("|")
-    return Partial(RULES[aggregation].decode(value), int(unreadable or 0))
+    return Partial(AGGREGATIONS[aggregation].decode(value), int(unreadable or 0))
 
 
 def empty_partial(aggregation: Aggregation) -> Partial:
     """The partial of no event."""
-    return Partial(RULES[aggregation].zero, 0)
+    return Partial(AGGREGATIONS[aggregation].zero, 0)

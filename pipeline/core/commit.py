@@ -1,4 +1,27 @@
-"""Plan + what Redis holds → Commit: final values only, nothing to compute in Lua (DESIGN 3)."""
+"""Plan + what Redis holds → Commit: final values only, nothing to compute in Lua.
+
+A plan says what a span of the log adds to each cell. A commit says what each cell is afterwards.
+Between the two lies one merge for each cell, in exact decimals, here and not in Redis: Lua's
+numbers are doubles, and a script that computes can fail half way, with no way back. A commit of
+final values can be sent twice, or by two workers, and leave the same bytes.
+
+What a commit stands on. `before` is the state that the plan was folded on; its fence (store id,
+rules, next, acts, id counts) must be stored, text by text, or the script refuses the whole
+commit. `after` is the state with the plan's counters, clock, last record and id counts. The
+answer APPLIED or ALREADY means that the store now equals `after`; only then may the owner keep
+what it computed.
+
+Activations and ends travel with the flush that begins with them. transitions() adds every version
+that is known and not yet active, at the offset where the flush begins, and ends those that no
+event in time can reach any more. They change `acts`, and with it the fence of every later commit:
+a worker that does not know a version cannot write beside one that does.
+
+Identities are only appended. The commit names the generation they belong to and the generations
+that end with it; nothing is ever removed by time alone, so a replay deletes the same lists.
+
+Rule 1: a commit is a value; this module reads no store and no clock (docs/design.md 3).
+Rule 2: the texts are canonical: equal partials have equal bytes, whoever encoded them.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -6,11 +29,12 @@ from enum import StrEnum
 
 from definitions.metric import MetricVersion
 
+from .activation import Activation
 from .aggregations import Partial, encode_partial, merge_partials
+from .cells import CellKey
 from .dedup import GENERATIONS_PER_WINDOW
-from .fold import Plan, id_count
-from .state import Activation, PartitionState, changed_fields, fence_of
-from .tally import CellKey
+from .plan import Plan, id_count
+from .state import PartitionState, changed_fields, fence_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +86,7 @@ def transitions(
 
     A version that was ended before it was ever active here, and that no event in time can reach
     any more, is not activated. An owner may stop only when the log clock has passed
-    effective_to + max_age; without an age limit it never stops (DESIGN 6, Activation).
+    effective_to + max_age; without an age limit it never stops (docs/design.md 6, Activation).
 
     Args:
         versions: Every version known and foldable here that may not be active yet.

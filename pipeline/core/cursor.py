@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from .judge import LogRecord
+from .records import LogRecord
 
 
 class Step(Enum):
@@ -15,7 +15,7 @@ class Step(Enum):
 
 
 def step_of(next_offset: int, records: Sequence[LogRecord]) -> Step:
-    """Return what a batch is. A hole is one until a probe proves it a gap (FAULTS 37)."""
+    """Return what a batch is. A hole is one until a probe proves it a gap (docs/faults.md 37)."""
     if not records or records[-1].offset < next_offset:
         return Step.REPLAY
     return Step.HOLE if records[0].offset > next_offset else Step.IN_LINE

@@ -1,4 +1,4 @@
-"""Identities: who an event is, where it lives, and whether it has been seen (DESIGN 5).
+"""Identities: who an event is, where it lives, and whether it has been seen (docs/design.md 5).
 
 Rule 1: the identity is the pair (customer_id, transaction_id), length-prefixed, never glued.
 Rule 2: the index is exact. It holds what the id log in Redis holds: a commit that was accepted
@@ -15,8 +15,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from .compiled import MODULE
 from .event import Event
-from .module import MODULE
 
 ID_BYTES: Final = 12
 ID_HASH: Final = "xxh3_128/96"
@@ -42,7 +42,7 @@ class Customer(NamedTuple):
 
 
 def customer_of(customer_id: str, homes: int) -> Customer:
-    """Return a customer's home (DESIGN 2, Keying) and its length-prefixed bytes."""
+    """Return a customer's home (docs/design.md 2, Keying) and its length-prefixed bytes."""
     if len(customer_id) > _REMEMBERED_CHARS_MAX:
         return _customer_of.__wrapped__(customer_id, homes)
     return _customer_of(customer_id, homes)
@@ -258,7 +258,7 @@ def superfluous(elements: Sequence[bytes], wanted: int) -> list[bytes] | None:
 
     Redis that lost the tail of a commit drops it at the next start, but leaves its beginning in
     the append-only file; at the start after that one, the beginning runs (measured on 7.0.15;
-    FAULTS 20 knew the first start only). By then the worker has applied the same records again,
+    docs/reliability.md). By then the worker has applied the same records again,
     so every cell has its final value, and only appended ids are there twice.
 
     Args:

@@ -1,4 +1,4 @@
-"""The settings that decide numbers: they belong to the deployment, not to a process (DESIGN 2)."""
+"""The settings that decide numbers: they belong to a deployment, not to a process."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +10,7 @@ BASE_BUCKETS_S: Final = {"1h": 3600, "15m": 900}
 
 
 class Keying(StrEnum):
-    """What happens to an event away from its customer's home partition (DESIGN 2)."""
+    """What happens to an event away from its customer's home partition (docs/design.md 2)."""
 
     TRUST = "trust"
     STRICT = "strict"

@@ -10,23 +10,24 @@ import json
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn
 
 import msgspec
 
 from definitions.values import ABSENT, NUMBER_CHARS_MAX, UNREADABLE, number_of_token
 
 from .reasons import Reason
+from .records import Rejected
 
 EVENT_BYTES_MAX: Final = 1_048_576
 DEPTH_MAX: Final = 32  # containers inside each other, the event itself included
-TRANSACTION_ID_CHARS_MAX: Final = 128  # FORMATS 3.4
+TRANSACTION_ID_CHARS_MAX: Final = 128  # docs/formats.md 3.4
 USAGE: Final = "usage"
 _DETAIL_CHARS_MAX: Final = 200
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A usage event, as the log holds it: the members of DESIGN 2. Never changed once made.
+    """A usage event, as the log holds it (docs/design.md 2). Never changed once made.
 
     Its timestamp is not read yet: definitions/times.py does that.
     properties: what the Decoder's `spell` reads. context: a dict, where somebody reads it.
@@ -39,17 +40,6 @@ class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     properties: Any
     context: dict[str, Any] | None = None
     kind: Literal["usage"] = USAGE
-
-
-class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """Why a record is no usage event. detail: what was wrong, bounded, for people.
-
-    event_type: empty, which no event's is.
-    """
-
-    reason: Reason
-    detail: str
-    event_type: ClassVar[str] = ""
 
 
 class _Skipped(msgspec.Struct, gc=False):

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .judge import DeadLetter
 from .reasons import REDRIVABLE
+from .records import DeadLetter
 
 RECENT_EVENTS: Final = 20_000  # over which the ratio is taken
 

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from .event import Event, decoder_for
-from .judge import LogRecord
+from .records import LogRecord
 
 TYPES_MAX: Final = 1_000
 PROPERTIES_MAX: Final = 400  # of an event type

@@ -4,25 +4,16 @@ Everything here moves in the one atomic commit; two workers that read the same l
 state, byte for byte.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
+from .activation import Activation, acts_of
 from .deployment import FORMAT_VERSION, RULES
 
 FATES: Final = ("counted", "unmatched", "duplicate", "rejected")
 NO_RECORD: Final = (-1, -1)
 COUNTERS: Final = ("consumed", *FATES, "misplaced")
-
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """Where a version starts counting in a partition: first offset, log clock, body digest."""
-
-    offset: int
-    clock_ms: int
-    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +42,8 @@ class PartitionState:
 
     @property
     def acts(self) -> str:
-        """Digest over every version ever activated here, with its offsets (DESIGN 3)."""
-        return _acts_of(self.active, self.ended).digest
+        """Digest over every version ever activated here, with its offsets (docs/design.md 3)."""
+        return acts_of(self.active, self.ended).digest
 
     @property
     def folded(self) -> tuple[str, ...]:
@@ -61,52 +52,14 @@ class PartitionState:
 
     @property
     def balanced(self) -> bool:
-        """Whether every consumed event has exactly one fate (DESIGN 1)."""
+        """Whether every consumed event has exactly one fate (docs/design.md 1)."""
         return self.counters["consumed"] == sum(self.counters[fate] for fate in FATES)
-
-
-class _Acts(NamedTuple):
-    """What follows from a state's activations and ends: their digest, and their fields."""
-
-    active: Mapping[str, Activation]
-    ended: Mapping[str, int]
-    digest: str
-    fields: Mapping[str, str]
-
-
-_REMEMBERED_MAX: Final = 64
-_remembered: dict[tuple[int, int], _Acts] = {}
-
-
-def _acts_of(active: Mapping[str, Activation], ended: Mapping[str, int]) -> _Acts:
-    """Work out a state's acts, once for the same two objects: states share and never change them.
-
-    A flush would cost as much as there are definitions otherwise, whether they match or not.
-    """
-    key = (id(active), id(ended))
-    found = _remembered.get(key)  # it holds both objects, so no other ones can have their ids
-    if found is None:
-        if len(_remembered) >= _REMEMBERED_MAX:
-            _remembered.clear()
-        found = _remembered[key] = _work_out(active, ended)
-    return found
-
-
-def _work_out(active: Mapping[str, Activation], ended: Mapping[str, int]) -> _Acts:
-    digest, fields = hashlib.blake2b(digest_size=16), {}
-    for version, activation in sorted(active.items()):
-        end = ended.get(version, "")
-        line = f"{version}\n{activation.digest}\n{activation.offset}\n{end}\n"
-        digest.update(line.encode())
-        fields[f"act:{version}"] = f"{activation.offset}:{activation.clock_ms}:{activation.digest}"
-    fields |= {f"end:{version}": str(offset) for version, offset in ended.items()}
-    return _Acts(active, ended, digest.hexdigest(), fields)
 
 
 def changed_fields(before: PartitionState, after: PartitionState) -> dict[str, str]:
     """Return the fields of a partition's hash that differ after a commit."""
     old, new = _own_fields(before), _own_fields(after)
-    acts = _acts_of(before.active, before.ended), _acts_of(after.active, after.ended)
+    acts = acts_of(before.active, before.ended), acts_of(after.active, after.ended)
     if acts[0] is not acts[1]:
         old, new = {**old, **acts[0].fields}, {**new, **acts[1].fields}
     return {name: text for name, text in new.items() if old.get(name) != text}
@@ -134,7 +87,7 @@ def id_counts_text(counts: Mapping[int, int]) -> str:
 
 def encode_state(state: PartitionState) -> dict[str, str]:
     """Return the fields of a partition's hash."""
-    return {**_own_fields(state), **_acts_of(state.active, state.ended).fields}
+    return {**_own_fields(state), **acts_of(state.active, state.ended).fields}
 
 
 def _own_fields(state: PartitionState) -> dict[str, str]:

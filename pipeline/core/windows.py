@@ -1,33 +1,173 @@
-"""Event time → base bucket; event time and log clock → in time, too old, too far ahead.
+"""The windows of a query: half-open, tumbling, in the query's zone, whole base buckets.
 
-Rule 1: event time is whole nanoseconds since 1970 UTC, so a seventh digit still orders readings.
-Rule 2: age is judged by the log clock, never by a wall clock: a replay judges alike (DESIGN 2).
+Rule 1: a day runs from the first instant of its local date to the first instant of the next; of a
+midnight that happens twice the first one opens the day. Weeks start on Monday (C14).
+Rule 2: hours are the local full hours; an hour that happens twice is two windows.
+Rule 3: what the base bucket cannot serve is refused with the reason, never rounded (C11, C13).
 """
 
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, reset_tzpath
 
 from definitions.times import NS_PER_S
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+from .buckets import ns_of
+
+# The zone data of the locked `tzdata` package, not of this machine.
+reset_tzpath(to=())
+
+WINDOWS_MAX: Final = 100_000
+_QUARTER: Final = timedelta(minutes=15)
+_DAY: Final = timedelta(days=1)
 
 
-def ns_of(moment: datetime) -> int:
-    """Return an aware datetime as nanoseconds since 1970 UTC."""
-    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+class WindowSize(StrEnum):
+    """How long a window is."""
+
+    NONE = "none"
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
 
 
-def moment_of(ns: int) -> datetime:
-    """Return nanoseconds since 1970 as an aware UTC datetime, cut to microseconds."""
-    return _EPOCH + timedelta(microseconds=ns // 1000)
+class Window(NamedTuple):
+    """starting_on inclusive, ending_before exclusive, both UTC."""
+
+    starting_on: datetime
+    ending_before: datetime
 
 
-def bucket_of(event_ns: int, bucket_s: int) -> int:
-    """Return the number of the base bucket of an event time; negative before 1970."""
-    return event_ns // (bucket_s * NS_PER_S)
+class RefusedPeriod(ValueError):
+    """A period or zone that cannot be answered exactly; the message says why."""
 
 
-def ceil_to_bucket(moment: datetime, bucket_s: int) -> datetime:
-    """Return the first base-bucket boundary at or after a moment (DESIGN 6: `now` rounds up)."""
-    size = bucket_s * NS_PER_S
-    return moment_of(-(-ns_of(moment) // size) * size)
+def zone_of(name: str) -> ZoneInfo:
+    """Return an IANA zone.
+
+    Raises:
+        RefusedPeriod: no such zone.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise RefusedPeriod(f"{name!r} is no IANA time zone") from error
+
+
+def windows(
+    starting_on: datetime,
+    ending_before: datetime,
+    *,
+    size: WindowSize,
+    zone: ZoneInfo,
+    bucket_s: int,
+) -> list[Window]:
+    """Return the windows of a period, the first and the last cut to it; none if it is empty.
+
+    Raises:
+        RefusedPeriod: bounds or windows that are not whole base buckets, or too many of them.
+    """
+    if ending_before < starting_on:
+        raise RefusedPeriod("ending_before lies before starting_on")
+    _refuse_unaligned((starting_on, ending_before), bucket_s, "the period's bound")
+    if ending_before == starting_on:
+        return []
+    if size is WindowSize.NONE:
+        return [Window(starting_on, ending_before)]
+    found = []
+    opened = starting_on
+    for boundary in _BOUNDARIES[size](starting_on, ending_before, zone):
+        found.append(Window(opened, boundary))
+        opened = boundary
+        if len(found) >= WINDOWS_MAX:
+            raise RefusedPeriod(f"more than {WINDOWS_MAX} windows; ask for a shorter period")
+    found.append(Window(opened, ending_before))
+    what = f"a {size} boundary of {zone.key}"
+    _refuse_unaligned((window.starting_on for window in found), bucket_s, what)
+    return found
+
+
+def _refuse_unaligned(
+    bounds: "Iterator[datetime] | tuple[datetime, ...]", bucket_s: int, what: str
+) -> None:
+    for bound in bounds:
+        if ns_of(bound) % (bucket_s * NS_PER_S):
+            hint = "use 15m" if bucket_s > 900 else "no base bucket serves it"
+            raise RefusedPeriod(
+                f"{what}, {bound.isoformat()}, does not lie on a base bucket of {bucket_s // 60} "
+                f"minutes ({hint})"
+            )
+
+
+def _dates(
+    starting_on: datetime,
+    ending_before: datetime,
+    zone: ZoneInfo,
+    following: Callable[[date], date],
+) -> Iterator[datetime]:
+    """The first instants of local dates inside the period, each date named by following()."""
+    day = following(starting_on.astimezone(zone).date() - _DAY)
+    previous = starting_on
+    while True:
+        try:
+            opens = first_instant(day, zone)
+            day = following(day)
+        except OverflowError:
+            return
+        if opens >= ending_before:
+            return
+        if opens > previous:  # a date that a zone skipped has no instant of its own
+            yield opens
+            previous = opens
+
+
+def first_instant(day: date, zone: ZoneInfo) -> datetime:
+    """Return the first instant of a local date, UTC."""
+    local = datetime.combine(day, time(), zone)
+    opens = local.astimezone(UTC)
+    if opens.astimezone(zone).replace(tzinfo=None) == local.replace(tzinfo=None):
+        return opens
+    # Midnight was skipped: the date begins where the clocks jumped, within the day before.
+    low, high = opens - _DAY, opens
+    while high - low > timedelta(seconds=1):
+        middle = low + (high - low) // 2
+        if middle.astimezone(zone).date() < day:
+            low = middle
+        else:
+            high = middle
+    return high.replace(microsecond=0)
+
+
+def _next_day(day: date) -> date:
+    return day + _DAY
+
+
+def _next_monday(day: date) -> date:
+    return day + timedelta(days=7 - day.weekday())
+
+
+def _next_first(day: date) -> date:
+    return (day.replace(day=28) + timedelta(days=4)).replace(day=1)
+
+
+def _hours(starting_on: datetime, ending_before: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+    # Offsets since 1972 are whole quarters, so every local full hour is a quarter in UTC.
+    moment = starting_on.replace(minute=0, second=0, microsecond=0)
+    before = moment.astimezone(zone)
+    while (moment := moment + _QUARTER) < ending_before:
+        local = moment.astimezone(zone)
+        opens = local.minute == 0 or (local.date(), local.hour) != (before.date(), before.hour)
+        if opens and moment > starting_on:
+            yield moment
+        before = local
+
+
+_BOUNDARIES: Final[dict[WindowSize, Callable[..., Iterator[datetime]]]] = {
+    WindowSize.HOUR: _hours,
+    WindowSize.DAY: lambda start, end, zone: _dates(start, end, zone, _next_day),
+    WindowSize.WEEK: lambda start, end, zone: _dates(start, end, zone, _next_monday),
+    WindowSize.MONTH: lambda start, end, zone: _dates(start, end, zone, _next_first),
+}

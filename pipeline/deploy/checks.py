@@ -1,10 +1,10 @@
-"""What makes a process refuse to start or go on: exit 5, with what to do (DESIGN 3)."""
+"""What makes a process refuse to start or go on: exit 5, with what to do (docs/design.md 3)."""
 
 import json
 from collections.abc import Mapping
 from typing import Final
 
-from ..control.entities import Identity
+from ..control.entities import DeploymentRecord
 from ..control.records import ControlState
 from ..core.dedup import ID_HASH
 from ..core.deployment import FORMAT_VERSION, RULES
@@ -17,7 +17,7 @@ NO_IDENTITY: Final = "this deployment does not exist yet; run `recount init`"
 REBUILD: Final = "run `recount rebuild`, which applies the log again from its start"
 
 
-def first_state(identity: Identity, start: int) -> PartitionState:
+def first_state(identity: DeploymentRecord, start: int) -> PartitionState:
     """Return the state of a partition that nothing was applied to."""
     return PartitionState(
         store_id=identity.deployment.store_id,
@@ -27,14 +27,14 @@ def first_state(identity: Identity, start: int) -> PartitionState:
     )
 
 
-def identity_of(state: ControlState) -> Identity:
+def identity_of(state: ControlState) -> DeploymentRecord:
     """Return the identity, or raise UsageError where there is none."""
     if state.identity is None:
         raise UsageError(NO_IDENTITY)
     return state.identity
 
 
-async def known_identity(state: ControlState | None, store: RedisStore) -> Identity:
+async def known_identity(state: ControlState | None, store: RedisStore) -> DeploymentRecord:
     """Return the identity on the control log; None is a log that is not there.
 
     Raises:
@@ -61,7 +61,7 @@ async def check_policy(store: RedisStore) -> None:
         )
 
 
-def check_identity(identity: Identity) -> None:
+def check_identity(identity: DeploymentRecord) -> None:
     """Halt on an identity that this release would read otherwise than it was meant."""
     if identity.id_hash != ID_HASH:
         raise Halt(
@@ -70,14 +70,14 @@ def check_identity(identity: Identity) -> None:
         )
 
 
-async def check_store(store: RedisStore, identity: Identity) -> None:
+async def check_store(store: RedisStore, identity: DeploymentRecord) -> None:
     """Halt where Redis is emptied, foreign, or lacks a registered partition."""
     await check_copy(store, identity)
     for number in identity.starts:
         check_state(await store.state(number), identity, number)
 
 
-async def check_copy(store: RedisStore, identity: Identity) -> None:
+async def check_copy(store: RedisStore, identity: DeploymentRecord) -> None:
     """Halt where Redis' copy of the identity is gone, or is that of another deployment."""
     copy = await store.identity()
     if copy is None:
@@ -99,7 +99,7 @@ def _store_id(copy: bytes) -> object:
 
 
 def check_state(
-    state: PartitionState | None, identity: Identity, partition: int
+    state: PartitionState | None, identity: DeploymentRecord, partition: int
 ) -> PartitionState:
     """Return a partition's state, or halt: emptied shard, foreign store, other rules or topic."""
     if state is None:
@@ -120,7 +120,7 @@ def check_state(
 
 
 def check_topics(
-    identity: Identity, topics: Mapping[str, TopicInfo], *, growing: bool = False
+    identity: DeploymentRecord, topics: Mapping[str, TopicInfo], *, growing: bool = False
 ) -> None:
     """Halt where a topic is gone, was made anew, or has partitions nobody registered."""
     for role, (topic, topic_id) in identity.topics.items():
@@ -136,7 +136,7 @@ def check_topics(
             raise Halt(unregistered(identity, found.partitions))
 
 
-def unregistered(identity: Identity, partitions: int) -> str:
+def unregistered(identity: DeploymentRecord, partitions: int) -> str:
     """Say that the events topic has partitions that nobody registered."""
     return (
         f"topic {identity.topics['events'][0]!r} has {partitions} partitions, "

@@ -1,7 +1,7 @@
 """`recount init`: topics, identity, registered partitions.
 
 Durable order: topics, then the identity on the control log, where it outlives Redis, then its
-copies in Redis. A worker never writes any of them (DESIGN 3, Identity).
+copies in Redis. A worker never writes any of them (docs/design.md 3, DeploymentRecord).
 """
 
 import uuid
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from ..control.entities import Identity
+from ..control.entities import DeploymentRecord
 from ..control.log import ControlLog
 from ..core.dedup import ID_HASH
 from ..core.deployment import FORMAT_VERSION, RULES, Deployment, Keying
 from ..edges.kafka import DEAD_LETTER_BYTES_MAX, RECORD_BYTES_MAX, consumer, spans_of, topic_names
-from ..edges.kafka_client import Address, KafkaAdmin, TopicInfo
+from ..edges.kafka_client import KafkaAddress, KafkaAdmin, TopicInfo
 from ..edges.redis import RedisStore
 from ..errors import ConflictError, Halt, UsageError
 from .checks import check_policy, check_store, check_topics, first_state, identity_of
@@ -49,7 +49,7 @@ _DEFAULTS: Final = Wish(
 )
 
 
-async def init(address: Address, redis_url: str, name: str, wish: Wish) -> Identity:
+async def init(address: KafkaAddress, redis_url: str, name: str, wish: Wish) -> DeploymentRecord:
     """Make the deployment, or check that it is what was asked for; idempotent.
 
     Raises:
@@ -180,8 +180,8 @@ async def _claim(
 
 
 async def _existing(
-    address: Address, log: ControlLog, redis_url: str, name: str, wish: Wish
-) -> Identity:
+    address: KafkaAddress, log: ControlLog, redis_url: str, name: str, wish: Wish
+) -> DeploymentRecord:
     admin = KafkaAdmin(address)
     identity = identity_of(log.state)
     deployment = identity.deployment
@@ -221,8 +221,8 @@ async def _existing(
 async def _resume(
     admin: KafkaAdmin,
     store: RedisStore,
-    address: Address,
-    identity: Identity,
+    address: KafkaAddress,
+    identity: DeploymentRecord,
     topics: Mapping[str, TopicInfo],
 ) -> None:
     """Finish an `init` that was cut short after its record: topic partitions and registrations.
@@ -246,7 +246,7 @@ async def _resume(
 
 async def _grow(
     admin: KafkaAdmin, log: ControlLog, store: RedisStore, partitions: int
-) -> Identity:
+) -> DeploymentRecord:
     """Register new partitions first, then grow the topic; `homes` stays."""
     identity = identity_of(log.state)
     new = dict.fromkeys(range(len(identity.starts), partitions), 0)
@@ -265,7 +265,9 @@ async def _grow(
     return identity
 
 
-async def _register(store: RedisStore, identity: Identity, starts: Mapping[int, int]) -> None:
+async def _register(
+    store: RedisStore, identity: DeploymentRecord, starts: Mapping[int, int]
+) -> None:
     for number, start in starts.items():
         await store.register(number, first_state(identity, start))
     await store.write_identity(identity.text)

@@ -8,11 +8,11 @@ anywhere, the next rebuild finishes it. Live workers wait meanwhile and go on wi
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..control.entities import Identity
+from ..control.entities import DeploymentRecord
 from ..control.log import ControlLog
 from ..core.deployment import FORMAT_VERSION, RULES
 from ..edges.kafka import consumer, spans_of
-from ..edges.kafka_client import Address, KafkaAdmin
+from ..edges.kafka_client import KafkaAddress, KafkaAdmin
 from ..edges.redis import RedisStore
 from ..errors import Halt, UsageError
 from .checks import REBUILD, check_identity, check_policy, first_state, identity_of
@@ -28,7 +28,7 @@ class Reset:
 
 
 async def reset(
-    address: Address,
+    address: KafkaAddress,
     control: ControlLog,
     store: RedisStore,
     partition: int | None,
@@ -72,7 +72,7 @@ async def reset(
     return Reset(numbers, keys, lost)
 
 
-def _lost(identity: Identity, starts: Mapping[int, int], *, moved: bool) -> dict[int, int]:
+def _lost(identity: DeploymentRecord, starts: Mapping[int, int], *, moved: bool) -> dict[int, int]:
     if moved:
         return {}
     return {
@@ -82,7 +82,7 @@ def _lost(identity: Identity, starts: Mapping[int, int], *, moved: bool) -> dict
     }
 
 
-async def _events_topic(address: Address, identity: Identity) -> tuple[str, int]:
+async def _events_topic(address: KafkaAddress, identity: DeploymentRecord) -> tuple[str, int]:
     """The events topic as it is now, with at least as many partitions as are registered."""
     admin, (name, _) = KafkaAdmin(address), identity.topics["events"]
     found = (await admin.describe([name])).get(name)
@@ -97,8 +97,8 @@ async def _events_topic(address: Address, identity: Identity) -> tuple[str, int]
 
 
 async def _tell(
-    control: ControlLog, identity: Identity, topic_id: str, starts: Mapping[int, int]
-) -> Identity:
+    control: ControlLog, identity: DeploymentRecord, topic_id: str, starts: Mapping[int, int]
+) -> DeploymentRecord:
     await control.write(
         {
             "type": "rebuild",

@@ -1,1 +1,1 @@
-"""The native HTTP shapes of the three systems: queries that come, answers that go (FORMATS)."""
+"""The HTTP service: a folder for each vendor's door, our own door, and what all share."""

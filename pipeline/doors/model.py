@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 Number = int | Decimal  # JSON numbers with their exact digits (C16)
 
 
-class Answer(BaseModel):
+class AnswerModel(BaseModel):
     """A body that we send. native() gives it back as it was made."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)

@@ -9,10 +9,10 @@ from typing import Any, Final, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from ..core.event import EVENT_BYTES_MAX
-from ..core.judge import DeadLetter, LogRecord
+from ..core.records import DeadLetter, LogRecord
 from ..errors import Halt, LogUnavailable
 from ..ports import Span
-from .kafka_client import Address, KafkaAdmin, guard
+from .kafka_client import KafkaAddress, KafkaAdmin, guard
 
 T = TypeVar("T")
 # A value of the largest event, its key and headers, and the batch around them.
@@ -24,7 +24,7 @@ _STALL_S_MAX: Final = 30.0
 
 
 @asynccontextmanager
-async def consumer(address: Address) -> AsyncIterator[AIOKafkaConsumer]:
+async def consumer(address: KafkaAddress) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer without a group, of committed records only, that never resets an offset."""
     client = AIOKafkaConsumer(
         **address.aiokafka(),
@@ -52,7 +52,7 @@ async def consumer(address: Address) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 @asynccontextmanager
-async def producer(address: Address, **extra: Any) -> AsyncIterator[AIOKafkaProducer]:
+async def producer(address: KafkaAddress, **extra: Any) -> AsyncIterator[AIOKafkaProducer]:
     """An idempotent producer; every send is durable on all in-sync replicas."""
     client = AIOKafkaProducer(
         **address.aiokafka(),
@@ -138,7 +138,7 @@ def letter_key(topic: str, partition: int, offset: int) -> str:
 class KafkaLog:
     """The events topic and its dead letters."""
 
-    def __init__(self, address: Address, *, events: str, rejected: str) -> None:
+    def __init__(self, address: KafkaAddress, *, events: str, rejected: str) -> None:
         self._address = address
         self._events = events
         self._rejected = rejected
@@ -251,7 +251,7 @@ def topic_names(deployment: str) -> dict[str, str]:
 
 
 async def all_records(
-    address: Address, topic: str, partitions: Iterable[int] | None = None
+    address: KafkaAddress, topic: str, partitions: Iterable[int] | None = None
 ) -> AsyncIterator[ConsumerRecord[Any, Any]]:
     """Yield every record that a topic holds now, partition by partition."""
     described = (await KafkaAdmin(address).describe([topic])).get(topic)

@@ -24,7 +24,7 @@ _SETTLE_TRIES_MAX: Final = 150
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class KafkaAddress:
     """Where Kafka is, and how to log in: librdkafka's names without the prefix `kafka.`."""
 
     bootstrap: str
@@ -80,7 +80,7 @@ async def guard() -> AsyncIterator[None]:
 class KafkaAdmin:
     """Topics: made, described, grown. Calls block, so they run in a thread."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: KafkaAddress) -> None:
         self._address = address
         self._client: AdminClient | None = None
 

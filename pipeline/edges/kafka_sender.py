@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 
 from ..errors import PipelineError
 from .kafka import producer
-from .kafka_client import Address, guard
+from .kafka_client import KafkaAddress, guard
 
 _BATCH_BYTES: Final = 262_144
 
@@ -96,7 +96,7 @@ class Sender:
 
 
 @asynccontextmanager
-async def sender(address: Address, topic: str) -> AsyncIterator[Sender]:
+async def sender(address: KafkaAddress, topic: str) -> AsyncIterator[Sender]:
     """A Sender that ends with the block, after what is on its way."""
     async with producer(address, linger_ms=0, max_batch_size=_BATCH_BYTES) as client:
         made = Sender(client, topic)

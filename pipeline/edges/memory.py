@@ -8,17 +8,11 @@ import copy
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
 from ..core.commit import Answer, Commit
-from ..core.judge import DeadLetter, LogRecord
-from ..core.state import (
-    FENCE,
-    PartitionState,
-    decode_state,
-    encode_state,
-    fence_of,
-)
-from ..core.tally import CellKey
-from ..ports import CELLS, ELEMENTS, Address, Book, Span
+from ..core.records import DeadLetter, LogRecord
+from ..core.state import FENCE, PartitionState, decode_state, encode_state, fence_of
+from ..ports import Book, Span
 
 
 @dataclass
@@ -145,7 +139,7 @@ class MemoryStore:
         return await self.read_addresses(
             partition,
             [
-                Address(kind, measure, day, customer)
+                CellAddress(kind, measure, day, customer)
                 for kind in (CELLS, ELEMENTS)
                 for measure in measures
                 for customer in customers
@@ -153,7 +147,7 @@ class MemoryStore:
             ],
         )
 
-    async def addresses(self, partition: int) -> AsyncIterator[Address]:
+    async def addresses(self, partition: int) -> AsyncIterator[CellAddress]:
         """Yield every address that holds cells."""
         held = self._partitions.get(partition, _Partition())
         for address in {
@@ -172,7 +166,9 @@ class MemoryStore:
         """Return the same of several partitions."""
         return {each: await self.read(each, measures, customers, days) for each in partitions}
 
-    async def read_addresses(self, partition: int, addresses: Sequence[Address]) -> Book | None:
+    async def read_addresses(
+        self, partition: int, addresses: Sequence[CellAddress]
+    ) -> Book | None:
         """Return every cell under these addresses."""
         held, wanted = self._partitions.get(partition), set(addresses)
         if held is None:
@@ -191,8 +187,8 @@ class MemoryStore:
             },
         )
 
-    def _address(self, kind: str, cell: CellKey) -> Address:
-        return Address(kind, cell.measure, cell.bucket // self._per_day, cell.customer)
+    def _address(self, kind: str, cell: CellKey) -> CellAddress:
+        return CellAddress(kind, cell.measure, cell.bucket // self._per_day, cell.customer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,16 @@ from typing import Final
 
 import msgspec
 
+from ..core.cells import CellKey
 from ..core.commit import Answer, Commit
 from ..core.state import PartitionState, encode_state, fence_of
-from ..core.tally import CellKey
 from ..errors import Halt
-from .keys import Keys, identity_key
 from .redis_client import guard
+from .redis_keys import Keys, identity_key
 from .redis_reads import REBUILDING, SCAN_COUNT, RedisReads, escape
 
-_APPLY: Final = (Path(__file__).parent / "apply.lua").read_text()
-_LOAD: Final = (Path(__file__).parent / "load.lua").read_text()
+_APPLY: Final = (Path(__file__).parent / "lua" / "apply.lua").read_text()
+_LOAD: Final = (Path(__file__).parent / "lua" / "load.lua").read_text()
 _DROP_IDS: Final = (Path(__file__).parent / "drop_ids.lua").read_text()
 _RIGHTS: Final = """\
 for _, command in ipairs({{'HSET', 'f', 'v'}, {'SADD', 'm'}, {'RPUSH', 'e'}}) do

@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
 from ..core.state import PartitionState, decode_state
-from ..core.tally import CellKey
 from ..errors import Halt, StoreUnavailable
-from ..ports import CELLS, ELEMENTS, Address, Book
-from .keys import Keys
+from ..ports import Book
 from .redis_client import NoScriptError, connect, guard
+from .redis_keys import Keys
 
-_READ: Final = (Path(__file__).parent / "read.lua").read_text()
+_READ: Final = (Path(__file__).parent / "lua" / "read.lua").read_text()
 REBUILDING: Final = "rebuilding"
 SCAN_COUNT: Final = 2_000
 _SNAPSHOT_TRIES_MAX: Final = 50
@@ -68,7 +68,7 @@ class RedisReads:
         known: set[int] = set()
         for _ in range(_SNAPSHOT_TRIES_MAX):
             wanted = [
-                Address(kind, measure, day, customer)
+                CellAddress(kind, measure, day, customer)
                 for measure in measures
                 for customer in customers
                 for day in days
@@ -97,7 +97,7 @@ class RedisReads:
             books = (self.read(each, measures, customers, days) for each in partitions)
             return dict(zip(partitions, await asyncio.gather(*books), strict=True))
         wanted = [
-            Address(kind, measure, day, customer)
+            CellAddress(kind, measure, day, customer)
             for measure in measures
             for customer in customers
             for day in days
@@ -115,7 +115,7 @@ class RedisReads:
             found[number] = made
         return found
 
-    async def _ask(self, partitions: Sequence[int], wanted: Sequence[Address]) -> list[Any]:
+    async def _ask(self, partitions: Sequence[int], wanted: Sequence[CellAddress]) -> list[Any]:
         """Run read.lua for several partitions in one trip."""
         async with guard(self._client):
             for again in (False, True):
@@ -132,7 +132,7 @@ class RedisReads:
                     await self._client.script_load(_READ)
         raise AssertionError("unreachable")
 
-    async def addresses(self, partition: int) -> AsyncIterator[Address]:
+    async def addresses(self, partition: int) -> AsyncIterator[CellAddress]:
         """Yield the address of every key of cells, whether an index names it or not, once each."""
         keys, cursor = self.keys(partition), 0
         pattern, seen = f"{escape(keys.prefix)}[cu]:*", set[bytes]()
@@ -149,7 +149,9 @@ class RedisReads:
             if not cursor:
                 return
 
-    async def read_addresses(self, partition: int, addresses: Sequence[Address]) -> Book | None:
+    async def read_addresses(
+        self, partition: int, addresses: Sequence[CellAddress]
+    ) -> Book | None:
         """Return the cells under these addresses, from one atomic read."""
         async with guard(self._client):
             pipe = self._client.pipeline(transaction=True)
@@ -173,7 +175,7 @@ def _state(fields: Mapping[bytes, bytes]) -> PartitionState | None:
 
 
 async def _book(
-    pipe: Any, keys: Keys, addresses: Sequence[Address], *, skipped: int = 0
+    pipe: Any, keys: Keys, addresses: Sequence[CellAddress], *, skipped: int = 0
 ) -> tuple[set[int], Book] | None:
     """Read the state and these keys of cells, behind `skipped` questions for days.
 
@@ -201,7 +203,7 @@ def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 
 
 def _book_of(
-    keys: Keys, state: PartitionState, addresses: Sequence[Address], found: Sequence[Any]
+    keys: Keys, state: PartitionState, addresses: Sequence[CellAddress], found: Sequence[Any]
 ) -> Book:
     cells: dict[CellKey, str] = {}
     elements: dict[CellKey, set[str]] = {}
@@ -212,7 +214,7 @@ def _book_of(
 
 def _collect(
     keys: Keys,
-    address: Address,
+    address: CellAddress,
     content: Any,
     cells: dict[CellKey, str],
     elements: dict[CellKey, set[str]],

@@ -11,10 +11,10 @@ from typing import Any
 from definitions.explain import explain
 from definitions.times import NS_PER_MS, rfc3339
 
-from ..control.entities import Identity
+from ..control.entities import DeploymentRecord
 from ..control.records import ControlState
+from ..core.buckets import moment_of
 from ..core.state import PartitionState
-from ..core.windows import moment_of
 from ..deploy.checks import check_state
 from ..ports import EventLog, RollupStore
 from ..recount.events import NotCounted, Plain, read_event
@@ -26,7 +26,7 @@ class Explainer:
     """Looks through the log of one deployment."""
 
     def __init__(
-        self, identity: Identity, control: ControlState, store: RollupStore, log: EventLog
+        self, identity: DeploymentRecord, control: ControlState, store: RollupStore, log: EventLog
     ) -> None:
         self._identity = identity
         self._control = control

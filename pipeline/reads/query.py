@@ -12,9 +12,9 @@ from definitions.metric import Aggregation, Definition, Scope
 from definitions.times import NS_PER_DAY, NS_PER_S
 
 from ..control.entities import Metric, Version
-from ..core.periods import Window, WindowSize
-from ..core.tally import CellKey
-from ..core.windows import bucket_of, ns_of
+from ..core.buckets import bucket_of, ns_of
+from ..core.cells import CellKey
+from ..core.windows import Window, WindowSize
 from ..errors import UsageError
 from .results import adds_up, shape_of
 

@@ -1,16 +1,16 @@
 """What a recount of a partition is told: settings that decide numbers, and what counts where."""
 
-from ..control.entities import Identity
+from ..control.entities import DeploymentRecord
 from ..control.records import ControlState
 from ..core.deployment import Keying
 from ..core.state import PartitionState
-from ..recount.ledger import Active, Terms
+from ..recount.ledger import Active, LedgerTerms
 
 
-def terms_of(identity: Identity) -> Terms:
+def terms_of(identity: DeploymentRecord) -> LedgerTerms:
     """The settings of a deployment, for a Ledger."""
     settings = identity.deployment
-    return Terms(
+    return LedgerTerms(
         dedup_window_ms=settings.dedup_window_ms,
         max_age_ms=settings.max_age_ms,
         max_ahead_ms=settings.max_ahead_ms,

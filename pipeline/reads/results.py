@@ -1,6 +1,6 @@
 """Partials of a window → the metric's value: what each ResultKind means, as pure functions.
 
-Rule: numbers stay exact. Quotients have 34 significant digits, half-even (DESIGN 4), and come with
+Rule: numbers stay exact. Quotients have 34 significant digits, half-even, and come with
 their numerator and denominator.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 from definitions.metric import Aggregation, Definition, Result, ResultKind
 from definitions.values import EXACT, QUOTIENT, canonical
 
-from ..core.aggregations import RULES, Partial, empty_partial, merge_partials
+from ..core.aggregations import AGGREGATIONS, Partial, empty_partial, merge_partials
 
 # Of one window and group: (number of the measure, unit, day of the unit) → partial. Measures that
 # are not kept by unit have unit "" and day 0.
@@ -110,7 +110,7 @@ class _Sums:
 
 
 def _numbers(kind: Aggregation, merged: Mapping[Any, Partial]) -> dict[Any, Decimal]:
-    finish = RULES[kind].finish
+    finish = AGGREGATIONS[kind].finish
     texts = {key: finish(partial.value) for key, partial in merged.items()}
     return {key: Decimal(text) for key, text in texts.items() if text is not None}
 
@@ -132,14 +132,14 @@ def _add(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
     if kind is Aggregation.MEAN:
         total, count = payload
         return _quotient(total, Decimal(count))
-    return RULES[kind].finish(payload), {}
+    return AGGREGATIONS[kind].finish(payload), {}
 
 
 def _ratio(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
     sides = []
     for names in (result.args, result.denominator):
         kind, payload = sums.total(names)
-        text = RULES[kind].finish(payload)
+        text = AGGREGATIONS[kind].finish(payload)
         if text is None:
             return None, {}
         sides.append(Decimal(text))

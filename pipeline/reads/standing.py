@@ -7,8 +7,8 @@ from typing import Any
 
 from definitions.times import NS_PER_MS, rfc3339
 
+from ..core.buckets import moment_of
 from ..core.state import PartitionState
-from ..core.windows import moment_of
 from ..ports import Book, Span
 
 

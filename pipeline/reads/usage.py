@@ -1,6 +1,6 @@
 """What readers ask: usage and status. Partial rollups of all partitions, merged, with offsets.
 
-Rule: the log's ends are read before the cells (DESIGN 7), so `complete` is never claimed for an
+Rule: the log's ends are read before the cells, so `complete` is never claimed for an
 event that was durable before the question and not applied before the answer.
 """
 
@@ -12,12 +12,12 @@ from typing import Any, Final, Protocol
 from definitions.metric import Definition, ResultKind
 from definitions.times import NS_PER_MS, rfc3339
 
-from ..control.entities import Identity, Metric, Version
+from ..control.entities import DeploymentRecord, Metric, Version
 from ..core.aggregations import Partial, decode_partial
-from ..core.periods import RefusedPeriod, Window, windows
+from ..core.buckets import ns_of
+from ..core.cells import CellKey
 from ..core.state import COUNTERS, PartitionState
-from ..core.tally import CellKey
-from ..core.windows import ns_of
+from ..core.windows import RefusedPeriod, Window, windows
 from ..deploy.checks import check_state
 from ..errors import UsageError
 from ..ports import Book, Clock, RollupStore, Span
@@ -40,7 +40,7 @@ _Rows = dict[tuple[int, Group], Held]
 _Row = tuple[Window, dict[str, str | None] | None, Answered]
 
 
-class Ends(Protocol):
+class LogEnds(Protocol):
     """What a reader asks of the events topic."""
 
     async def spans(self) -> dict[int, Span]:
@@ -53,9 +53,9 @@ class Reader:
 
     def __init__(
         self,
-        identity: Identity,
+        identity: DeploymentRecord,
         store: RollupStore,
-        log: Ends,
+        log: LogEnds,
         clock: Clock,
         lateness: timedelta,
     ) -> None:
@@ -276,7 +276,7 @@ class Reader:
         return lines
 
     def _complete(self, metric: Metric, window: Window, standings: Mapping[int, Standing]) -> bool:
-        """Whether nothing can be missing from a window (INTERFACES, `complete`)."""
+        """Whether nothing can be missing from a window (rule R-1 in docs/semantics.md)."""
         for standing in standings.values():
             through = standing.applied_through
             if through is None or window.ending_before + self._lateness > through:

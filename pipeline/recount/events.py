@@ -18,7 +18,7 @@ _TIME = re.compile(
 MEMBERS = ("transaction_id", "customer_id", "event_type", "timestamp")
 
 
-class Unreadable:
+class UnreadableText:
     """A number that no rule reads."""
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class NotCounted(Exception):
 
 
 def read_number(text: str) -> Decimal | None:
-    """Read decimal text by FORMATS C04."""
+    """Read decimal text by C04."""
     match = _NUMBER.match(text)
     if match is None or len(text) > 64 or text.endswith("\n"):
         return None
@@ -53,7 +53,7 @@ def read_number(text: str) -> Decimal | None:
 
 def _number_token(text: str) -> Any:
     value = read_number(text)
-    return Unreadable() if value is None else value
+    return UnreadableText() if value is None else value
 
 
 def _no_constant(text: str) -> Any:

@@ -22,7 +22,7 @@ _MS = 1_000_000
 _BODY = (1 << 64) - 1
 
 
-class Terms(NamedTuple):
+class LedgerTerms(NamedTuple):
     """The settings that decide numbers, milliseconds and seconds."""
 
     dedup_window_ms: int
@@ -85,7 +85,7 @@ class Ledger:
     """
 
     partition: int
-    terms: Terms
+    terms: LedgerTerms
     active: list[Active]
     share: Share = WHOLE
     until: float = inf
@@ -152,7 +152,7 @@ class Ledger:
         return "misplaced" if away and self.terms.strict else None
 
     def _is_repeated(self, event: Plain, value: bytes, generation: int) -> bool:
-        """At most four generations old; a repeat does not renew the memory (DESIGN 5)."""
+        """At most four generations old; a repeat does not renew the memory (docs/design.md 5)."""
         customer, body = event.customer_id.encode(), hashlib.sha256(value).digest()[:8]
         pair = hashlib.sha256(b"%d:%s" % (len(customer), customer))
         pair.update(event.transaction_id.encode())

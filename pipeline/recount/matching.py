@@ -7,11 +7,11 @@ import re2
 
 from definitions.metric import Aggregation, Comparison, Condition, Field, Measure, Operator
 
-from .events import Plain, Unreadable, read_number
+from .events import Plain, UnreadableText, read_number
 
 
 def text_of(value: Any) -> str | None:
-    """The text form of a JSON value (FORMATS C05); None where it has none."""
+    """The text form of a JSON value (C05); None where it has none."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -138,7 +138,7 @@ def _texts(name: str, text: str, wanted: list[str]) -> bool:
 
 
 def _list_verdict(name: str, wanted: Any, value: Any) -> bool | None:
-    if isinstance(value, dict | Unreadable):
+    if isinstance(value, dict | UnreadableText):
         return None
     elements = value if isinstance(value, list) else [value]
     positive = name.replace("no_element", "any_element")

@@ -1,1 +1,1 @@
-"""Kafka and Redis for a laptop: what is configured, Docker, or native processes (DESIGN 10)."""
+"""Kafka and Redis for a laptop: what is configured, Docker, or plain processes."""

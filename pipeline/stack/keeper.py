@@ -18,8 +18,8 @@ from typing import Final
 
 from ..edges.clock import SystemClock
 from ..errors import PipelineError
-from .native import Ports, free_port, kafka_command, redis_command
 from .probe import kafka_answers, redis_answers
+from .processes import Ports, free_port, kafka_command, redis_command
 
 _START_S_MAX: Final = 90.0
 _STOP_S_MAX: Final = 20.0

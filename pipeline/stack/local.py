@@ -16,8 +16,8 @@ from typing import Any, Final
 from ..edges.clock import SystemClock
 from ..errors import UsageError
 from .keeper import DETACH, STATE
-from .native import MissingPart, free_port, kafka_jars, redis_binary
 from .probe import kafka_answers, redis_answers
+from .processes import MissingPart, free_port, kafka_jars, redis_binary
 
 KAFKA_PORT: Final = 9092
 REDIS_PORT: Final = 6379

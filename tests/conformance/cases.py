@@ -18,11 +18,11 @@ from definitions.formats import metronome
 from definitions.times import parse_timestamp
 from pipeline.control.log import ControlLog
 from pipeline.control.records import digest_of
-from pipeline.core.periods import RefusedPeriod, WindowSize, zone_of
-from pipeline.core.windows import moment_of
+from pipeline.core.buckets import moment_of
+from pipeline.core.windows import RefusedPeriod, WindowSize, zone_of
 from pipeline.edges.clock import SystemClock
 from pipeline.edges.kafka import KafkaLog, topic_names
-from pipeline.edges.kafka_client import Address
+from pipeline.edges.kafka_client import KafkaAddress
 from pipeline.edges.redis import RedisStore
 from pipeline.errors import PipelineError
 from pipeline.reads.query import Query
@@ -102,7 +102,7 @@ def _prefix(number: int) -> str:
 async def _create_all(recount: Recount, cases: list[dict[str, Any]]) -> dict[int, str]:
     """Create every definition of every case; return the cases with a refused one."""
     refused: dict[int, str] = {}
-    address = Address(recount.services.kafka, {})
+    address = KafkaAddress(recount.services.kafka, {})
     async with ControlLog(address, topic_names(recount.deployment)["control"]) as control:
         for number, case in enumerate(cases):
             for at, body in enumerate(case["definitions"]):
@@ -128,7 +128,7 @@ async def _create_all(recount: Recount, cases: list[dict[str, Any]]) -> dict[int
 async def _judge_all(
     recount: Recount, cases: list[dict[str, Any]], refused: dict[int, str]
 ) -> list[Verdict]:
-    address, names = Address(recount.services.kafka, {}), topic_names(recount.deployment)
+    address, names = KafkaAddress(recount.services.kafka, {}), topic_names(recount.deployment)
     async with ControlLog(address, names["control"]) as control:
         identity = control.state.identity
         assert identity is not None

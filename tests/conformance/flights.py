@@ -25,10 +25,10 @@ from typing import Any
 import duckdb
 
 from pipeline.control.log import ControlLog
-from pipeline.core.periods import WindowSize, zone_of
+from pipeline.core.windows import WindowSize, zone_of
 from pipeline.edges.clock import SystemClock
 from pipeline.edges.kafka import KafkaLog, topic_names
-from pipeline.edges.kafka_client import Address
+from pipeline.edges.kafka_client import KafkaAddress
 from pipeline.edges.redis import RedisStore
 from pipeline.reads.query import Query
 from pipeline.reads.usage import Reader
@@ -279,7 +279,7 @@ async def compare(recount: Recount, rows: int | None) -> tuple[int, list[str]]:
         )
     first, last = base.execute("select min(time_hour), max(time_hour) from flights").fetchall()[0]
     months = list(months_between(_moment(first), _moment(last)))
-    address, names = Address(recount.services.kafka, {}), topic_names(recount.deployment)
+    address, names = KafkaAddress(recount.services.kafka, {}), topic_names(recount.deployment)
     cells, found = 0, []
     async with ControlLog(address, names["control"]) as control:
         identity = control.state.identity

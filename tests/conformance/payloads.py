@@ -20,12 +20,12 @@ from definitions.errors import DefinitionError
 from definitions.events import translate
 from definitions.events.common import Arrival, instant
 from definitions.formats import klaviyo, native_body, parse, statsig
-from definitions.formats.native import DEFAULT_TERMS, dump_json, parse_json
+from definitions.formats.bodies import DEFAULT_TERMS, dump_json, parse_json
 from definitions.matcher import compile_version
 from definitions.metric import MetricVersion
-from pipeline.doors import klaviyo as klaviyo_door
-from pipeline.doors import metronome as metronome_door
-from pipeline.doors import statsig as statsig_door
+from pipeline.doors.klaviyo import shapes as klaviyo_door
+from pipeline.doors.metronome import shapes as metronome_door
+from pipeline.doors.statsig import shapes as statsig_door
 
 from .runner import main
 

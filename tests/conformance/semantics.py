@@ -15,17 +15,17 @@ from typing import Any
 from definitions.events import translate
 from definitions.events.common import Arrival
 from definitions.formats import parse
-from definitions.formats.native import Terms, parse_json
+from definitions.formats.bodies import Terms, parse_json
 from definitions.matcher import compile_matcher
 from definitions.metric import Aggregation, Definition, MetricVersion
 from definitions.times import parse_timestamp
 from definitions.values import canonical
-from pipeline.core.aggregations import RULES, element_of
+from pipeline.core.aggregations import AGGREGATIONS, element_of
 from pipeline.core.event import Event, decoder_for
-from pipeline.core.judge import Accepted
-from pipeline.core.tally import Tally
+from pipeline.core.fold.judge import Accepted
+from pipeline.core.fold.tally import Tally
 from pipeline.edges.memory import MemoryRecord
-from pipeline.publish import line_of
+from pipeline.log.publish import line_of
 from pipeline.recount.events import read_event
 from pipeline.recount.matching import ABSENT, matches, value_of
 
@@ -58,7 +58,7 @@ def contribution(definition: Definition, line: bytes) -> Contribution:
         if kind is Aggregation.MEAN and partial.value[1]:
             found["value"] = _added(found["value"], canonical(partial.value[0]))
         elif kind not in {Aggregation.UNIQUE, Aggregation.MEAN} and not partial.unreadable:
-            found["value"] = _added(found["value"], RULES[kind].finish(partial.value))
+            found["value"] = _added(found["value"], AGGREGATIONS[kind].finish(partial.value))
         found["measure"] = _measure_name(definition, cell.measure)
     for cell, elements in tally.elements().items():
         if _measure_name(definition, cell.measure) not in definition.answering:

@@ -1,4 +1,4 @@
-"""Choices of FORMATS section 7 that no shared case names: one small case each, by their ids."""
+"""Choices of docs/semantics.md that no shared case names: one small case each, by their ids."""
 
 import asyncio
 import json
@@ -12,9 +12,9 @@ import pytest
 from definitions.events import translate
 from definitions.events.common import Arrival
 from definitions.formats import parse, updated
-from definitions.formats.native import DEFAULT_TERMS, Terms, parse_json
+from definitions.formats.bodies import DEFAULT_TERMS, Terms, parse_json
 from definitions.metric import Origin
-from pipeline.publish import line_of
+from pipeline.log.publish import line_of
 
 from ..services import ROOT
 from ..world import NOW, World

@@ -10,7 +10,7 @@ import definitions
 import pipeline
 from pipeline.core.reasons import Reason
 from pipeline.settings import describe, load_settings
-from pipeline.telemetry import NAMES, SERVER_NAMES
+from pipeline.telemetry.names import NAMES, SERVER_NAMES
 
 from ..services import ROOT
 
@@ -33,7 +33,7 @@ OWNERS = {
     "re2": {"definitions/conditions.py", "pipeline/recount/matching.py"},
     "xxhash": {"pipeline/core/dedup.py"},
     "subprocess": {
-        "pipeline/stack/native.py",
+        "pipeline/stack/processes.py",
         "pipeline/stack/keeper.py",
         "pipeline/stack/local.py",
         "pipeline/cli/demo.py",
@@ -119,7 +119,7 @@ def test_names() -> None:
     """`pipeline` and `definitions` are ours, not another distribution's of the same name."""
     assert Path(str(pipeline.__file__)).parent == ROOT / "pipeline"
     assert Path(str(definitions.__file__)).parent == ROOT / "definitions"
-    assert importlib.util.find_spec("pipeline.core.fold") is not None
+    assert importlib.util.find_spec("pipeline.core.fold.fold") is not None
 
 
 def test_every_test_says_what_must_hold() -> None:

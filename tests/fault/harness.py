@@ -12,9 +12,9 @@ from typing import Any
 
 from definitions.formats import metronome
 from definitions.metric import Definition
-from pipeline.core.aggregations import RULES, Partial, decode_partial, merge_partials
+from pipeline.core.aggregations import AGGREGATIONS, Partial, decode_partial, merge_partials
 from pipeline.edges.kafka import KafkaLog, topic_names
-from pipeline.edges.kafka_client import Address
+from pipeline.edges.kafka_client import KafkaAddress
 from pipeline.edges.redis import RedisStore
 from pipeline.ports import Book
 
@@ -133,7 +133,7 @@ def nexts(command: Recount) -> int:
 async def _read(command: Recount) -> list[tuple[Book, list[Record]]]:
     store = RedisStore(command.services.redis, command.deployment)
     names = topic_names(command.deployment)
-    address = Address(command.services.kafka, {})
+    address = KafkaAddress(command.services.kafka, {})
     log = KafkaLog(address, events=names["events"], rejected=names["rejected"])
     found = []
     try:
@@ -210,6 +210,6 @@ def _answers(book: Book, bodies: dict[str, Definition]) -> dict[tuple[Any, ...],
     for cell, members in book.elements.items():
         add(cell, Partial(members, 0))
     return {
-        key: (RULES[kind].finish(partial.value), partial.unreadable)
+        key: (AGGREGATIONS[kind].finish(partial.value), partial.unreadable)
         for key, (kind, partial) in partials.items()
     }

@@ -12,8 +12,8 @@ from typing import Any
 
 import redis
 
-from pipeline.stack.native import Ports, free_port, kafka_command, redis_command
 from pipeline.stack.probe import kafka_answers, redis_answers
+from pipeline.stack.processes import Ports, free_port, kafka_command, redis_command
 
 from ..waiting import eventually
 from .proxy import Proxy

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pipeline.edges
-from pipeline.stack.native import free_port
+from pipeline.stack.processes import free_port
 
 _APPLY = Path(pipeline.edges.__path__[0]) / "apply.lua"
 COMMIT = hashlib.sha1(_APPLY.read_bytes()).hexdigest().encode()  # noqa: S324  how Redis names it

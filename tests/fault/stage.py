@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.edges.kafka_client import Address
-from pipeline.publish import publish
+from pipeline.edges.kafka_client import KafkaAddress
+from pipeline.log.publish import publish
 
 from ..services import Recount, Services
 from ..waiting import eventually
@@ -77,7 +77,7 @@ class Stage:
 
     def send(self, lines: list[bytes]) -> None:
         """Send lines as `recount publish` does."""
-        address = Address(self.recount.services.kafka, {})
+        address = KafkaAddress(self.recount.services.kafka, {})
         topic = f"{self.recount.deployment}.usage.events"
         asyncio.run(
             publish(address, topic, lines, homes=PARTITIONS, keyed=True, progress=lambda _: None)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from pipeline.stack.native import free_port
+from pipeline.stack.processes import free_port
 
 from ..waiting import eventually
 from .own import OwnKafka
@@ -172,11 +172,11 @@ def test_f42_a_worker_behind_the_control_log(stage: Stage, tmp_path: Path) -> No
         "    if getattr(self, 'deaf', False): await asyncio.sleep(0.2); return False",
         "    return await real(self)",
         "real, ControlLog.poll = ControlLog.poll, poll",
-        "follow = __import__('pipeline.app.definitions', fromlist=['x']).Definitions.follow",
+        "follow = __import__('pipeline.app.catalogue', fromlist=['x']).Definitions.follow",
         "async def deaf(self, log):",
         "    log.deaf = True",
         "    await follow(self, log)",
-        "__import__('pipeline.app.definitions', fromlist=['x']).Definitions.follow = deaf",
+        "__import__('pipeline.app.catalogue', fromlist=['x']).Definitions.follow = deaf",
     )
     behind = stage.running(**environment)
     stage.recount.create({"name": "new", "aggregation_type": "COUNT"})

@@ -6,7 +6,7 @@ from typing import Any
 import redis
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from pipeline.edges.keys import Keys
+from pipeline.edges.redis_keys import Keys
 
 from ..services import Recount
 from ..waiting import eventually

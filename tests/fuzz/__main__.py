@@ -16,8 +16,8 @@ with atheris.instrument_imports(include=["definitions", "pipeline"]):
     from definitions.events import translate
     from definitions.events.common import Arrival
     from definitions.formats import FORMATS, native_body, parse
-    from definitions.formats.native import parse_json
-    from pipeline.publish import line_of
+    from definitions.formats.bodies import parse_json
+    from pipeline.log.publish import line_of
 
     from ..conformance.payloads import MAPPED
     from ..property.test_formats import audited

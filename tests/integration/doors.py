@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from pipeline.stack.native import free_port
+from pipeline.stack.processes import free_port
 
 from ..services import Recount
 from ..waiting import eventually

@@ -1,4 +1,4 @@
-"""The commands of INTERFACES.md, as they are driven from outside."""
+"""The commands, as they are driven from outside."""
 
 import json
 import signal

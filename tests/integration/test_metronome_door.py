@@ -11,7 +11,7 @@ import httpx
 import metronome
 import pytest
 
-from pipeline.stack.native import free_port
+from pipeline.stack.processes import free_port
 
 from ..services import Recount
 from ..waiting import eventually

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from pipeline.edges.kafka import producer
-from pipeline.edges.kafka_client import Address, KafkaAdmin
+from pipeline.edges.kafka_client import KafkaAddress, KafkaAdmin
 
 from ..services import ROOT, Services, fresh
 
@@ -42,7 +42,7 @@ def test_records_are_c_level_and_complete(stack: Services) -> None:
 
     What is dropped at a seek leaves memory at once: a worker's collector hardly ever comes by.
     """
-    topic, address = fresh("records"), Address(stack.kafka, {})
+    topic, address = fresh("records"), KafkaAddress(stack.kafka, {})
 
     async def send() -> None:
         config = {"message.timestamp.type": "LogAppendTime"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from definitions.metric import Aggregation
 from pipeline.core.aggregations import (
-    RULES,
+    AGGREGATIONS,
     Partial,
     Place,
     decode_partial,
@@ -32,7 +32,7 @@ def folded(kind: Aggregation, values: list[tuple[Decimal, Place]]) -> Partial:
     partial = empty_partial(kind)
     for value, place in values:
         given_ = str(value) if kind is Aggregation.UNIQUE else value
-        partial = merge_partials(kind, partial, Partial(RULES[kind].one(given_, place), 0))
+        partial = merge_partials(kind, partial, Partial(AGGREGATIONS[kind].one(given_, place), 0))
     return partial
 
 
@@ -84,7 +84,7 @@ def test_stored_texts_come_back(
 )
 def test_empty_windows(kind: str, empty: Any) -> None:
     """Empty windows answer 0 for COUNT, SUM and UNIQUE, null otherwise (C15)."""
-    rule = RULES[Aggregation(kind)]
+    rule = AGGREGATIONS[Aggregation(kind)]
 
     assert rule.finish(rule.zero) == empty
 
@@ -97,7 +97,7 @@ def test_elements_keep_values_apart(left: str, right: str) -> None:
 
 def test_mean_has_34_digits_half_even() -> None:
     """MEAN divides once, to 34 significant digits."""
-    rule = RULES[Aggregation.MEAN]
+    rule = AGGREGATIONS[Aggregation.MEAN]
 
     assert rule.finish((Decimal(2), 3)) == "0." + "6" * 33 + "7"
     assert rule.finish((Decimal("1.5"), 1)) == "1.5"

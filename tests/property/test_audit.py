@@ -15,9 +15,10 @@ from definitions.formats import parse
 from definitions.metric import Definition
 from pipeline.app.owner import Owner
 from pipeline.audit import Auditor, Findings, auditor, books
+from pipeline.core.cells import CellAddress
 from pipeline.edges.memory import MemoryLog, MemoryStore
 from pipeline.errors import StoreUnavailable
-from pipeline.ports import Address, Book, Span
+from pipeline.ports import Book, Span
 
 from ..world import DAY_MS, FIVE, NOW_MS, World, deployment, event
 
@@ -169,7 +170,9 @@ class LiveStore(MemoryStore):
             await owner.take([self.waiting.pop(0)])
         self.owner = owner
 
-    async def read_addresses(self, partition: int, addresses: Sequence[Address]) -> Book | None:
+    async def read_addresses(
+        self, partition: int, addresses: Sequence[CellAddress]
+    ) -> Book | None:
         """Read, after somebody wrote."""
         await self._live()
         return await super().read_addresses(partition, addresses)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core import dedup
+from pipeline.core.compiled import MODULE
 from pipeline.core.dedup import Heads, IdIndex, customer_of, identities, superfluous
 from pipeline.core.event import Event
-from pipeline.core.module import MODULE
 from pipeline.recount.ledger import home_of as recount_home
 
 

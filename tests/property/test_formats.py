@@ -15,8 +15,8 @@ from definitions.errors import DefinitionError, Problem
 from definitions.events import SYSTEMS, translate
 from definitions.events.common import Arrival
 from definitions.formats import FORMATS, klaviyo, native_body, parse
+from definitions.formats.bodies import dump_json, parse_json
 from definitions.formats.klaviyo import FILTERS_MAX, GROUPS_MAX
-from definitions.formats.native import dump_json, parse_json
 from definitions.matcher import compile_version
 from definitions.metric import (
     Aggregation,
@@ -38,7 +38,7 @@ from definitions.values import ABSENT
 from pipeline.audit import Auditor
 from pipeline.core.aggregations import decode_partial
 from pipeline.core.event import Event
-from pipeline.publish import line_of
+from pipeline.log.publish import line_of
 from pipeline.reads.results import Held, add_to, answer
 from pipeline.recount.events import read_event
 from pipeline.recount.matching import holds
@@ -56,7 +56,7 @@ PATTERNS = st.sampled_from(["^x", "y$", "[0-9]+", "(a|x).*", ".", "", "(?i)X"])
 
 
 def klaviyo_filters() -> st.SearchStrategy[dict[str, Any]]:
-    """Every filter of FORMATS 1.4."""
+    """Every filter of docs/formats.md 1.4."""
     plain = ["equals", "contains", "starts-with", "ends-with"]
     strings = [*plain, *(f"not-{word}" for word in plain)]
     listed = ["contains-starts-with", "contains-ends-with", "contains"]

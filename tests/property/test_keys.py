@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.tally import CellKey
-from pipeline.edges.keys import Keys
+from pipeline.core.cells import CellKey
+from pipeline.edges.redis_keys import Keys
 
 TEXTS = st.one_of(
     st.text(max_size=6), st.sampled_from(["a:b", ":", "1:", "-", "=", "|", "{x}", "é"])

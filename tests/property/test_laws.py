@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.module import MODULE
+from pipeline.core.compiled import MODULE
 
 from ..recount import answers, recount
 from ..world import DAY_MS, FIVE, NOW_MS, World, answers_of, event, parse, terms
 
-# Values around every border of FORMATS C04, and what is no number at all.
+# Values around every border of C04, and what is no number at all.
 VALUES: st.SearchStrategy[Any] = st.one_of(
     st.integers(-(10**20), 10**20),
     st.decimals(-(10**9), 10**9, places=9).map(str),
@@ -143,7 +143,7 @@ def test_generations_keep_the_promise(sent: list[tuple[int, int]], cuts: list[in
 
 
 def test_a_resend_with_its_own_timestamp_never_counts_twice() -> None:
-    """At every distance from 0 to 100 days, one identity counts once (DESIGN 5)."""
+    """At every distance from 0 to 100 days, one identity counts once (docs/design.md 5)."""
     for distance in range(100):
         world = World()
         line = event(1, timestamp="2026-03-02T11:59:00Z")  # almost max_ahead before its time

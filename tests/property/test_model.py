@@ -32,19 +32,19 @@ from hypothesis.stateful import (
 )
 
 from pipeline.app import opening
-from pipeline.app.definitions import Definitions
+from pipeline.app.catalogue import Definitions
 from pipeline.app.owner import Owner, SeekBack
 from pipeline.control.records import ControlState
 from pipeline.core.commit import Answer, Commit, transitions
+from pipeline.core.compiled import MODULE
 from pipeline.core.dedup import GENERATIONS_PER_WINDOW, ID_BYTES, generation_of
 from pipeline.core.limits import Limits
-from pipeline.core.module import MODULE
 from pipeline.core.state import PartitionState
 from pipeline.deploy.checks import first_state
 from pipeline.edges.clock import SetClock
 from pipeline.edges.memory import MemoryLog, MemoryStore
 from pipeline.errors import Halt, StoreUnavailable
-from pipeline.recount.ledger import Active, Cell, Ledger, Terms
+from pipeline.recount.ledger import Active, Cell, Ledger, LedgerTerms
 
 from ..world import (
     DAY_MS,
@@ -451,7 +451,7 @@ class Model(RuleBasedStateMachine):
             version = known[key].body
             assert version is not None
             active.append(Active(version, activation.offset, state.ended.get(key)))
-        terms = Terms(
+        terms = LedgerTerms(
             SETTINGS.dedup_window_ms,
             SETTINGS.max_age_ms,
             SETTINGS.max_ahead_ms,

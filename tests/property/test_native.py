@@ -33,14 +33,14 @@ from definitions.metric import (
 from definitions.times import parse_timestamp
 from definitions.values import ABSENT, canonical, decimal_of_text
 from pipeline.core import dedup
-from pipeline.core import fold as core_fold
 from pipeline.core.aggregations import encode_partial
 from pipeline.core.commit import advance
+from pipeline.core.compiled import MODULE
 from pipeline.core.dedup import ID_BYTES, IdIndex, home_of
 from pipeline.core.event import Decoder, Event
-from pipeline.core.fold import fold
-from pipeline.core.module import MODULE
-from pipeline.core.native import Native
+from pipeline.core.fold import fold as core_fold
+from pipeline.core.fold.fold import fold
+from pipeline.core.fold.rust import RustFold
 from pipeline.core.state import PartitionState
 from pipeline.edges.memory import MemoryRecord
 
@@ -207,7 +207,7 @@ def plans(
 ) -> list[Any]:
     """What every plan of a log changes."""
     matcher = Matcher([rule for version in metrics for rule in compile_version(version)])
-    helper = Native(MODULE, 0, SETTINGS, matcher) if native and MODULE is not None else None
+    helper = RustFold(MODULE, 0, SETTINGS, matcher) if native and MODULE is not None else None
     state, index, found = PartitionState("s", "t", 0, 0), IdIndex(), []
     while rest := records[state.next : state.next + batch]:
         plan = fold(
@@ -462,7 +462,7 @@ def test_plain_events_are_taken_by_it() -> None:
         return  # test_it_is_there_where_it_can_be says why
     taken: list[int] = []
 
-    class Counted(Native):
+    class Counted(RustFold):
         def take(self, *arguments: Any) -> int:
             taken.append(super().take(*arguments))
             return taken[-1]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.periods import RefusedPeriod, WindowSize, first_instant, windows, zone_of
+from pipeline.core.windows import RefusedPeriod, WindowSize, first_instant, windows, zone_of
 
 ODD_MINUTES = {"America/St_Johns", "Canada/Newfoundland"}
 ZONES = sorted(zone for zone in available_timezones() if "/" in zone)

@@ -1,4 +1,4 @@
-"""Events that go out byte for byte are those translate() takes (doors/verbatim.py)."""
+"""Events that go out byte for byte are those translate() takes (doors/metronome/verbatim.py)."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from definitions.errors import DefinitionError
 from definitions.events import translate
 from definitions.events.common import Arrival
-from definitions.formats.native import parse_json
+from definitions.formats.bodies import parse_json
 from pipeline.core.event import Event, decoder_for
-from pipeline.doors.verbatim import verbatim
-from pipeline.publish import line_of
+from pipeline.doors.metronome.verbatim import verbatim
+from pipeline.log.publish import line_of
 from pipeline.recount.events import read_event
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""FAULTS 37: a first offset above `next` is a hole until the log itself proves it a gap."""
+"""Fault 37: a first offset above `next` is a hole until the log itself proves it a gap."""
 
 import asyncio
 from typing import Any

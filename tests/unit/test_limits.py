@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from pipeline.app.watchdog import STUCK_S_MAX, Doctor, Signs
-from pipeline.core.event import Rejected
-from pipeline.core.judge import DeadLetter
 from pipeline.core.limits import RECENT_EVENTS, Limits, Rejections
 from pipeline.core.reasons import Reason
+from pipeline.core.records import DeadLetter, Rejected
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Every rule for refusing a Metronome definition, at the pointer it names (FORMATS 8)."""
+"""Every rule for refusing a Metronome definition, at the pointer it names (docs/formats.md 8)."""
 
 import json
 from typing import Any
@@ -84,7 +84,7 @@ def test_refused(rule: str, pointer: str, body: Any) -> None:
 
 
 def test_all_problems_at_once() -> None:
-    """Independent problems are reported together (FORMATS 3.6)."""
+    """Independent problems are reported together (docs/formats.md 3.6)."""
     body = {**SUM, "property_filters": [], "group_keys": [["g"]], "name": ""}
 
     with pytest.raises(DefinitionError) as refused:

@@ -5,7 +5,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 from pipeline.app.owner import SeekBack
-from pipeline.core.module import MODULE
+from pipeline.core.compiled import MODULE
 
 from ..property.test_laws import assert_recount
 from ..world import World, event

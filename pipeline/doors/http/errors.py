@@ -1,4 +1,4 @@
-"""One internal error, rendered as each system does (FORMATS 1.8, 2.8, 3.6)."""
+"""One internal error, rendered as each system does (docs/formats.md 1.8, 2.8, 3.6)."""
 
 import uuid
 from typing import Any, Final
@@ -7,9 +7,9 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from definitions.errors import DefinitionError, Problem
-from definitions.formats.native import dump_json
+from definitions.formats.bodies import dump_json
 
-from ...core.periods import RefusedPeriod
+from ...core.windows import RefusedPeriod
 from ...errors import ConflictError, PipelineError, Unavailable, UnknownNameError, UsageError
 from .service import Limited
 
@@ -28,7 +28,7 @@ _TITLES: Final = {
     503: "Temporarily unavailable.",
 }
 _LIMITED: Final = {"X-Metronome-Rate-Limit-Type": "client"}
-# What a name that is taken is to systems that have no 409 for it (FORMATS 1.8, CS16).
+# What a name that is taken is to systems that have no 409 for it (docs/formats.md 1.8, CS16).
 _TAKEN: Final = {"klaviyo": "/data/attributes/name", "statsig": "/name"}
 NOT_FOUND: Final = "The specified resource was not found"
 

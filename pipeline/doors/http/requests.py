@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from fastapi import Request
 
-from definitions.formats.native import parse_json
+from definitions.formats.bodies import parse_json
 
-from ...control.keys import key_of
+from ...control.api_keys import key_of
 from .errors import Refused
 from .service import Pace, Service
 

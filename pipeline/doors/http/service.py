@@ -13,16 +13,17 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 
-from definitions.formats.native import Problems
+from definitions.formats.bodies import Problems
 from definitions.times import NS_PER_MS, parse_timestamp
 
-from ...control.entities import Identity, Metric
+from ...control.entities import DeploymentRecord, Metric
 from ...control.log import ControlLog
 from ...control.records import ControlState
 from ...control.writer import Writer
 from ...core.dedup import home_of
-from ...core.event import Rejected, decoder_for, no_time
+from ...core.event import decoder_for, no_time
 from ...core.names import EventType, event_types, merged
+from ...core.records import Rejected
 from ...deploy.checks import check_identity, identity_of, known_identity
 from ...edges.clock import SystemClock
 from ...edges.kafka import KafkaLog, topic_names
@@ -30,8 +31,8 @@ from ...edges.kafka_client import KafkaAdmin
 from ...edges.kafka_sender import Record, Sender, sender
 from ...edges.redis import RedisStore
 from ...errors import Halt, LogUnavailable
+from ...log.publish import line_of
 from ...ports import Span
-from ...publish import line_of
 from ...reads.usage import Reader
 from ...settings import Settings
 
@@ -143,7 +144,7 @@ class Service:
             return await self.control.catch_up()
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> DeploymentRecord:
         """The deployment as the control log says now: partitions are added while servers run."""
         return identity_of(self.control.state)
 

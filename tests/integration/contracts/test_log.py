@@ -8,15 +8,15 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from pipeline.core.event import Rejected
-from pipeline.core.judge import DeadLetter
 from pipeline.core.reasons import Reason
+from pipeline.core.records import DeadLetter, Rejected
 from pipeline.edges.kafka import KafkaLog, all_records, producer
-from pipeline.edges.kafka_client import Address, KafkaAdmin
+from pipeline.edges.kafka_client import KafkaAddress, KafkaAdmin
 from pipeline.edges.memory import MemoryLog
 from pipeline.errors import Halt
 from pipeline.ports import EventLog, Span
-from tests.services import Services, fresh
+
+from ...services import Services, fresh
 
 VALUES = [b"a", b"", None, b"d"]
 
@@ -26,7 +26,7 @@ class Subject:
     """A log with VALUES in partition 0 and nothing in partition 1."""
 
     log: EventLog
-    address: Address | None = None
+    address: KafkaAddress | None = None
     events: str = ""
     rejected: str = ""
 
@@ -40,7 +40,7 @@ async def subject(request: pytest.FixtureRequest, stack: Services) -> AsyncItera
             twin.append(0, value, 1000 + number)
         yield Subject(twin)
         return
-    address, events, rejected = Address(stack.kafka, {}), fresh("events"), fresh("rejected")
+    address, events, rejected = KafkaAddress(stack.kafka, {}), fresh("events"), fresh("rejected")
     admin = KafkaAdmin(address)
     config = {"message.timestamp.type": "LogAppendTime"}
     await admin.create(events, partitions=2, replication=1, config=config)
@@ -110,7 +110,7 @@ async def test_dead_letters_are_durable(subject: Subject) -> None:
 
 async def test_a_missing_topic_halts(stack: Services) -> None:
     """A topic that is gone is HALT, not an empty log."""
-    log = KafkaLog(Address(stack.kafka, {}), events=fresh("none"), rejected="x")
+    log = KafkaLog(KafkaAddress(stack.kafka, {}), events=fresh("none"), rejected="x")
 
     with pytest.raises(Halt, match="is gone"):
         await log.spans()
@@ -119,7 +119,7 @@ async def test_a_missing_topic_halts(stack: Services) -> None:
 
 async def test_f17_an_offset_that_is_gone_halts(stack: Services) -> None:
     """A probe before the log's start is HALT: a hole is never stepped over silently."""
-    address, events = Address(stack.kafka, {}), fresh("events")
+    address, events = KafkaAddress(stack.kafka, {}), fresh("events")
     await KafkaAdmin(address).create(events, partitions=1, replication=1, config={})
     async with producer(address) as client:
         for value in VALUES:

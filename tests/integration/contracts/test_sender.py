@@ -6,18 +6,19 @@ from typing import Any
 import pytest
 
 from pipeline.edges.kafka import KafkaLog
-from pipeline.edges.kafka_client import Address, KafkaAdmin
+from pipeline.edges.kafka_client import KafkaAddress, KafkaAdmin
 from pipeline.edges.kafka_sender import Record, sender
 from pipeline.errors import LogUnavailable
-from tests.services import Services, fresh
+
+from ...services import Services, fresh
 
 PARTITIONS = 3
 LARGE = b"x" * 900_000  # larger than a batch
 
 
-async def topic_of(stack: Services) -> tuple[Address, str, KafkaLog]:
+async def topic_of(stack: Services) -> tuple[KafkaAddress, str, KafkaLog]:
     """A new topic, and what reads it."""
-    address, events = Address(stack.kafka, {}), fresh("sent")
+    address, events = KafkaAddress(stack.kafka, {}), fresh("sent")
     config = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "1200000"}
     await KafkaAdmin(address).create(events, partitions=PARTITIONS, replication=1, config=config)
     return address, events, KafkaLog(address, events=events, rejected="none")
@@ -57,7 +58,7 @@ async def test_every_line_once_in_its_partition_and_in_order(stack: Services) ->
 
 async def test_a_broker_that_is_away_is_told_and_nobody_waits_for_ever() -> None:
     """A send that cannot be durable raises; one that is given up leaves the others alone."""
-    address = Address("127.0.0.1:1", {})
+    address = KafkaAddress("127.0.0.1:1", {})
     with pytest.raises(LogUnavailable):
         async with sender(address, "none"):
             raise AssertionError("it cannot open")

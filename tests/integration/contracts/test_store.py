@@ -9,18 +9,20 @@ import pytest
 import redis as redis_client
 
 from definitions.metric import Aggregation
+from pipeline.core.activation import Activation
 from pipeline.core.aggregations import Partial, decode_partial
+from pipeline.core.cells import CELLS, CellAddress, CellKey, Change
 from pipeline.core.commit import Answer, Commit, settle
-from pipeline.core.fold import Plan
-from pipeline.core.state import Activation, PartitionState
-from pipeline.core.tally import CellKey, Change
+from pipeline.core.plan import Plan
+from pipeline.core.state import PartitionState
 from pipeline.edges.memory import MemoryStore
 from pipeline.edges.redis import RedisStore
 from pipeline.errors import Halt, StoreUnavailable
-from pipeline.ports import CELLS, Address, RollupStore
-from tests.services import Services, fresh
-from tests.whole import whole
-from tests.world import STORE_ID
+from pipeline.ports import RollupStore
+
+from ...services import Services, fresh
+from ...whole import whole
+from ...world import STORE_ID
 
 CELL = CellKey("m#1.0", "cü:1", 490_000, 0, ())
 GROUPED = CellKey("m#1.0", "cü:1", 490_001, 1, ("a:b", None, ""))
@@ -231,7 +233,7 @@ async def test_f41_a_foreign_type_changes_nothing(
     """A key of a foreign type under any name of ours: HALT naming it, and nothing is written."""
     keys, day = real.keys(0), CELL.bucket // 24
     key = {
-        "cells": keys.at(Address(CELLS, "m#1.0", day, "cü:1")),
+        "cells": keys.at(CellAddress(CELLS, "m#1.0", day, "cü:1")),
         "elements": keys.elements("u#1.0", day, "cü:1"),
         "customers": keys.customers("m#1.0"),
         "ids": keys.ids(7),

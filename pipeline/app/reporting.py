@@ -1,0 +1,70 @@
+"""What a worker process says of itself.
+
+Everything is read from what the worker stands on already: nothing is counted for each event.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ..core.state import FATES, PartitionState
+from ..telemetry.answer import Sample, Sampled, answer
+from ..telemetry.names import NAMES
+from .owner import Footprint
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A partition that the process owns and has opened. end: of its log, -1 not looked at yet."""
+
+    state: PartitionState
+    kept: Footprint
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerVitals:
+    """What is asked at every request. owned: by partition. done: counters of the process."""
+
+    owned: Callable[[], dict[int, Owned]]
+    done: Callable[[], Counter[str]]
+    is_alive: Callable[[], bool]
+
+
+def _samples(vital: WorkerVitals) -> Iterator[Sample]:
+    owned, done = vital.owned(), vital.done()
+    yield "recount_assigned_partitions", [], len(owned)
+    yield "recount_commits_total", [], done["commits"]
+    yield "recount_refused_commits_total", [], done["refused"]
+    yield "recount_gaps_total", [], done["gaps"]
+    yield "recount_seeks_total", [], done["seeks"]
+    yield "recount_plain_events_total", [], done["plain"]
+    yield "recount_native_failures_total", [], done["broken"]
+    for number, each in owned.items():
+        state, label = each.state, str(number)
+        for fate in FATES:
+            yield "recount_events_total", [label, fate], state.counters[fate]
+        for reason, count in state.rejected.items():
+            yield "recount_rejected_events_total", [label, reason], count
+        yield "recount_misplaced_events_total", [label], state.counters["misplaced"]
+        yield "recount_next_offset", [label], state.next
+        if each.end >= 0:
+            yield "recount_lag_offsets", [label], max(each.end - state.next, 0)
+        yield "recount_remembered_ids", [label], each.kept.ids
+        yield "recount_id_index_bytes", [label], each.kept.id_bytes
+        yield "recount_cached_cells", [label], each.kept.cells
+
+
+def serve(port: int, vital: WorkerVitals) -> None:
+    """Answer on a port of every address, until the process ends.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    answer(
+        port,
+        Sampled(NAMES, lambda: _samples(vital)),
+        is_alive=vital.is_alive,
+        is_ready=lambda: bool(vital.owned()),
+        not_ready="no partition is open",
+    )

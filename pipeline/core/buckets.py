@@ -1,0 +1,33 @@
+"""Event time → base bucket; event time and log clock → in time, too old, too far ahead.
+
+Rule 1: event time is whole nanoseconds since 1970 UTC, so a seventh digit still orders readings.
+Rule 2: age is judged by the log clock, never by a wall clock: a replay judges alike.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from definitions.times import NS_PER_S
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def ns_of(moment: datetime) -> int:
+    """Return an aware datetime as nanoseconds since 1970 UTC."""
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def moment_of(ns: int) -> datetime:
+    """Return nanoseconds since 1970 as an aware UTC datetime, cut to microseconds."""
+    return _EPOCH + timedelta(microseconds=ns // 1000)
+
+
+def bucket_of(event_ns: int, bucket_s: int) -> int:
+    """Return the number of the base bucket of an event time; negative before 1970."""
+    return event_ns // (bucket_s * NS_PER_S)
+
+
+def ceil_to_bucket(moment: datetime, bucket_s: int) -> datetime:
+    """Return the first base-bucket boundary at or after a moment: `now` rounds up."""
+    size = bucket_s * NS_PER_S
+    return moment_of(-(-ns_of(moment) // size) * size)

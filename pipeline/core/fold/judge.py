@@ -1,0 +1,164 @@
+"""Decoded records → accepted events and dead letters: age, keying (docs/design.md 2).
+
+Column by column for many records at once; what is refused is taken out of all columns between
+two steps. Duplicates are judged by fold.py.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, compress
+from math import inf
+from operator import attrgetter
+from typing import Any, Final
+
+from definitions.times import NS_PER_MS, parse_timestamps
+
+from ..dedup import Heads, generation_of, identities, last_ms_of, seed_of
+from ..deployment import Deployment, Keying
+from ..event import Event, no_time
+from ..reasons import Reason
+from ..records import DeadLetter, LogRecord, Rejected
+
+_OFFSET: Final = attrgetter("record.offset")
+
+
+@dataclass(slots=True)
+class Accepted:
+    """Accepted events, column by column. times: of the events, in ns; clocks: the log's, in ms.
+
+    taken: how many records were judged for it.
+    """
+
+    taken: int
+    records: list[LogRecord]
+    clocks: list[int]
+    events: list[Any]
+    times: list[Any]
+    ids: list[bytes]
+
+    def keep(self, kept: Iterable[object]) -> None:
+        """Leave out every row whose mark is false."""
+        kept = list(kept)
+        self.records = list(compress(self.records, kept))
+        self.clocks = list(compress(self.clocks, kept))
+        self.events = list(compress(self.events, kept))
+        self.times = list(compress(self.times, kept))
+        self.ids = list(compress(self.ids, kept))
+
+
+class Judge:
+    """Judges the records of one plan, in order. It stops where another generation begins.
+
+    clock_ms: the log clock after the last record taken. misplaced: events away from home so far.
+    last_ms: the last log clock of the generation.
+    ended: whether a record of another generation was met; it was not taken. dead_letters: of all
+    that was taken, in the order of the log.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        clock_ms: int,
+        deployment: Deployment,
+        first_ms: int,
+    ) -> None:
+        self.clock_ms = clock_ms
+        self.misplaced = 0
+        self.ended = False
+        self.dead_letters: list[DeadLetter] = []
+        self.generation = generation_of(max(clock_ms, first_ms), deployment.dedup_window_ms)
+        self.last_ms = last_ms_of(self.generation, deployment.dedup_window_ms)
+        self._deployment = deployment
+        self._seed = seed_of(deployment.store_id)
+        self._heads = Heads(partition, deployment.homes)
+
+    def take(self, records: Sequence[LogRecord], events: list[Event | Rejected]) -> Accepted:
+        """Return what is accepted of the next records.
+
+        Args:
+            events: What each record holds.
+        """
+        clocks = self._clocks([record.timestamp for record in records])
+        taken, before = len(clocks), len(self.dead_letters)
+        rows = Accepted(taken, list(records[:taken]), clocks, events[:taken], [], [])
+        if Rejected in set(map(type, rows.events)):
+            self._refuse(rows, [each if type(each) is Rejected else None for each in rows.events])
+        times: list[Any] = parse_timestamps([event.timestamp for event in rows.events])
+        rows.times = times
+        if None in times:
+            pairs = zip(rows.events, times, strict=True)
+            self._refuse(rows, [no_time(event) if at is None else None for event, at in pairs])
+        if not self._all_in_time(rows):
+            self._refuse(rows, list(map(self._age, rows.times, rows.clocks)))
+        rows.ids = identities(rows.events, self._heads, self._seed)
+        if self._heads.away:
+            self._judge_keying(rows)
+        if len(self.dead_letters) > before + 1:
+            self.dead_letters[before:] = sorted(self.dead_letters[before:], key=_OFFSET)
+        return rows
+
+    def _clocks(self, stamps: list[int]) -> list[int]:
+        """The log clock after each record; fewer where one begins another generation."""
+        newest = max(stamps)
+        if newest <= self.clock_ms:
+            return [self.clock_ms] * len(stamps)
+        clocks = stamps
+        if stamps[0] < self.clock_ms or sorted(stamps) != stamps:
+            clocks = list(accumulate(stamps, max, initial=self.clock_ms))[1:]
+        window_ms = self._deployment.dedup_window_ms
+        if generation_of(newest, window_ms) != self.generation:
+            self.ended = True
+            at = bisect_right(clocks, self.generation, key=lambda ms: generation_of(ms, window_ms))
+            del clocks[at:]
+        self.clock_ms = clocks[-1] if clocks else self.clock_ms
+        return clocks
+
+    def _refuse(self, rows: Accepted, why: Sequence[Rejected | None]) -> None:
+        """Take the rows that have a reason out, as dead letters."""
+        self.dead_letters += [
+            DeadLetter(record, rejected)
+            for record, rejected in zip(rows.records, why, strict=True)
+            if rejected is not None
+        ]
+        rows.keep(rejected is None for rejected in why)
+
+    def _all_in_time(self, rows: Accepted) -> bool:
+        """Whether no event is too old or too far ahead at any clock of these rows."""
+        if not rows.times:
+            return True
+        oldest, _ = _in_time(rows.clocks[-1], self._deployment)
+        _, newest = _in_time(rows.clocks[0], self._deployment)
+        return bool(oldest <= min(rows.times) and max(rows.times) <= newest)
+
+    def _age(self, at: int, clock_ms: int) -> Rejected | None:
+        oldest, newest = _in_time(clock_ms, self._deployment)
+        if oldest <= at <= newest:
+            return None
+        age_s = (clock_ms * NS_PER_MS - at) / 1e9
+        if age_s > 0:
+            return Rejected(Reason.TOO_OLD, f"{age_s:.0f} s behind the log clock")
+        return Rejected(Reason.TOO_FAR_AHEAD, f"{-age_s:.0f} s ahead of the log clock")
+
+    def _judge_keying(self, rows: Accepted) -> None:
+        """Count the events that lie away from home; under `strict` they are refused."""
+        homes = [self._heads.away.get(event.customer_id) for event in rows.events]
+        self.misplaced += len(homes) - homes.count(None)
+        if self._deployment.keying is Keying.STRICT:
+            self._refuse(
+                rows,
+                [
+                    None
+                    if home is None
+                    else Rejected(Reason.MISPLACED, f"the home is partition {home}")
+                    for home in homes
+                ],
+            )
+
+
+def _in_time(clock_ms: int, deployment: Deployment) -> tuple[float, int]:
+    """The oldest and the newest event time that the log clock admits, both included."""
+    newest = (clock_ms + deployment.max_ahead_ms) * NS_PER_MS
+    if not deployment.max_age_ms:
+        return -inf, newest
+    return (clock_ms - deployment.max_age_ms) * NS_PER_MS, newest

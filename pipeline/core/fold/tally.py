@@ -1,0 +1,174 @@
+"""Events → what they change, cell by cell. The innermost loop of the worker.
+
+Rule: inside the loop a cell is a plain tuple within its rule, and a value a bare payload; they get
+their names once for each cell, not once for each event.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from operator import attrgetter
+from typing import Any, Final
+
+from definitions.matcher import Matcher, Rule
+from definitions.metric import Aggregation
+from definitions.times import NS_PER_S
+
+from ..aggregations import AGGREGATIONS, Partial, Place, element_of
+from ..cells import CellKey, Change
+from ..event import Event, decoder_for
+from ..records import Rejected
+from .adders import INTEGERS, Adder, Row, adder_for
+from .judge import Accepted
+
+_EVENT_TYPE: Final = attrgetter("event_type")
+# customer, base bucket, grouping set, group values
+_Where = tuple[str, int, int, tuple[str | None, ...]]
+
+
+class _Lane:
+    """What one rule gathers. totals: payloads of the cells without groups, by place; None is none.
+
+    The rest by where: values: payloads; elements: of UNIQUE.
+    """
+
+    def __init__(self, partition: int, rule: Rule, places: int) -> None:
+        self._partition = partition
+        self.rule = rule
+        self.kind = rule.measure.aggregation
+        self.totals: list[Any] = [None] * places
+        self.values: dict[_Where, Any] = {}
+        self.unreadable: dict[_Where, int] = {}
+        self.elements: dict[_Where, set[str]] = {}
+
+    def add(self, where: _Where, value: Any, event_ns: int, clock_ms: int, offset: int) -> None:
+        """Add one value to a cell that the adder does not spell out."""
+        if value is None:
+            self.unreadable[where] = self.unreadable.get(where, 0) + 1
+            return
+        if self.kind is Aggregation.UNIQUE:
+            self.elements.setdefault(where, set()).add(element_of(value))
+            return
+        rule = AGGREGATIONS[self.kind]
+        value = rule.one(value, Place(event_ns, clock_ms, self._partition, offset))
+        held = self.values.get(where)
+        self.values[where] = value if held is None else rule.merge(held, value)
+
+    def cells(self, places: list[tuple[str, int]]) -> dict[CellKey, Change]:
+        """The cells whose text changes; of UNIQUE ones only those with unreadable values."""
+        key, kind, zero = self.rule.key, self.kind, AGGREGATIONS[self.kind].zero
+        payload = Decimal if kind in INTEGERS else _as_it_is
+        found = {
+            CellKey(key, *places[at], 0, ()): Change(kind, Partial(payload(value), 0))
+            for at, value in enumerate(self.totals)
+            if value is not None
+        }
+        for where, value in self.values.items():
+            found[CellKey(key, *where)] = Change(kind, Partial(payload(value), 0))
+        for where, count in self.unreadable.items():
+            cell = CellKey(key, *where)
+            value = found[cell].partial.value if cell in found else zero
+            found[cell] = Change(kind, Partial(value, count))
+        return found
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+class Tally:
+    """The changes of one plan.
+
+    first: by event type, the offset of its first event.
+    """
+
+    def __init__(self, partition: int, matcher: Matcher, bucket_s: int) -> None:
+        self._partition = partition
+        self.first: dict[str, int] = {}
+        self._matcher = matcher
+        self._decoder = decoder_for(matcher.properties, matcher.reads_context)
+        self._bucket_ns = bucket_s * NS_PER_S
+        self._adders: dict[str, Adder] = {}  # by event type
+        self._types: set[str] = set()  # of the events decoded last
+        self._lanes: dict[str, _Lane] = {}
+        # Of every customer and bucket, in the order of the places of their totals in each lane.
+        self._places: list[tuple[str, int]] = []
+        self._place_of: dict[int, dict[str, int]] = defaultdict(dict)  # by bucket, then customer
+
+    @property
+    def size(self) -> int:
+        """How many cells are touched so far, at most."""
+        return sum(
+            len(self._places) + len(lane.values) + len(lane.elements) + len(lane.unreadable)
+            for lane in self._lanes.values()
+        )
+
+    def decode(self, values: Sequence[bytes]) -> list[Event | Rejected]:
+        """Decode values, as far as the rules of their event types read them."""
+        events = self._decoder.decode_all(values)
+        types = set(map(_EVENT_TYPE, events))
+        types.discard(Rejected.event_type)
+        if [each for each in types - self._adders.keys() if self._matcher.see(each)]:
+            # Seldom, for a type is met once. Adders name what their decoder makes.
+            self._decoder = decoder_for(self._matcher.properties, self._matcher.reads_context)
+            self._adders.clear()
+            events = self._decoder.decode_all(values)
+        self._types = types
+        return events
+
+    def add(self, rows: Accepted) -> int:
+        """Add events decoded last to every cell they count towards.
+
+        Returns:
+            How many count towards any.
+        """
+        columns = zip(rows.events, rows.times, rows.clocks, rows.records, strict=True)
+        if not rows.events:
+            return 0
+        if len(self._types) == 1:
+            (event_type,) = self._types
+            return self._add(event_type, rows.records[0].offset, columns)
+        by_type: dict[str, list[Row]] = {}
+        for row in columns:
+            by_type.setdefault(row[0].event_type, []).append(row)
+        return sum(self._add(each, same[0][3].offset, same) for each, same in by_type.items())
+
+    def _add(self, event_type: str, offset: int, rows: Iterable[Row]) -> int:
+        """Add events of one type, the first of which lies at an offset."""
+        add = self._adders.get(event_type)
+        if add is None:
+            add = self._adders[event_type] = self._adder(event_type)
+            self.first.setdefault(event_type, offset)
+        return add(rows)
+
+    def _adder(self, event_type: str) -> Adder:
+        """Make the adder of an event type."""
+        rules = self._matcher.candidates(event_type)
+        lanes = [
+            self._lanes.setdefault(rule.key, _Lane(self._partition, rule, len(self._places)))
+            for rule in rules
+        ]
+        bind = adder_for(rules, self._decoder)
+        return bind(lanes, self._place_of, self._new_place, self._bucket_ns)
+
+    def _new_place(self, customer: str, bucket: int) -> int:
+        at = self._place_of[bucket][customer] = len(self._places)
+        self._places.append((customer, bucket))
+        for lane in self._lanes.values():
+            lane.totals.append(None)
+        return at
+
+    def cells(self) -> dict[CellKey, Change]:
+        """The cells whose text changes."""
+        found: dict[CellKey, Change] = {}
+        for lane in self._lanes.values():
+            found |= lane.cells(self._places)
+        return found
+
+    def elements(self) -> dict[CellKey, set[str]]:
+        """The elements that UNIQUE cells gain."""
+        return {
+            CellKey(lane.rule.key, *where): elements
+            for lane in self._lanes.values()
+            for where, elements in lane.elements.items()
+        }

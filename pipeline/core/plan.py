@@ -1,0 +1,41 @@
+"""What a flush changes: the value that a fold makes and a commit is made of."""
+
+from dataclasses import dataclass, field
+
+from .cells import CellKey, Change
+from .dedup import ID_BYTES
+from .records import DeadLetter
+from .state import PartitionState
+
+
+@dataclass(slots=True)
+class Plan:
+    """All changes of the records [lo, hi).
+
+    first: event type → offset of the first event of it. learned: see names.py; it may differ with
+    the batches, and decides no number.
+    """
+
+    lo: int
+    hi: int
+    clock_ms: int
+    last: tuple[int, int]
+    generation: int | None
+    cells: dict[CellKey, Change] = field(default_factory=dict)
+    elements: dict[CellKey, set[str]] = field(default_factory=dict)
+    new_ids: bytes = b""
+    counters: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    first: dict[str, int] = field(default_factory=dict)
+    learned: dict[str, str] = field(default_factory=dict)
+
+
+def nothing(state: PartitionState, hi: int) -> Plan:
+    """Return the plan of a span without records: [state.next, hi), often empty itself."""
+    return Plan(state.next, hi, state.clock_ms, state.last, None)
+
+
+def id_count(packed: bytes) -> int:
+    """Return how many ids a packed element holds."""
+    return len(packed) // ID_BYTES

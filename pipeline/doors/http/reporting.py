@@ -1,0 +1,83 @@
+"""What a server says of itself: requests by door and answer, events, whether it is well."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final
+
+from ...edges.clock import SystemClock
+from ...errors import PipelineError
+from ...telemetry.answer import Sample, Sampled, answer
+from ...telemetry.names import SERVER_NAMES
+from .service import Service
+
+_DOORS: Final = {
+    "/v1/log_event": "statsig",
+    "/v1/": "metronome",
+    "/api/": "klaviyo",
+    "/console/": "statsig",
+    "/recount/": "recount",
+}
+_BEAT_S: Final = 1.0
+_CHECK_BEATS: Final = 5
+_SILENT_S_MAX: Final = 15.0
+
+
+def door_of(path: str) -> str:
+    """Whose door a path is of."""
+    return next((door for head, door in _DOORS.items() if path.startswith(head)), "other")
+
+
+@dataclass
+class ServerVitals:
+    """What a server counts, and when it was well last."""
+
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    beat_at: float = 0.0
+    is_ready: bool = False
+
+    def count(self, path: str, status: int, seconds: float) -> None:
+        """Count an answer."""
+        door = door_of(path)
+        self.requests[door, status] += 1
+        self.seconds[door] = self.seconds.get(door, 0.0) + seconds
+
+
+def _samples(vital: ServerVitals, service: Service) -> Iterator[Sample]:
+    for (door, status), answers in dict(vital.requests).items():
+        yield "recount_requests_total", [door, str(status)], answers
+    for door, seconds in dict(vital.seconds).items():
+        yield "recount_request_seconds_total", [door], seconds
+    yield "recount_taken_events_total", [], service.taken
+    yield "recount_in_flight_events", [], service.in_flight
+
+
+def tell(port: int, vital: ServerVitals, service: Service) -> None:
+    """Answer /healthz, /readyz and /metrics."""
+    clock: Callable[[], float] = SystemClock().monotonic
+    answer(
+        port,
+        Sampled(SERVER_NAMES, lambda: _samples(vital, service)),
+        is_alive=lambda: clock() - vital.beat_at < _SILENT_S_MAX,
+        is_ready=lambda: vital.is_ready,
+        not_ready="Kafka or Redis does not answer",
+    )
+
+
+async def attend(vital: ServerVitals, service: Service) -> None:
+    """Keep beating, and look now and then whether Kafka and Redis answer."""
+    for beat in count():
+        vital.beat_at = service.clock.monotonic()
+        if not beat % _CHECK_BEATS:
+            try:
+                await service.ends.check()
+                await service.fresh()
+                await service.store.state(0)
+            except PipelineError:
+                vital.is_ready = False
+            else:
+                vital.is_ready = True
+        await asyncio.sleep(_BEAT_S)

@@ -1,0 +1,1 @@
+"""Klaviyo's door: custom metrics, events, metric aggregates."""

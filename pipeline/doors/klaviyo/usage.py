@@ -1,0 +1,304 @@
+"""Klaviyo's events, one or many, and metric aggregates (docs/formats.md 1.6, 1.7).
+
+A plain metric is counted like any other: by a definition, which is registered before its first
+event through this door is sent, or at the first question for it. The answer's `meta` says which
+definition that is, since when it is registered, and whether it has seen all of the log.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from decimal import Decimal
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+
+from definitions.events import translate
+from definitions.events.common import Arrival, digest
+from definitions.formats.klaviyo import measured, parse
+from definitions.metric import Definition
+from definitions.times import parse_timestamp
+
+from ...control.entities import Metric
+from ...control.records import ControlState
+from ...core.buckets import moment_of
+from ...core.windows import WindowSize, zone_of
+from ...errors import ConflictError, UnknownNameError
+from ...reads.query import Query
+from ..http.errors import JSON_API, NOT_FOUND, Refused
+from ..http.requests import body_json, needs, takes
+from ..http.service import Pace, Service
+from . import shapes
+from .resources import DOCUMENTED, answer, base_of, known, next_link, page_start, revised
+from .routes import PLAIN_ID, live
+
+router = APIRouter(prefix="/api", tags=["Klaviyo"], dependencies=[Depends(revised)])
+_EVENTS: Final = Pace("klaviyo-events", ((350, 1), (3_500, 60)))
+_BULK: Final = Pace("klaviyo-bulk", ((10, 1), (150, 60)))
+_QUERIES: Final = Pace("klaviyo-queries", ((3, 1), (60, 60)))
+_NAME_CHARS_MAX: Final = 200
+_UNATTENDED_S: Final = 30.0
+_EVENT: Final = {
+    "data": {
+        "type": "event",
+        "attributes": {
+            "properties": {"Source Name": "web"},
+            "time": "2026-11-19T01:00:00+00:00",
+            "value": 9.99,
+            "unique_id": "order-1",
+            "metric": {"data": {"type": "metric", "attributes": {"name": "Placed Order"}}},
+            "profile": {"data": {"type": "profile", "attributes": {"email": "a@example.com"}}},
+        },
+    }
+}
+_QUERY: Final = {
+    "data": {
+        "type": "metric-aggregate",
+        "attributes": {
+            "metric_id": "Placed Order",
+            "measurements": ["count", "sum_value", "unique"],
+            "interval": "day",
+            "timezone": "UTC",
+            "filter": [
+                "greater-or-equal(datetime,2026-11-19T00:00:00)",
+                "less-than(datetime,2026-11-20T00:00:00)",
+            ],
+        },
+    }
+}
+
+
+@router.post("/events", status_code=202, **DOCUMENTED, **takes(_EVENT, JSON_API))
+async def create_event(
+    request: Request, service: Annotated[Service, Depends(needs("ingest", _EVENTS))]
+) -> Response:
+    """Take an event; 202 only when Kafka has it durably."""
+    return await _take(request, service)
+
+
+@router.post("/event-bulk-create-jobs", status_code=202, **DOCUMENTED, **takes({}, JSON_API))
+async def create_events(
+    request: Request, service: Annotated[Service, Depends(needs("ingest", _BULK))]
+) -> Response:
+    """Take up to 1,000 events; 202 only when Kafka has all of them durably."""
+    return await _take(request, service)
+
+
+async def _take(request: Request, service: Service) -> Response:
+    arrival = Arrival(service.clock.now(), new_id=service.new_id)
+    events = translate("klaviyo", await body_json(request), arrival)
+    lines = service.checked(events)  # what is refused registers nothing
+    await _watch(service, {event["event_type"] for event in events})
+    await service.send(lines)
+    return Response(status_code=202)
+
+
+# -- plain metrics ----------------------------------------------------------------------------
+
+
+def plain_id(name: str, by: Collection[str] = ()) -> str:
+    """Return the id of the definition that counts a plain metric, by these properties."""
+    return PLAIN_ID + digest(name, *by)
+
+
+def _plain(name: str, by: tuple[str, ...]) -> tuple[str, Definition]:
+    label = f"Klaviyo metric: {name[:_NAME_CHARS_MAX]}" + (f" by {', '.join(by)}" if by else "")
+    groups = [{"metric_id": name}]
+    attributes = {
+        "name": label,
+        "definition": {"aggregation_method": "count", "metric_groups": groups},
+    }
+    text = json.dumps({"data": {"type": "custom-metric", "attributes": attributes}})
+    _, definition = parse(text)
+    return label, definition.model_copy(update={"dimensions": (by,) if by else ()})
+
+
+async def _watch(
+    service: Service, names: Collection[str], by: tuple[str, ...] = ()
+) -> dict[str, Metric]:
+    """Register what counts plain metrics, as far as the setting goes, and see it active.
+
+    Returns:
+        By name, those that are registered.
+    """
+    ids = {name: plain_id(name, by) for name in names}
+    if not all(id_ in service.control.state.metrics for id_ in ids.values()):
+        await _register(service, ids, by)
+    state = service.control.state
+    return {name: state.metrics[id_] for name, id_ in ids.items() if id_ in state.metrics}
+
+
+async def _register(service: Service, ids: Mapping[str, str], by: tuple[str, ...]) -> None:
+    made = []
+    async with service.writing() as writer:
+        state = service.control.state
+        held = sum(id_.startswith(PLAIN_ID) for id_ in state.metrics)
+        room = service.settings.klaviyo_plain_metrics_max - held
+        fresh = [name for name, id_ in sorted(ids.items()) if id_ not in state.metrics]
+        for name in fresh[: max(room, 0)]:
+            label, definition = _plain(name, by)
+            label = ids[name] if label in state.names else label
+            with suppress(ConflictError):  # another server was first
+                made.append(await writer.create(label, definition, None, metric_id=ids[name]))
+    # Where no worker runs there is nobody to wait for: it will read of them before the events.
+    now_s = service.clock.monotonic()
+    if made and now_s >= service.unattended_until_s:
+        active = await service.activated([metric.latest.key for metric in made])
+        service.unattended_until_s = 0.0 if active else now_s + _UNATTENDED_S
+
+
+# -- metric aggregates ------------------------------------------------------------------------
+
+
+@router.post(
+    "/metric-aggregates",
+    **DOCUMENTED,
+    response_model=shapes.Document,
+    **takes(_QUERY, JSON_API),
+)
+async def aggregates(
+    request: Request, service: Annotated[Service, Depends(needs("read", _QUERIES))]
+) -> Response:
+    """Counts, sums and distinct profiles of a metric or a custom metric, window by window."""
+    body = await body_json(request)
+    shapes.check_aggregates(body)
+    asked = shapes.asked(body["data"]["attributes"])
+    by = tuple(asked.get("by") or ())
+    metric = await _metric_of(service, asked["metric_id"], by)
+    answers = {
+        name: await _lines(service, _measured(metric, name), asked, by)
+        for name in dict.fromkeys(asked["measurements"])
+    }
+    lines = next(iter(answers.values()))
+    dates = await _dates(service, metric, asked) if by else [line["starting_on"] for line in lines]
+    cursor = asked.get("page_cursor") or request.query_params.get("page[cursor]")
+    at = page_start(cursor, "page_cursor")
+    after = at + int(asked.get("page_size", shapes.PAGE_SIZE_MAX))
+    rows = _sorted(_rows(answers, dates, by), asked.get("sort"), by)
+    for row in rows:
+        row["measurements"] = {
+            name: numbers[at:after] for name, numbers in row["measurements"].items()
+        }
+    link = f"{base_of(request)}/api/metric-aggregates/"
+    data = {
+        "type": "metric-aggregate",
+        "id": metric.id,
+        "attributes": {"dates": [_instant(each) for each in dates[at:after]], "data": rows},
+        "links": {"self": link, **next_link(request, after if after < len(dates) else None)},
+    }
+    return answer({"data": data, "links": data["links"], "meta": _told(metric, answers)})
+
+
+async def _metric_of(service: Service, metric_id: str, by: tuple[str, ...]) -> Metric:
+    """What counts a custom metric, or a plain one; the first question registers it."""
+    state = await service.fresh()
+    custom = next((metric for metric in live(state) if metric.id == metric_id), None)
+    if custom is not None:
+        if by:
+            raise Refused(400, "a custom metric cannot be asked by a property")
+        return custom
+    name = await _name_of(service, state, metric_id)
+    found = (await _watch(service, [name], by)).get(name)
+    if found is None:
+        most = service.settings.klaviyo_plain_metrics_max
+        raise Refused(403, f"at most {most} plain metrics are counted; make a custom metric of it")
+    return found
+
+
+async def _name_of(service: Service, state: ControlState, metric_id: str) -> str:
+    if plain_id(metric_id) in state.metrics:
+        return metric_id
+    every = await known(service)
+    if metric_id not in every:
+        raise UnknownNameError(NOT_FOUND)
+    return every[metric_id][0]
+
+
+def _measured(metric: Metric, measurement: str) -> Metric:
+    """The metric with one measurement for its value."""
+    versions = []
+    for version in metric.versions:
+        made = None if version.body is None else measured(version.body.definition, measurement)
+        if made is None:
+            raise Refused(400, f"{measurement} was not counted for this metric")
+        assert version.body is not None
+        body = version.body.model_copy(update={"definition": made})
+        versions.append(replace(version, body=body))
+    return replace(metric, versions=versions)
+
+
+def _query(metric: Metric, asked: Mapping[str, Any], by: tuple[str, ...]) -> Query:
+    zone = zone_of(asked.get("timezone", "UTC"))
+    starting_on, ending_before = shapes.bounds_of(asked["filter"], zone)
+    return Query(
+        metric=metric,
+        customer=None,
+        starting_on=starting_on,
+        ending_before=ending_before,
+        size=WindowSize(asked.get("interval", "day")),
+        zone=zone,
+        group_key=by or None,
+        group_filters={},
+    )
+
+
+async def _lines(
+    service: Service, metric: Metric, asked: Mapping[str, Any], by: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    return (await service.reader.usage(_query(metric, asked, by)))[:-1]
+
+
+async def _dates(service: Service, metric: Metric, asked: Mapping[str, Any]) -> list[str]:
+    lines = await _lines(service, _measured(metric, "count"), asked, ())
+    return [line["starting_on"] for line in lines]
+
+
+def _rows(
+    answers: Mapping[str, list[dict[str, Any]]], dates: list[str], by: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """A row for each group, with a number for each date; no group is one row."""
+    place = {date: number for number, date in enumerate(dates)}
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for measurement, lines in answers.items():
+        for line in lines:
+            dimensions = tuple(line["group"][name] or "" for name in by)
+            if dimensions not in rows:
+                zeros = {name: [Decimal(0)] * len(dates) for name in answers}
+                rows[dimensions] = {"dimensions": list(dimensions), "measurements": zeros}
+            numbers = rows[dimensions]["measurements"][measurement]
+            numbers[place[line["starting_on"]]] = Decimal(line["value"] or 0)
+    if not rows and not by:
+        rows[()] = {"dimensions": [], "measurements": {name: [] for name in answers}}
+    return list(rows.values())
+
+
+def _sorted(
+    rows: list[dict[str, Any]], sort: str | None, by: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    if sort is None:
+        return rows
+    name, backwards = sort.removeprefix("-"), sort.startswith("-")
+    if name in by:
+        at = by.index(name)
+        return sorted(rows, key=lambda row: str(row["dimensions"][at]), reverse=backwards)
+    if rows and name not in rows[0]["measurements"]:
+        raise Refused(400, "sort is one of the measurements or of `by`")
+    return sorted(rows, key=lambda row: sum(row["measurements"][name]), reverse=backwards)
+
+
+def _instant(text: str) -> str:
+    ns = parse_timestamp(text)
+    assert ns is not None, "our own"
+    return moment_of(ns).isoformat()
+
+
+def _told(metric: Metric, answers: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    lines = [line for found in answers.values() for line in found]
+    return {
+        "definition": metric.id,
+        "registered_at": metric.versions[0].created_at,
+        "complete": all(line["complete"] for line in lines),
+        "history": max((line["history"] for line in lines), default="complete"),
+    }

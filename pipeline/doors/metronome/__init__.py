@@ -1,0 +1,1 @@
+"""Metronome's door: billable metrics, ingest, usage, search."""

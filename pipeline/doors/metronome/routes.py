@@ -1,0 +1,344 @@
+"""Metronome's native API (docs/formats.md 3): the official client works unchanged."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+
+from definitions.events import translate
+from definitions.events.common import Arrival
+from definitions.formats import native_body
+from definitions.formats.bodies import dump_json, parse_json
+from definitions.times import parse_timestamp
+
+from ...control.entities import Metric
+from ...control.records import ControlState
+from ...core.buckets import moment_of
+from ...core.windows import WindowSize, zone_of
+from ...errors import UnknownNameError
+from ...reads.query import Query
+from ..http.errors import NOT_FOUND, Refused
+from ..http.requests import (
+    body_bytes,
+    body_json,
+    body_text,
+    cursor_of,
+    needs,
+    number_in,
+    place_of,
+    takes,
+    text_of,
+)
+from ..http.service import Service, of_format
+from . import shapes
+from .search import search
+from .verbatim import verbatim
+
+router = APIRouter(tags=["Metronome"])
+Ingesting = Annotated[Service, Depends(needs("ingest"))]
+Reading = Annotated[Service, Depends(needs("read"))]
+Managing = Annotated[Service, Depends(needs("manage"))]
+_ID: Final = "0b1c8a3e-6f0f-4b1e-9a7c-2f6f5f3a8b11"
+_EXAMPLE: Final = {
+    "name": "Tokens",
+    "aggregation_type": "SUM",
+    "aggregation_key": "tokens",
+    "property_filters": [{"name": "tokens", "exists": True}, {"name": "region", "exists": True}],
+    "group_keys": [["region"]],
+}
+_EVENT: Final = {
+    "transaction_id": "t1",
+    "customer_id": "c1",
+    "event_type": "call",
+    "timestamp": "2026-11-19T01:00:00Z",
+    "properties": {"tokens": "12.5", "region": "eu"},
+}
+_PERIOD: Final = {"starting_on": "2026-11-19T00:00:00Z", "ending_before": "2026-11-20T00:00:00Z"}
+_USAGE: Final = {**_PERIOD, "window_size": "DAY", "customer_ids": ["c1"]}
+_GROUPS: Final = {
+    **_PERIOD,
+    "window_size": "DAY",
+    "customer_id": "c1",
+    "billable_metric_id": _ID,
+    "group_key": ["region"],
+}
+_NEXT: Final = "the cursor of an earlier answer"
+_LISTED: Final = {
+    "limit": "1 to 100",
+    "next_page": _NEXT,
+    "include_archived": "true: archived ones too",
+}
+PAGE_MAX: Final = 100
+USAGE_PAGE: Final = 1_000
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": shapes.Message}
+    for status in (400, 401, 403, 404, 408, 409, 413, 415, 429, 503)
+}
+_DOCUMENTED: Final[dict[str, Any]] = {"responses": _ERRORS}
+
+
+def answer(body: Any) -> Response:
+    """An answer whose numbers have their exact digits (C16)."""
+    return Response(dump_json(body), media_type="application/json")
+
+
+def _found(state: ControlState, metric_id: str) -> Metric:
+    metric = state.metrics.get(metric_id)
+    if metric is None or not of_format([metric], "metronome"):
+        raise UnknownNameError(NOT_FOUND)
+    return metric
+
+
+def _shown(metric: Metric) -> dict[str, Any]:
+    native = native_body(metric.origin, metric.name)
+    shown = {"id": metric.id, **native}
+    return shown if metric.archived_at is None else {**shown, "archived_at": metric.archived_at}
+
+
+@router.post(
+    "/v1/billable-metrics/create", response_model=shapes.One, **_DOCUMENTED, **takes(_EXAMPLE)
+)
+async def create(request: Request, service: Managing) -> Response:
+    """Create a billable metric; it counts all that the log holds once workers hear of it."""
+    text = await body_text(request)
+    async with service.writing() as writer:
+        name, definition = writer.parse("metronome", text, reuse=True)
+        made = await writer.create(name, definition, None)
+    return answer({"data": {"id": made.id}})
+
+
+@router.get(
+    "/v1/billable-metrics", response_model=shapes.Page, **_DOCUMENTED, **takes(query=_LISTED)
+)
+async def list_metrics(request: Request, service: Reading) -> Response:
+    """List billable metrics, oldest first; archived ones with include_archived=true."""
+    state = await service.fresh()
+    archived = request.query_params.get("include_archived", "false").lower() == "true"
+    metrics = [
+        metric
+        for metric in of_format(list(state.metrics.values()), "metronome")
+        if archived or metric.archived_at is None
+    ]
+    limit = number_in(request, "limit", PAGE_MAX, PAGE_MAX)
+    return answer(_paged(request, [_shown(metric) for metric in metrics], limit))
+
+
+@router.get("/v1/billable-metrics/{metric_id}", response_model=shapes.One, **_DOCUMENTED)
+async def retrieve(metric_id: str, service: Reading) -> Response:
+    """Return one billable metric, archived or not."""
+    return answer({"data": _shown(_found(await service.fresh(), metric_id))})
+
+
+@router.put(
+    "/v1/billable-metrics/{metric_id}",
+    response_model=shapes.One,
+    **_DOCUMENTED,
+    **takes({"name": "Tokens 2"}),
+)
+async def rename(metric_id: str, request: Request, service: Managing) -> Response:
+    """Rename a billable metric; nothing else of it can change."""
+    body = await body_json(request)
+    shapes.check_rename(body)
+    async with service.writing() as writer:
+        await writer.rename(_found(service.control.state, metric_id), body["name"])
+    return answer({"data": {"id": metric_id}})
+
+
+@router.post(
+    "/v1/billable-metrics/archive", response_model=shapes.One, **_DOCUMENTED, **takes({"id": _ID})
+)
+async def archive(request: Request, service: Managing) -> Response:
+    """Archive a billable metric: it stays readable."""
+    body = await body_json(request)
+    shapes.check_archive(body)
+    async with service.writing() as writer:
+        await writer.archive(_found(service.control.state, body["id"]), "now")
+    return answer({"data": {"id": body["id"]}})
+
+
+@router.get(
+    "/v1/customers/{customer_id}/billable-metrics",
+    response_model=shapes.Page,
+    **_DOCUMENTED,
+    **takes(query=_LISTED),
+)
+async def of_customer(
+    customer_id: str,  # noqa: ARG001  the path names it; every customer has the same metrics
+    request: Request,
+    service: Reading,
+) -> Response:
+    """List the billable metrics; here every customer has them all."""
+    return await list_metrics(request, service)
+
+
+@router.post("/v1/ingest", **_DOCUMENTED, **takes([_EVENT]))
+async def ingest(request: Request, service: Ingesting) -> Response:
+    """Take 1 to 100 events; 200 only when Kafka has all of them durably."""
+    arrival = Arrival(service.clock.now(), new_id=service.new_id)
+    body = await body_bytes(request)
+    lines = verbatim(body, arrival, *service.accepted)
+    if lines is not None:
+        await service.send(lines)
+    else:
+        await service.ingest(translate("metronome", parse_json(text_of(body)), arrival))
+    return answer({})
+
+
+@router.post(
+    "/v1/events/search",
+    response_model=shapes.FoundEvents,
+    **_DOCUMENTED,
+    **takes({"transactionIds": ["t1"]}),
+)
+async def find_events(request: Request, service: Reading) -> Response:
+    """Look events up by their transaction_id, within a bound of the log."""
+    body = await body_json(request)
+    ids = body.get("transactionIds") if isinstance(body, dict) else None
+    if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
+        raise Refused(400, "transactionIds is a list of strings")
+    if not 1 <= len(ids) <= PAGE_MAX:
+        raise Refused(400, f"1 to {PAGE_MAX} transactionIds")
+    return answer(await search(service, frozenset(ids)))
+
+
+# -- usage --------------------------------------------------------------------------------
+
+
+@router.post(
+    "/v1/usage",
+    response_model=shapes.Page,
+    **_DOCUMENTED,
+    **takes(_USAGE, query={"next_page": _NEXT}),
+)
+async def usage(request: Request, service: Reading) -> Response:
+    """Usage by customer, metric and window; a decimal's digits are exact."""
+    body = await body_json(request)
+    shapes.check_usage(body)
+    state = await service.fresh()
+    asked = body.get("billable_metrics")
+    if asked is None:
+        metrics = of_format(list(state.metrics.values()), "metronome")
+        asked = [{"id": metric.id} for metric in metrics if metric.archived_at is None]
+    rows: list[dict[str, Any]] = []
+    for item in asked:
+        metric = _found(state, str(item["id"]))
+        for customer in body.get("customer_ids") or [None]:
+            rows += await _usage_of(service, body, metric, customer, item.get("group_by"))
+    return answer(_paged(request, rows, USAGE_PAGE))
+
+
+async def _usage_of(
+    service: Service,
+    body: dict[str, Any],
+    metric: Metric,
+    customer: str | None,
+    group_by: dict[str, Any] | None,
+) -> list[dict[str, Any]]:
+    lines = await _lines(service, body, metric, customer)
+    grouped: dict[tuple[Any, str], dict[str, Any]] = {}
+    if group_by is not None:
+        key = (str(group_by["key"]),)
+        for line in await _lines(service, body, metric, customer, group_key=key):
+            place = (line.get("customer_id", customer), line["starting_on"])
+            value = line["group"][key[0]]
+            if value is not None:
+                grouped.setdefault(place, {})[value] = _number(line["value"])
+    rows = []
+    for line in lines:
+        owner = line.get("customer_id", customer)
+        row = {
+            "customer_id": owner,
+            "billable_metric_id": metric.id,
+            "billable_metric_name": metric.name,
+            "start_timestamp": line["starting_on"],
+            "end_timestamp": line["ending_before"],
+            "value": _number(line["value"]),
+        }
+        if group_by is not None:
+            found = grouped.get((owner, line["starting_on"]), {})
+            wanted = group_by.get("values") or sorted(found)
+            row["groups"] = {name: found.get(name) for name in wanted}
+        rows.append(row)
+    return rows
+
+
+@router.post(
+    "/v1/usage/groups",
+    response_model=shapes.Page,
+    **_DOCUMENTED,
+    **takes(_GROUPS, query={"limit": "1 to 100", "next_page": _NEXT}),
+)
+async def usage_groups(request: Request, service: Reading) -> Response:
+    """Usage of one customer and metric by window and group."""
+    body = await body_json(request)
+    shapes.check_usage_groups(body)
+    if "starting_on" not in body or "ending_before" not in body:
+        raise Refused(400, "give starting_on and ending_before: there are no billing periods here")
+    metric = _found(await service.fresh(), body["billable_metric_id"])
+    older = body.get("group_by")
+    key = tuple(body.get("group_key") or ())
+    if older is not None:
+        key = (older["key"],)
+        body = {**body, "group_filters": {older["key"]: older.get("values") or []}}
+    rows = []
+    for line in await _lines(service, body, metric, body["customer_id"], group_key=key):
+        row: dict[str, Any] = {
+            "starting_on": line["starting_on"],
+            "ending_before": line["ending_before"],
+            "value": _number(line["value"]),
+        }
+        if older is not None:
+            row |= {"group_key": key[0], "group_value": line["group"][key[0]]}
+        elif key:
+            row["group"] = line["group"]
+        rows.append(row)
+    limit = number_in(request, "limit", PAGE_MAX, PAGE_MAX)
+    return answer(_paged(request, rows, limit))
+
+
+async def _lines(
+    service: Service,
+    body: dict[str, Any],
+    metric: Metric,
+    customer: str | None,
+    *,
+    group_key: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    filters = body.get("group_filters") or {}
+    query = Query(
+        metric=metric,
+        customer=customer,
+        starting_on=_moment(body["starting_on"]),
+        ending_before=_moment(body["ending_before"]),
+        size=WindowSize(body["window_size"].lower()),
+        zone=zone_of("UTC"),
+        group_key=tuple(group_key) or None,
+        group_filters={name: frozenset(values) for name, values in filters.items() if values},
+    )
+    return (await service.reader.usage(query))[:-1]
+
+
+def _moment(text: str) -> datetime:
+    ns = parse_timestamp(text)
+    assert ns is not None, "checked before"
+    if ns % 1000:
+        raise Refused(400, f"{text} does not lie on a base bucket")
+    return moment_of(ns)
+
+
+def _number(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def _paged(request: Request, rows: list[Any], limit: int) -> dict[str, Any]:
+    """A page, and the cursor of the next one. The cursor is a place, so pages never overlap."""
+    cursor = request.query_params.get("next_page")
+    at = 0 if not cursor else place_of(cursor, "next_page")
+    after = at + limit
+    return {
+        "data": rows[at:after],
+        "next_page": cursor_of(after) if after < len(rows) else None,
+    }

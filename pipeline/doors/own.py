@@ -1,0 +1,169 @@
+"""Recount's own door: what the command line reads, as JSON; decimals are text."""
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from fastapi import Query as Param
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from definitions.formats.bodies import dump_json
+from definitions.times import parse_timestamp
+
+from ..control.entities import Metric
+from ..core.buckets import moment_of
+from ..core.windows import WindowSize, zone_of
+from ..errors import UnknownNameError
+from ..log.letters import letters_of
+from ..reads.explain import Explainer
+from ..reads.query import Query
+from ..reads.summary import native_of, summary_of
+from .http.errors import Refused
+from .http.paths import segment
+from .http.requests import needs, number_in, takes
+from .http.service import Service
+
+router = APIRouter(prefix="/recount/v1", tags=["Recount"])
+Reading = Annotated[Service, Depends(needs("read"))]
+LETTERS_MAX: Final = 1_000
+
+
+class Wrong(BaseModel):
+    """Every error."""
+
+    message: str
+
+
+_DOCUMENTED: Final[dict[str, Any]] = {
+    "responses": {status: {"model": Wrong} for status in (400, 401, 403, 404, 429, 503)}
+}
+
+
+def _answer(body: Any) -> Response:
+    return Response(dump_json(body), media_type="application/json")
+
+
+@router.get("/status", **_DOCUMENTED)
+async def status(service: Reading) -> Response:
+    """Where every partition stands, then their total, as `recount status` tells it."""
+    return _answer({"data": await service.reader.status()})
+
+
+@router.get("/metrics", **_DOCUMENTED)
+async def metrics(service: Reading) -> Response:
+    """Every metric, archived ones too: its version, its status, what it has seen."""
+    state, now = await service.fresh(), service.clock.now()
+    reader, standings = service.reader, await service.reader.standings()
+    shown = [summary_of(each, reader, standings, now) for each in state.metrics.values()]
+    return _answer({"data": shown})
+
+
+@router.get("/metrics/{metric}", **_DOCUMENTED)
+async def show(metric: str, service: Reading) -> Response:
+    """A metric by id or name, with its native body as it was given, and the neutral one."""
+    found = await _found(service, metric)
+    standings, now = await service.reader.standings(), service.clock.now()
+    body = found.latest.body
+    more = {
+        "native": native_of(found),
+        "neutral": None if body is None else body.model_dump(mode="json"),
+    }
+    return _answer({"data": {**summary_of(found, service.reader, standings, now), **more}})
+
+
+async def _found(service: Service, name: str) -> Metric:
+    found = (await service.fresh()).find(segment(name))
+    if found is None:
+        raise UnknownNameError(name)
+    return found
+
+
+@router.get("/usage/{metric}", **_DOCUMENTED)
+async def usage(
+    metric: str,
+    service: Reading,
+    starting_on: Annotated[str, Param(description="RFC 3339, inclusive")],
+    ending_before: Annotated[str, Param(description="RFC 3339, exclusive")],
+    customer: Annotated[str | None, Param(description="whose; none: each customer")] = None,
+    window_size: Annotated[str, Param(description="none, hour, day, week, month")] = "none",
+    timezone: Annotated[str, Param(description="IANA name")] = "UTC",
+    group_key: Annotated[list[str] | None, Param(description="repeatable")] = None,
+    group_filter: Annotated[list[str] | None, Param(description="name=value")] = None,
+) -> Response:
+    """Usage by window and group, and the offsets it stands at; the metric by id or name."""
+    found = await _found(service, metric)
+    if window_size.lower() not in set(WindowSize):
+        raise Refused(400, "window_size is none, hour, day, week or month")
+    query = Query(
+        metric=found,
+        customer=customer,
+        starting_on=_moment("starting_on", starting_on),
+        ending_before=_moment("ending_before", ending_before),
+        size=WindowSize(window_size.lower()),
+        zone=zone_of(timezone),
+        group_key=tuple(group_key) if group_key else None,
+        group_filters=_filters(group_filter or []),
+        find=service.control.state.find_typed,
+    )
+    if customer is not None and not query.is_of_customers:
+        raise Refused(400, "the metric belongs to the whole deployment: give no customer")
+    *lines, last = await service.reader.usage(query)
+    return _answer({"data": lines, **last})
+
+
+@router.get("/rejected", **_DOCUMENTED, **takes(query={"limit": "1 to 1000"}))
+async def rejected(request: Request, service: Reading) -> Response:
+    """The latest dead letters, newest first."""
+    limit = number_in(request, "limit", 100, LETTERS_MAX)
+    topic = service.identity.topics["rejected"][0]
+    letters = await letters_of(service.settings.address, topic)
+    shown = [
+        {
+            "reason": letter.reason,
+            "detail": letter.detail,
+            "partition": letter.partition,
+            "offset": letter.offset,
+            "append_time_ms": letter.append_time_ms,
+            "original": None
+            if letter.original is None
+            else letter.original.decode(errors="replace"),
+            "redriven": letter.redriven,
+        }
+        for letter in reversed(letters[-limit:])
+    ]
+    return _answer({"data": shown})
+
+
+@router.get("/explain/{transaction_id}", **_DOCUMENTED)
+async def explain(transaction_id: str, service: Reading, customer: str | None = None) -> Response:
+    """Where an event lies, its fate, and what every metric version says of it."""
+    state = await service.fresh()
+    explainer = Explainer(service.identity, state, service.store, service.log)
+    lines = [
+        line
+        async for line in explainer.find(
+            segment(transaction_id), customer, lambda _: None, lambda _: None
+        )
+    ]
+    if not lines:
+        raise UnknownNameError(transaction_id)
+    return _answer({"data": lines})
+
+
+def _filters(texts: list[str]) -> dict[str, frozenset[str]]:
+    """name=value; one name given twice allows both values."""
+    wanted: dict[str, frozenset[str]] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise Refused(400, "group_filter is name=value", parameter="group_filter")
+        wanted[name] = wanted.get(name, frozenset()) | {value}
+    return wanted
+
+
+def _moment(name: str, text: str) -> datetime:
+    ns = parse_timestamp(text)
+    if ns is None or ns % 1000:
+        raise Refused(400, f"{name}: RFC 3339 with an offset, on a base bucket")
+    return moment_of(ns)

@@ -1,0 +1,1 @@
+"""Statsig's door: console metrics, values, log_event."""

@@ -1,0 +1,394 @@
+"""Statsig's console metrics and log_event (docs/formats.md 2), over plain HTTP."""
+
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+
+from definitions.errors import DefinitionError, Problem
+from definitions.events import translate
+from definitions.events.common import Arrival
+from definitions.formats import native_body
+from definitions.formats.bodies import dump_json, parse_json
+from definitions.times import NS_PER_MS, parse_timestamp
+
+from ...control.entities import Metric
+from ...control.records import RESUMED_WITHIN, ControlState
+from ...control.terms import terms_of
+from ...control.writer import status_of
+from ...core.windows import WindowSize, zone_of
+from ...errors import ConflictError, UnknownNameError
+from ...reads.query import Query
+from ..http.errors import NOT_FOUND, Refused
+from ..http.paths import segment
+from ..http.requests import body_json, body_text, needs, number_in, takes
+from ..http.service import Pace, Service, of_format
+from . import shapes
+
+PAGE: Final = 100
+_PAGES: Final = {"limit": "1 to 1000", "page": "from 1 on"}
+_DATE: Final = "YYYY-MM-DD, a day of the deployment's Statsig zone"
+_LISTED: Final = {
+    **_PAGES,
+    "tags": "comma-separated",
+    "showHiddenMetrics": "true: archived ones too",
+}
+_VALUES: Final = {
+    **_PAGES,
+    "date": _DATE,
+    "metricName": "of this name",
+    "metricType": "of this type",
+}
+_PACE: Final = Pace("statsig", ((100, 10), (900, 900)))
+Ingesting = Annotated[Service, Depends(needs("ingest"))]
+Reading = Annotated[Service, Depends(needs("read", _PACE))]
+Managing = Annotated[Service, Depends(needs("manage", _PACE))]
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": shapes.Refusal} for status in (400, 401, 403, 404, 408, 413, 415, 429, 503)
+}
+_DOCUMENTED: Final[dict[str, Any]] = {"responses": _ERRORS, "response_model": shapes.Envelope}
+_LOGGED: Final[dict[str, Any]] = {
+    "responses": {**_ERRORS, 503: {"model": shapes.Logged}},
+    "response_model": shapes.Logged,
+}
+_EXAMPLE: Final = {
+    "name": "plays per day",
+    "type": "event_count_custom",
+    "unitTypes": ["userID"],
+    "metricEvents": [{"name": "play_song", "criteria": []}],
+}
+_LOG: Final = {"events": [{"eventName": "play_song", "user": {"userID": "u1"}, "value": 1}]}
+router = APIRouter(tags=["Statsig"])
+console = APIRouter(prefix="/console/v1/metrics", tags=["Statsig"])
+
+
+def _answer(message: str, data: Any = None, status: int = 200, **more: Any) -> Response:
+    body = {"message": message, **({} if data is None else {"data": data}), **more}
+    return Response(dump_json(body), status_code=status, media_type="application/json")
+
+
+def _own(metric: Metric) -> dict[str, Any]:
+    return native_body(metric.origin, metric.name)
+
+
+def id_of(metric: Metric) -> str:
+    """`name::type`."""
+    body = _own(metric)
+    return f"{body['name']}::{body['type']}"
+
+
+def _live(state: ControlState) -> list[Metric]:
+    """Every metric that was not deleted, oldest first."""
+    return [metric for metric in of_format(state.metrics.values(), "statsig") if metric.named]
+
+
+def _found(state: ControlState, metric_id: str) -> Metric:
+    name, _, type_ = metric_id.rpartition("::")
+    metric = state.find_typed(name, type_) if name else None
+    if metric is None:
+        raise UnknownNameError(NOT_FOUND)
+    return metric
+
+
+def _shown(metric: Metric, now: datetime) -> dict[str, Any]:
+    """A metric as it was given, with what reading adds."""
+    own = _own(metric)
+    own.pop("dryRun", None)
+    created, changed = metric.versions[0].created_at, metric.changed_at
+    return {
+        "id": id_of(metric),
+        "directionality": "increase",
+        "description": "",
+        "isPermanent": False,
+        "isReadOnly": False,
+        "isVerified": False,
+        "tags": [],
+        "creatorName": "CONSOLE API",
+        "creatorEmail": None,
+        "owner": {"name": "CONSOLE API"},
+        **own,
+        "isHidden": _is_over(metric, now),
+        "createdTime": _milliseconds(created),
+        "lastModifiedTime": _milliseconds(changed),
+        "lineage": _lineage(own),
+    }
+
+
+def _milliseconds(text: str) -> int:
+    return (parse_timestamp(text) or 0) // NS_PER_MS
+
+
+def _is_over(metric: Metric, now: datetime) -> bool:
+    ends = metric.latest.effective_to
+    return metric.archived_at is not None and ends is not None and ends <= now
+
+
+def _lineage(own: Mapping[str, Any]) -> dict[str, list[str]]:
+    events = [each["name"] for each in own.get("metricEvents", [])]
+    events += [each["name"] for each in own.get("funnelEventList", [])]
+    metrics = [each["name"] for each in own.get("metricComponentMetrics", [])]
+    return {"events": list(dict.fromkeys(events)), "metrics": list(dict.fromkeys(metrics))}
+
+
+# -- definitions ------------------------------------------------------------------------------
+
+
+@console.post("", status_code=201, **_DOCUMENTED, **takes(_EXAMPLE))
+async def create(request: Request, service: Managing) -> Response:
+    """Create a metric; `dryRun: true` checks it and stores nothing."""
+    text, message = await body_text(request), "Metric created successfully."
+    async with service.writing() as writer:
+        name, definition = writer.parse("statsig", text)
+        if parse_json(text).get("dryRun"):
+            own, now = parse_json(text), service.clock.now()
+            shown = {**own, "id": f"{own['name']}::{own['type']}", "lineage": _lineage(own)}
+            shown.pop("dryRun")
+            times = {"createdTime": int(now.timestamp() * 1000)}
+            return _answer(message, {"directionality": "increase", **shown, **times}, 201)
+        made = await writer.create(name, definition, None)
+    return _answer(message, _shown(made, service.clock.now()), 201)
+
+
+@console.get(
+    "/list",
+    **_DOCUMENTED,
+    **takes(query=_LISTED),
+)
+async def list_metrics(request: Request, service: Reading) -> Response:
+    """List metrics, oldest first; archived ones with showHiddenMetrics=true."""
+    now, params = service.clock.now(), request.query_params
+    hidden = params.get("showHiddenMetrics", "false").lower() == "true"
+    wanted = {tag for text in params.getlist("tags") for tag in text.split(",") if tag}
+    every = _live(await service.fresh())
+    metrics = [metric for metric in every if hidden or not _is_over(metric, now)]
+    shown = [_shown(metric, now) for metric in metrics]
+    tagged = [each for each in shown if not wanted or wanted & set(_tags(each))]
+    page = _paged(request, tagged, "/console/v1/metrics/list")
+    return _answer("Metrics listed successfully.", page[0], pagination=page[1])
+
+
+def _tags(shown: Mapping[str, Any]) -> list[str]:
+    tags = shown["tags"]
+    return [tags] if isinstance(tags, str) else tags
+
+
+def _paged(
+    request: Request, items: list[Any], path: str, **more: str
+) -> tuple[list[Any], dict[str, Any]]:
+    """A page of items, and where it stands."""
+    limit = number_in(request, "limit", PAGE, 1_000)
+    page = number_in(request, "page", 1, 1_000_000)
+    others = "".join(f"{name}={value}&" for name, value in more.items())
+
+    def link(number: int) -> str:
+        return f"{path}?{others}page={number}&limit={limit}"
+
+    at = (page - 1) * limit
+    return items[at : at + limit], {
+        "itemsPerPage": limit,
+        "pageNumber": page,
+        "totalItems": len(items),
+        "nextPage": link(page + 1) if at + limit < len(items) else None,
+        "previousPage": link(page - 1) if page > 1 else None,
+        "all": path if not others else f"{path}?{others[:-1]}",
+    }
+
+
+# -- values -----------------------------------------------------------------------------------
+
+
+@console.get(
+    "/values",
+    **_DOCUMENTED,
+    **takes(query=_VALUES),
+)
+async def list_values(request: Request, service: Reading) -> Response:
+    """The values of all metrics, or of those of a name or a type, of one day."""
+    params, day = request.query_params, _day_of(request)
+    name, type_ = params.get("metricName"), params.get("metricType")
+    rows: list[dict[str, Any]] = []
+    for metric in _live(await service.fresh()):
+        own = _own(metric)
+        if name in {None, own["name"]} and type_ in {None, own["type"]}:
+            rows += await _values(service, metric, day)
+    asked = {key: params[key] for key in ("date", "metricName", "metricType") if key in params}
+    page = _paged(request, rows, "/console/v1/metrics/values", **asked)
+    return _answer("Metric values listed successfully.", page[0], pagination=page[1])
+
+
+@console.get("", **_DOCUMENTED, **takes(query={"id": "name::type", "date": _DATE}))
+async def values(request: Request, service: Reading) -> Response:
+    """One metric's values of a day: ?id=name::type&date=YYYY-MM-DD."""
+    day, metric_id = _day_of(request), request.query_params.get("id")
+    if not metric_id:
+        raise Refused(400, "id is required", (Problem("S-REQ", "/id", "id is required"),))
+    metric = _found(await service.fresh(), metric_id)
+    return _answer("Metric read successfully.", await _values(service, metric, day))
+
+
+def _day_of(request: Request) -> date:
+    text = request.query_params.get("date", "")
+    try:
+        return date.fromisoformat(text if len(text) == 10 else "")
+    except ValueError as error:
+        problem = Problem("S-TYPE", "/date", "date is YYYY-MM-DD")
+        raise Refused(400, problem.message, (problem,)) from error
+
+
+async def _values(service: Service, metric: Metric, day: date) -> list[dict[str, Any]]:
+    """One row for everybody, and one for the unit where the metric is counted by unit (2.5)."""
+    offset = timedelta(minutes=terms_of(service.identity.formats).statsig_day_minutes)
+    try:
+        starts = datetime.combine(day, time(), timezone(offset))
+        query = Query(
+            metric=metric,
+            customer=None,
+            starting_on=starts,
+            ending_before=starts + timedelta(days=1),
+            size=WindowSize.NONE,
+            zone=zone_of("UTC"),
+            group_key=None,
+            group_filters={},
+            find=service.control.state.find_typed,
+        )
+        (line, _) = await service.reader.usage(query)
+    except OverflowError as error:
+        raise Refused(400, "the day lies outside the calendar") from error
+    own = _own(metric)
+    body = metric.latest.body
+    by_unit = body is not None and any(each.unit for each in body.definition.measures)
+    row = {
+        "value": _number(line["value"]),
+        "numerator": _number(line.get("numerator")),
+        "denominator": _number(line.get("denominator")),
+        "metric_name": own["name"],
+        "metric_type": own["type"],
+    }
+    units = ["overall", *(own.get("unitTypes", [])[:1] if by_unit else [])]
+    return [{**row, "unit_type": unit} for unit in units]
+
+
+def _number(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+# -- one metric -------------------------------------------------------------------------------
+
+
+@console.get("/{metric_id}", **_DOCUMENTED)
+async def retrieve(metric_id: str, service: Reading) -> Response:
+    """Read a metric by its id, `name::type`."""
+    metric = _found(await service.fresh(), segment(metric_id))
+    return _answer("Metric read successfully.", _shown(metric, service.clock.now()))
+
+
+@console.get("/{name}/{metric_type}", **_DOCUMENTED)
+async def retrieve_typed(name: str, metric_type: str, service: Reading) -> Response:
+    """Read a metric by its name and its type."""
+    metric = _found(await service.fresh(), f"{segment(name)}::{segment(metric_type)}")
+    return _answer("Metric read successfully.", _shown(metric, service.clock.now()))
+
+
+@console.post("/{metric_id}", **_DOCUMENTED, **takes({"description": "new"}))
+async def update(metric_id: str, request: Request, service: Managing) -> Response:
+    """Change what may change; `dryRun: true` checks it and stores nothing."""
+    text = await body_text(request)
+    async with service.writing() as writer:
+        metric = _found(service.control.state, segment(metric_id))
+        changed = await writer.update(metric, text, "now", dry_run=bool(_dry_run(text)))
+    return _answer("Metric updated successfully.", _shown(changed, service.clock.now()))
+
+
+def _dry_run(text: str) -> Any:
+    body = parse_json(text)
+    return isinstance(body, dict) and body.get("dryRun")
+
+
+@console.delete("/{metric_id}", **_DOCUMENTED)
+async def delete(metric_id: str, service: Managing) -> Response:
+    """Delete a metric, unless another one uses it; its name is free at once (CS20)."""
+    async with service.writing() as writer:
+        metric = _found(service.control.state, segment(metric_id))
+        _refuse_used(service.control.state, metric)
+        await writer.delete(metric)
+    return _answer("Metric deleted successfully.")
+
+
+def _refuse_used(state: ControlState, metric: Metric) -> None:
+    own = _own(metric)
+    for other in _live(state):
+        for part in _own(other).get("metricComponentMetrics", []):
+            if (part["name"], part["type"]) == (own["name"], own["type"]):
+                message = f"the metric {id_of(other)} uses it"
+                raise DefinitionError([Problem("S-USED", "/id", message)])
+
+
+# -- archive ----------------------------------------------------------------------------------
+
+
+@console.put("/{metric_id}/schedule_archive", **_DOCUMENTED)
+async def schedule_archive(metric_id: str, service: Managing) -> Response:
+    """Archive a metric in 24 hours, unless another one uses it; until then it can be cancelled."""
+    async with service.writing() as writer:
+        metric = _found(service.control.state, segment(metric_id))
+        _refuse_used(service.control.state, metric)
+        if metric.archived_at is not None:
+            raise _wrong(f"it is archived, or will be, on {metric.archived_at}")
+        await writer.archive_after(metric, RESUMED_WITHIN)
+    return _answer("Metric archive scheduled successfully.")
+
+
+@console.put("/{metric_id}/cancel_archive", **_DOCUMENTED)
+async def cancel_archive(metric_id: str, service: Managing) -> Response:
+    """Cancel an archive that is scheduled."""
+    await _resume(metric_id, service, over=False)
+    return _answer("Metric archive cancelled successfully.")
+
+
+@console.put("/{metric_id}/unarchive", **_DOCUMENTED)
+async def unarchive(metric_id: str, service: Managing) -> Response:
+    """Take an archive back, within 24 hours: nothing that came meanwhile is missing."""
+    await _resume(metric_id, service, over=True)
+    return _answer("Metric unarchived successfully.")
+
+
+async def _resume(metric_id: str, service: Service, *, over: bool) -> None:
+    async with service.writing() as writer:
+        metric = _found(service.control.state, segment(metric_id))
+        now = service.clock.now()
+        if metric.archived_at is None or _is_over(metric, now) != over:
+            raise _wrong(
+                f"the metric is {status_of(metric, now)}" if over else "none is scheduled"
+            )
+        try:
+            await writer.resume(metric)
+        except ConflictError as error:
+            raise _wrong(str(error)) from error
+
+
+def _wrong(message: str) -> DefinitionError:
+    return DefinitionError([Problem("S-ARCHIVE", "/id", message)])
+
+
+@console.post("/{metric_id}/reload", **_DOCUMENTED)
+async def reload(metric_id: str, service: Managing) -> Response:
+    """Values are always up to date here: this only says that the metric is there."""
+    _found(await service.fresh(), segment(metric_id))
+    return _answer("Metric reloaded successfully.")
+
+
+# -- events -----------------------------------------------------------------------------------
+
+
+@router.post("/v1/log_event", status_code=202, **_LOGGED, **takes(_LOG))
+async def log_event(request: Request, service: Ingesting) -> Response:
+    """Take events; 202 only when Kafka has all of them durably."""
+    arrival = Arrival(service.clock.now(), new_id=service.new_id)
+    await service.ingest(translate("statsig", await body_json(request), arrival))
+    return Response(dump_json({"success": True}), status_code=202, media_type="application/json")
+
+
+router.include_router(console)

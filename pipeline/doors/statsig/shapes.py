@@ -1,0 +1,101 @@
+"""Statsig: answers of the console and of log_event (docs/formats.md 2.1, 2.2, 2.8)."""
+
+from typing import Any, Final
+
+from ..model import AnswerModel, Number
+
+
+class Lineage(AnswerModel):
+    """The events and the metrics that a metric uses."""
+
+    events: list[str]
+    metrics: list[str]
+
+
+class ConsoleMetric(AnswerModel):
+    """A metric as it was given, with what reading adds."""
+
+    id: str
+    name: str
+    type: str
+    directionality: str
+    lineage: Lineage
+    description: str | None = None
+    isPermanent: bool | None = None  # noqa: N815  Statsig's names, here and below
+    isReadOnly: bool | None = None  # noqa: N815
+    isHidden: bool | None = None  # noqa: N815
+    isVerified: bool | None = None  # noqa: N815
+    tags: list[str] | str | None = None
+    creatorName: str | None = None  # noqa: N815
+    creatorEmail: str | None = None  # noqa: N815
+    createdTime: int | None = None  # noqa: N815
+    lastModifierID: str | None = None  # noqa: N815
+    lastModifiedTime: int | None = None  # noqa: N815
+    lastModifierEmail: str | None = None  # noqa: N815
+    lastModifierName: str | None = None  # noqa: N815
+    owner: dict[str, Any] | None = None
+    team: str | None = None
+    teamID: str | None = None  # noqa: N815
+    unitTypes: list[str] | None = None  # noqa: N815
+    metricEvents: list[dict[str, Any]] | None = None  # noqa: N815
+    metricComponentMetrics: list[dict[str, Any]] | None = None  # noqa: N815
+    funnelEventList: list[dict[str, Any]] | None = None  # noqa: N815
+    funnelCountDistinct: str | None = None  # noqa: N815
+    rollupTimeWindow: str | None = None  # noqa: N815
+    customRollUpStart: Number | None = None  # noqa: N815
+    customRollUpEnd: Number | None = None  # noqa: N815
+    warehouseNative: dict[str, Any] | None = None  # noqa: N815
+
+
+class MetricValue(AnswerModel):
+    """One metric's value of one day."""
+
+    value: Number | None
+    unit_type: str
+    numerator: Number | None
+    denominator: Number | None
+    metric_name: str
+    metric_type: str
+
+
+class Pagination(AnswerModel):
+    """Where a page stands."""
+
+    itemsPerPage: int  # noqa: N815
+    pageNumber: int  # noqa: N815
+    totalItems: int  # noqa: N815
+    nextPage: str | None  # noqa: N815
+    previousPage: str | None  # noqa: N815
+    all: str
+
+
+class Envelope(AnswerModel):
+    """Every answer of the console; archive and delete have no data."""
+
+    message: str
+    data: ConsoleMetric | list[ConsoleMetric] | list[MetricValue] | None = None
+    pagination: Pagination | None = None
+
+
+class PropertyError(AnswerModel):
+    """One problem of a definition; property is a dotted path."""
+
+    property: str
+    errorMessage: str  # noqa: N815
+
+
+class Refusal(AnswerModel):
+    """Every error."""
+
+    status: int
+    message: str
+    errors: list[PropertyError] | None = None
+
+
+class Logged(AnswerModel):
+    """The answer of log_event."""
+
+    success: bool
+
+
+ANSWERS: Final = (Envelope, Refusal, Logged)

@@ -1,0 +1,137 @@
+"""The names of the keys in Redis, and back. Only this file and core/dedup.py build keys.
+
+Rule: no two addresses share a text. Every part that may hold anything carries its length or
+stands last; a metric id holds neither `:` nor `#` (control.py checks).
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
+
+SECONDS_PER_DAY: Final = 86_400
+_NULL: Final = "-"
+
+
+class Keys:
+    """The keys of one partition: one hash tag, so one slot and one script."""
+
+    def __init__(self, deployment: str, partition: int, base_bucket_s: int) -> None:
+        self.prefix = f"recount:{{{deployment}/{partition}}}:"
+        self.state = f"{self.prefix}state"
+        self.names = f"{self.prefix}names"  # what events are called and carry (core/names.py)
+        self._per_day = SECONDS_PER_DAY // base_bucket_s
+
+    def ids(self, generation: int) -> str:
+        """The id log of a generation."""
+        return f"{self.prefix}ids:{generation}"
+
+    def customers(self, measure: str) -> str:
+        """The set of customers that have cells of a measure."""
+        return f"{self.prefix}i:{measure}"
+
+    def days(self, measure: str) -> str:
+        """The set of days (since 1970, UTC) on which a measure has cells."""
+        return f"{self.prefix}d:{measure}"
+
+    def elements(self, measure: str, day: int, customer: str) -> str:
+        """The set of UNIQUE elements of the same."""
+        return self.at(CellAddress(ELEMENTS, measure, day, customer))
+
+    def day_of(self, bucket: int) -> int:
+        """The day that holds a base bucket."""
+        return bucket // self._per_day
+
+    def field(self, cell: CellKey) -> str:
+        """The field of a cell in its hash: bucket of the day, then grouping set and values."""
+        bucket = cell.bucket % self._per_day
+        if not cell.grouping_set:
+            return str(bucket)
+        values = "".join(_NULL if text is None else f"{len(text)}:{text}" for text in cell.groups)
+        return f"{bucket}:{cell.grouping_set}:{values}"
+
+    def located(self, cells: Iterable[CellKey]) -> Iterator[tuple[str, str]]:
+        """The hash and the field of each of many cells."""
+        per_day, head = self._per_day, f"{self.prefix}{CELLS}:"
+        for cell in cells:
+            measure, customer, bucket, grouping_set, _ = cell
+            day, place = divmod(bucket, per_day)
+            text = self.field(cell) if grouping_set else str(place)
+            yield f"{head}{measure}:{day}:{customer}", text
+
+    def cell_of(self, measure: str, day: int, customer: str, field: str) -> CellKey:
+        """The cell that a field stands for.
+
+        Raises:
+            ValueError: the field is not ours.
+        """
+        head, _, rest = field.partition(":")
+        bucket = day * self._per_day + int(head)
+        if not rest:
+            return CellKey(measure, customer, bucket, 0, ())
+        number, _, values = rest.partition(":")
+        return CellKey(measure, customer, bucket, int(number), tuple(_split(values)))
+
+    def member(self, cell: CellKey, element: str) -> str:
+        """The member of an element in the set of its day."""
+        return f"{self.field(cell)}={element}"
+
+    def element_of(
+        self, measure: str, day: int, customer: str, member: str
+    ) -> tuple[CellKey, str]:
+        """The cell and the element that a member stands for.
+
+        Raises:
+            ValueError: the member is not ours.
+        """
+        end = _field_end(member)
+        if member[end : end + 1] != "=":
+            raise ValueError(f"not a member of ours: {member[:80]!r}")
+        return self.cell_of(measure, day, customer, member[:end]), member[end + 1 :]
+
+    def at(self, address: CellAddress) -> str:
+        """The key of an address."""
+        return f"{self.prefix}{address.kind}:{address.measure}:{address.day}:{address.owner}"
+
+    def address_of(self, key: str) -> CellAddress | None:
+        """Return the address of a key, or None if it is not one of cells."""
+        parts = key[len(self.prefix) :].split(":", 3)
+        if len(parts) != 4 or parts[0] not in {CELLS, ELEMENTS}:
+            return None
+        kind, measure, day, owner = parts
+        return CellAddress(kind, measure, int(day), owner)
+
+
+def _field_end(text: str) -> int:
+    """Return where the field ends at the head of a member: netstrings say their own length."""
+    at = 0
+    while at < len(text) and text[at].isdigit():
+        at += 1
+    if text[at : at + 1] != ":":
+        return at
+    at = text.index(":", at + 1) + 1
+    while at < len(text) and text[at] != "=":
+        if text[at] == _NULL:
+            at += 1
+            continue
+        colon = text.index(":", at)
+        at = colon + 1 + int(text[at:colon])
+    return at
+
+
+def _split(values: str) -> Iterable[str | None]:
+    at = 0
+    while at < len(values):
+        if values[at] == _NULL:
+            yield None
+            at += 1
+            continue
+        colon = values.index(":", at)
+        end = colon + 1 + int(values[at:colon])
+        yield values[colon + 1 : end]
+        at = end
+
+
+def identity_key(deployment: str) -> str:
+    """The copy of the deployment's identity."""
+    return f"recount:{deployment}:identity"

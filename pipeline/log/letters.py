@@ -1,0 +1,143 @@
+"""Dead letters: which there are, and sending those again that can count now.
+
+A letter is known by where its event lay and when it was appended: a crash may have written it
+twice, and a topic made anew begins at offset 0 again.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from definitions.times import NS_PER_MS, parse_timestamp
+
+from ..control.entities import DeploymentRecord
+from ..core.buckets import ns_of
+from ..core.dedup import home_of
+from ..core.deployment import Deployment
+from ..core.event import Decoder, Event
+from ..core.reasons import REDRIVABLE, Reason
+from ..edges.kafka import KafkaLog, all_records, durable, letter_key, producer, sending
+from ..edges.kafka_client import KafkaAddress
+from ..errors import UsageError
+
+_DECODE: Final = Decoder(None, context=True).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A rejected event, once.
+
+    original: its bytes; None where there were none, or where they did not fit (omitted says so).
+    redriven: where it was sent again, `topic/partition@offset`.
+    """
+
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    append_time_ms: int
+    key: str | None
+    original: bytes | None
+    omitted: str | None = None
+    redriven: str | None = None
+
+
+async def letters_of(address: KafkaAddress, topic: str) -> list[Letter]:
+    """Return the dead letters of a deployment, each rejected event once, oldest first."""
+    found: dict[tuple[str, str], Letter] = {}
+    async for record in all_records(address, topic):
+        key = (record.key or b"").decode(errors="replace")
+        place, _, offset = key.rpartition("@")
+        source, _, partition = place.rpartition("/")
+        if not offset.isdigit() or not partition.isdigit():
+            continue  # not one of ours: anyone may write to the topic
+        headers = {name: text.decode(errors="replace") for name, text in record.headers}
+        known = (key, headers.get("append_time", "-1"))
+        letter = found.get(known)
+        if "redriven" in headers:
+            if letter is not None:
+                found[known] = replace(letter, redriven=headers["redriven"])
+        elif letter is None:
+            found[known] = Letter(
+                reason=headers.get("reason", ""),
+                detail=headers.get("detail", ""),
+                topic=source,
+                partition=int(partition),
+                offset=int(offset),
+                append_time_ms=int(known[1]),
+                key=headers.get("key"),
+                original=record.value,
+                omitted=headers.get("omitted"),
+            )
+    return list(found.values())
+
+
+@dataclass(slots=True)
+class Redriven:
+    """What came of a re-drive. refused: why → how many letters stayed where they are."""
+
+    sent: int
+    refused: Counter[str]
+
+
+async def redrive(
+    address: KafkaAddress,
+    identity: DeploymentRecord,
+    log: KafkaLog,
+    wanted: list[Letter],
+    *,
+    now: datetime,
+    progress: Callable[[int], None],
+) -> Redriven:
+    """Send events again under their own transaction_id, each to its customer's home partition.
+
+    An event that is sent twice counts once: its identity is the same. Durable order: the event,
+    then the note that it was sent; a crash in between sends it again.
+    """
+    topic = identity.topics["events"][0]
+    told = Redriven(0, Counter())
+    async with producer(address) as client:
+        for letter in wanted:
+            progress(1)
+            why = _refusal(letter, identity.deployment, now)
+            event = None if letter.original is None else _DECODE(letter.original)
+            if why is not None or not isinstance(event, Event) or letter.original is None:
+                told.refused[why or f"{letter.reason}: it would only repeat"] += 1
+                continue
+            home = home_of(event.customer_id, identity.deployment.homes)
+            try:
+                sent = await sending(
+                    client,
+                    topic,
+                    letter.original,
+                    key=event.customer_id.encode(),
+                    partition=home,
+                )
+            except ValueError as error:
+                raise UsageError(f"{topic}/{letter.partition}@{letter.offset}: {error}") from error
+            offset = await durable(sent)
+            key = letter_key(letter.topic, letter.partition, letter.offset)
+            await log.mark_redriven(key, letter.append_time_ms, letter_key(topic, home, offset))
+            told.sent += 1
+    return told
+
+
+def _refusal(letter: Letter, deployment: Deployment, now: datetime) -> str | None:
+    """Why sending a letter again would be in vain; None where it would not."""
+    if letter.redriven is not None:
+        return "sent again already"
+    if letter.reason not in REDRIVABLE:
+        return f"{letter.reason}: it would only repeat"
+    event = _DECODE(letter.original)
+    at = parse_timestamp(event.timestamp) if isinstance(event, Event) else None
+    if at is None:
+        return f"{letter.reason}: this release cannot read it either"
+    behind_ms = (ns_of(now) - at) // NS_PER_MS
+    if deployment.max_age_ms and behind_ms > deployment.max_age_ms:
+        return f"{letter.reason}: by now it is {Reason.TOO_OLD}"
+    if behind_ms < -deployment.max_ahead_ms:
+        return f"{letter.reason}: it is still {Reason.TOO_FAR_AHEAD}"
+    return None

@@ -1,0 +1,102 @@
+"""Lines of a file → the events topic, durable before it returns."""
+
+import uuid
+from asyncio import Future
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from definitions.errors import DefinitionError
+from definitions.events import translate
+from definitions.events.common import Arrival
+from definitions.formats.bodies import parse_json
+
+from ..core.dedup import home_of
+from ..edges.clock import SystemClock
+from ..edges.kafka import durable, producer, sending
+from ..edges.kafka_client import KafkaAddress
+from ..errors import UsageError
+
+_IN_FLIGHT_MAX: Final = 5_000
+
+
+class _Keyed(msgspec.Struct):
+    customer_id: str
+
+
+_CUSTOMER: Final = msgspec.json.Decoder(_Keyed)
+
+
+_ENCODE: Final = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def line_of(event: dict[str, Any]) -> bytes:
+    """Return the bytes of a translated event, its numbers exact."""
+    return _ENCODE(event)
+
+
+def translated(system: str, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the events of lines of another system's bodies.
+
+    Raises:
+        UsageError: a line that cannot be translated, with its number.
+    """
+    arrival = Arrival(SystemClock().now(), new_id=lambda: uuid.uuid4().hex)
+    for number, line in enumerate(lines, start=1):
+        try:
+            events = translate(system, parse_json(line.decode()), arrival)
+        except (DefinitionError, UnicodeDecodeError) as error:
+            raise UsageError(f"line {number}: {error}") from error
+        yield from map(line_of, events)
+
+
+def customer_of(line: bytes) -> str | None:
+    """Return the customer of an event's bytes, or None where none can be read."""
+    try:
+        customer: str = _CUSTOMER.decode(line).customer_id
+        customer.encode()
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
+    return customer
+
+
+async def publish(
+    address: KafkaAddress,
+    topic: str,
+    lines: Iterable[bytes],
+    *,
+    homes: int,
+    keyed: bool,
+    progress: Callable[[int], None],
+) -> int:
+    """Send every line unchanged and unvalidated, in order; return how many are durable.
+
+    A keyed line goes to its customer's home partition, whatever the topic has grown to. One
+    without a customer, or any line if not keyed, goes to any partition.
+
+    Raises:
+        UsageError: a line that the topic cannot take, with its number.
+    """
+    count = 0
+    async with producer(address, linger_ms=5, max_batch_size=262_144) as client:
+        waiting: list[Future[Any]] = []
+        for count, line in enumerate(lines, start=1):
+            customer = customer_of(line) if keyed else None
+            home = None if customer is None else home_of(customer, homes)
+            key = None if customer is None else customer.encode()
+            try:
+                waiting.append(await sending(client, topic, line, key=key, partition=home))
+            except ValueError as error:
+                raise UsageError(f"line {count}: {error}") from error
+            if len(waiting) >= _IN_FLIGHT_MAX:
+                await _durable(waiting, progress)
+        await _durable(waiting, progress)
+    return count
+
+
+async def _durable(waiting: "list[Future[Any]]", progress: Callable[[int], None]) -> None:
+    for future in waiting:
+        await durable(future)
+    progress(len(waiting))
+    waiting.clear()

@@ -1,0 +1,1 @@
+"""What the service says of itself: the names of its metrics, and the port that answers."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from .deploy.place import Place
 from .edges.kafka_client import KafkaAddress
 from .errors import UsageError
 
@@ -113,6 +114,11 @@ class Settings(BaseSettings):
     def group(self) -> str:
         """The consumer group."""
         return f"{self.deployment}.recount"
+
+    @property
+    def place(self) -> Place:
+        """Where the deployment is."""
+        return Place(self.address, self.redis, self.deployment)
 
     @property
     def address(self) -> KafkaAddress:

@@ -16,12 +16,10 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..control.log import ControlLog
 from ..core.commit import transitions
-from ..deploy.checks import check_state, identity_of
+from ..deploy.checks import check_state
+from ..deploy.opened import Deployed, opened
 from ..edges.clock import SystemClock
-from ..edges.kafka import KafkaLog, topic_names
-from ..edges.redis import RedisStore
 from ..errors import ExitCode, Unavailable
 from ..settings import Settings
 from .catalogue import Definitions
@@ -101,13 +99,11 @@ class Supervisor:
 
     async def _catch_up(self) -> None:
         """Stop once every partition stands at the end of the log as it was at start."""
-        settings = self._settings
-        names = topic_names(settings.deployment)
         delay, longest = _BACKOFF_S
         while True:
             try:
-                async with ControlLog(settings.address, names["control"]) as control:
-                    await self._wait_for_end(control, names)
+                async with opened(self._settings.place) as found:
+                    await self._wait_for_end(found)
             except Unavailable as error:
                 say(f"{error}; trying again in {delay:.1f} s")
                 await asyncio.sleep(delay)
@@ -116,40 +112,30 @@ class Supervisor:
                 self._stopping.set()
                 return
 
-    async def _wait_for_end(self, control: ControlLog, names: dict[str, str]) -> None:
-        settings, identity = self._settings, identity_of(control.state)
-        definitions = Definitions(control.state)
-        deployment = identity.deployment
-        log = KafkaLog(settings.address, events=names["events"], rejected=names["rejected"])
-        store = RedisStore(settings.redis, settings.deployment, deployment.base_bucket_s)
-        try:
-            targets = {number: span.end for number, span in (await log.spans()).items()}
-            with _progress(sum(targets.values())) as show:
-                while True:
-                    states = {
-                        number: check_state(await store.state(number), identity, number)
-                        for number in identity.starts
-                    }
-                    show(
-                        sum(min(states[n].next, end) for n, end in targets.items() if n in states)
+    async def _wait_for_end(self, found: Deployed) -> None:
+        record, definitions = found.record, Definitions(found.control.state)
+        targets = {number: span.end for number, span in (await found.log.spans()).items()}
+        with _progress(sum(targets.values())) as show:
+            while True:
+                states = {
+                    number: check_state(await found.store.state(number), record, number)
+                    for number in record.starts
+                }
+                show(sum(min(states[n].next, end) for n, end in targets.items() if n in states))
+                there = all(
+                    state.next >= targets.get(number, 0)
+                    and transitions(
+                        state,
+                        definitions.foldable(),
+                        ends_ms=definitions.ends_ms(),
+                        max_age_ms=record.deployment.max_age_ms,
                     )
-                    there = all(
-                        state.next >= targets.get(number, 0)
-                        and transitions(
-                            state,
-                            definitions.foldable(),
-                            ends_ms=definitions.ends_ms(),
-                            max_age_ms=deployment.max_age_ms,
-                        )
-                        is state
-                        for number, state in states.items()
-                    )
-                    if there:
-                        return
-                    await asyncio.sleep(_POLL_S)
-        finally:
-            await store.close()
-            await log.close()
+                    is state
+                    for number, state in states.items()
+                )
+                if there:
+                    return
+                await asyncio.sleep(_POLL_S)
 
 
 @contextmanager

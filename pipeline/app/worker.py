@@ -14,13 +14,10 @@ from typing import Any, Final
 
 import faust
 
-from ..control.log import ControlLog
 from ..core.limits import Limits
-from ..deploy.checks import check_identity, check_policy, check_store, check_topics, known_identity
+from ..deploy.opened import Deployed, opened
 from ..edges.clock import SystemClock
-from ..edges.kafka import KafkaLog, topic_names
 from ..edges.kafka_client import KafkaAdmin
-from ..edges.redis import RedisStore
 from ..errors import ExitCode, UsageError
 from ..settings import Settings
 from .catalogue import Definitions
@@ -97,12 +94,12 @@ async def _work(
 ) -> None:
     """Start, run until told to stop, and end."""
     async with AsyncExitStack() as stack:
-        lane, names, log, control = await _boot(settings, stack)
+        lane, found = await _boot(settings, stack)
         if port is not None:
             _answer(port, WorkerVitals(lane.owned, lambda: lane.done, is_alive))
-        app = _app(settings, lane, names["events"])
+        app = _app(settings, lane, found.names["events"])
         definitions = lane.definitions
-        tasks = [asyncio.create_task(guarded(definitions.follow(control)))]
+        tasks = [asyncio.create_task(guarded(definitions.follow(found.control)))]
         starting = asyncio.create_task(app.start())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -123,7 +120,7 @@ async def _work(
             for work in (
                 lane.tend(consumer.positions, _seeker(consumer)),
                 lane.check(),
-                examine(doctor, log, SystemClock(), signs, lane.ends),
+                examine(doctor, found.log, SystemClock(), signs, lane.ends),
             )
         ]
         await stop.wait()
@@ -137,42 +134,25 @@ def _answer(port: int, vital: WorkerVitals) -> None:
         raise UsageError(f"RECOUNT_TELEMETRY_PORT: {port}: {error.strerror}") from error
 
 
-async def _boot(
-    settings: Settings, stack: AsyncExitStack
-) -> tuple[Lane, dict[str, str], KafkaLog, ControlLog]:
+async def _boot(settings: Settings, stack: AsyncExitStack) -> tuple[Lane, Deployed]:
     """Open everything and check it.
 
     Raises:
         Halt, UsageError: nobody restarts it. Unavailable: a supervisor tries again.
     """
-    names, admin = topic_names(settings.deployment), KafkaAdmin(settings.address)
-    store = RedisStore(settings.redis, settings.deployment)
-    stack.push_async_callback(store.close)
-    topics = await admin.describe(list(names.values()))
-    if names["control"] not in topics:
-        await known_identity(None, store)
-    control = await stack.enter_async_context(ControlLog(settings.address, names["control"]))
-    identity = await known_identity(control.state, store)
-    store.base_bucket_s = identity.deployment.base_bucket_s
-    log = KafkaLog(settings.address, events=names["events"], rejected=names["rejected"])
-    stack.push_async_callback(log.close)
-    check_identity(identity)
-    check_topics(identity, topics)
-    await check_policy(store)
-    await store.check_rights()
-    await check_store(store, identity)
+    found = await stack.enter_async_context(opened(settings.place, commits=True))
     lane = Lane(
         Parts(
-            store=store,
-            log=log,
-            definitions=Definitions(control.state),
+            store=found.store,
+            log=found.log,
+            definitions=Definitions(found.control.state),
             clock=SystemClock(),
-            admin=admin,
+            admin=KafkaAdmin(settings.address),
             flush_s=settings.flush_ms / 1000,
             limits=Limits(settings.rejected_consecutive_max, settings.rejected_ratio_max),
         )
     )
-    return lane, names, log, control
+    return lane, found
 
 
 async def _end(app: Any, lane: Lane, tasks: list[asyncio.Task[None]]) -> None:

@@ -1,4 +1,4 @@
-"""What most commands open: settings, the control log, the store, the log."""
+"""What most commands open: the deployment of the settings, its numbers and its metrics."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from ..control.entities import DeploymentRecord, Metric
 from ..control.log import ControlLog
 from ..control.writer import Writer
-from ..deploy.checks import known_identity
+from ..deploy import opened as deployed
 from ..edges.clock import SystemClock
-from ..edges.kafka import KafkaLog, topic_names
-from ..edges.kafka_client import KafkaAdmin
+from ..edges.kafka import KafkaLog
 from ..edges.redis import RedisStore
 from ..errors import UnknownNameError
 from ..reads.usage import Reader
@@ -56,16 +55,5 @@ async def opened() -> AsyncIterator[Opened]:
         UsageError: it does not exist. Unavailable: a service does not answer.
     """
     settings = load_settings()
-    names = topic_names(settings.deployment)
-    store = RedisStore(settings.redis, settings.deployment)
-    log = KafkaLog(settings.address, events=names["events"], rejected=names["rejected"])
-    try:
-        if not await KafkaAdmin(settings.address).describe([names["control"]]):
-            await known_identity(None, store)
-        async with ControlLog(settings.address, names["control"]) as control:
-            identity = await known_identity(control.state, store)
-            store.base_bucket_s = identity.deployment.base_bucket_s
-            yield Opened(settings, control, identity, store, log)
-    finally:
-        await store.close()
-        await log.close()
+    async with deployed.opened(settings.place) as found:
+        yield Opened(settings, found.control, found.record, found.store, found.log)

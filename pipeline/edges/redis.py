@@ -17,7 +17,7 @@ from .redis_reads import REBUILDING, SCAN_COUNT, RedisReads, escape
 
 _APPLY: Final = (Path(__file__).parent / "lua" / "apply.lua").read_text()
 _LOAD: Final = (Path(__file__).parent / "lua" / "load.lua").read_text()
-_DROP_IDS: Final = (Path(__file__).parent / "drop_ids.lua").read_text()
+_DROP_IDS: Final = (Path(__file__).parent / "lua" / "drop_ids.lua").read_text()
 _RIGHTS: Final = """\
 for _, command in ipairs({{'HSET', 'f', 'v'}, {'SADD', 'm'}, {'RPUSH', 'e'}}) do
   redis.call(command[1], KEYS[1], unpack(command, 2))

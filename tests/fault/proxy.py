@@ -11,7 +11,7 @@ from pathlib import Path
 import pipeline.edges
 from pipeline.stack.processes import free_port
 
-_APPLY = Path(pipeline.edges.__path__[0]) / "apply.lua"
+_APPLY = Path(pipeline.edges.__path__[0]) / "lua" / "apply.lua"
 COMMIT = hashlib.sha1(_APPLY.read_bytes()).hexdigest().encode()  # noqa: S324  how Redis names it
 _NO_LINGER = struct.pack("ii", 1, 0)
 _RECV = 65_536

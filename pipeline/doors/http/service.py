@@ -24,10 +24,10 @@ from ...core.dedup import home_of
 from ...core.event import decoder_for, no_time
 from ...core.names import EventType, event_types, merged
 from ...core.records import Rejected
-from ...deploy.checks import check_identity, identity_of, known_identity
+from ...deploy.checks import identity_of
+from ...deploy.opened import opened
 from ...edges.clock import SystemClock
-from ...edges.kafka import KafkaLog, topic_names
-from ...edges.kafka_client import KafkaAdmin
+from ...edges.kafka import KafkaLog
 from ...edges.kafka_sender import Record, Sender, sender
 from ...edges.redis import RedisStore
 from ...errors import Halt, LogUnavailable
@@ -281,20 +281,8 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
     Raises:
         UsageError, Halt: it does not exist, or cannot be served. Unavailable: not now.
     """
-    names = topic_names(settings.deployment)
-    store = RedisStore(settings.redis, settings.deployment)
-    log = KafkaLog(settings.address, events=names["events"], rejected=names["rejected"])
-    try:
-        if names["control"] not in await KafkaAdmin(settings.address).describe([names["control"]]):
-            await known_identity(None, store)
-        async with (
-            ControlLog(settings.address, names["control"]) as control,
-            sender(settings.address, names["events"]) as sending,
-        ):
-            identity = await known_identity(control.state, store)
-            check_identity(identity)
-            store.base_bucket_s = identity.deployment.base_bucket_s
-            yield Service(settings, control, store, log, sending)
-    finally:
-        await store.close()
-        await log.close()
+    async with (
+        opened(settings.place) as found,
+        sender(settings.address, found.names["events"]) as sending,
+    ):
+        yield Service(settings, found.control, found.store, found.log, sending)

@@ -1,0 +1,62 @@
+"""One way to open a deployment, with one list of checks, for every process and command."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from ..control.entities import DeploymentRecord
+from ..control.log import ControlLog
+from ..edges.kafka import KafkaLog, topic_names
+from ..edges.kafka_client import KafkaAdmin
+from ..edges.redis import RedisStore
+from .checks import check_identity, check_policy, check_store, check_topics, known_identity
+from .place import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A deployment that is open.
+
+    names: role → topic. control: read to the end it had, and able to read on. record: what the
+    deployment was when it was opened; control.state has what it is now.
+    """
+
+    place: Place
+    names: dict[str, str]
+    control: ControlLog
+    record: DeploymentRecord
+    store: RedisStore
+    log: KafkaLog
+
+
+@asynccontextmanager
+async def opened(place: Place, *, commits: bool = False) -> AsyncIterator[Deployed]:
+    """Open a deployment, and close all of it at the end.
+
+    Args:
+        commits: Whether the process will write numbers. Then everything that a commit stands on
+            is checked as well: topics, eviction policy, rights, and the state of each partition.
+
+    Raises:
+        UsageError: there is no such deployment. Halt: it is one that this release, on these
+            services, must not touch. Unavailable: a service does not answer; try again.
+    """
+    names = topic_names(place.name)
+    async with AsyncExitStack() as stack:
+        store = RedisStore(place.redis, place.name)
+        stack.push_async_callback(store.close)
+        log = KafkaLog(place.kafka, events=names["events"], rejected=names["rejected"])
+        stack.push_async_callback(log.close)
+        topics = await KafkaAdmin(place.kafka).describe(list(names.values()))
+        if names["control"] not in topics:
+            await known_identity(None, store)
+        control = await stack.enter_async_context(ControlLog(place.kafka, names["control"]))
+        record = await known_identity(control.state, store)
+        store.base_bucket_s = record.deployment.base_bucket_s
+        check_identity(record)
+        if commits:
+            check_topics(record, topics)
+            await check_policy(store)
+            await store.check_rights()
+            await check_store(store, record)
+        yield Deployed(place, names, control, record, store, log)

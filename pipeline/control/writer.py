@@ -13,7 +13,7 @@ from definitions.times import parse_timestamp, rfc3339
 from ..core.buckets import ceil_to_bucket, moment_of, ns_of
 from ..errors import ConflictError, UnknownNameError, UsageError
 from ..ports import Clock
-from .entities import DeploymentRecord, Metric
+from .entities import DeploymentRecord, Metric, Version
 from .log import ControlLog
 from .records import digest_of
 from .terms import terms_of
@@ -77,7 +77,13 @@ class Writer:
     ) -> Metric:
         """Change a metric by a native update body: a new version, or what counts nothing new.
 
-        dry_run: only check it.
+        Args:
+            effective_from: Where the new version begins; `now` is the next base-bucket boundary
+                at which it can. A time is obeyed exactly, or refused.
+            dry_run: Only check it.
+
+        Raises:
+            UsageError: the time cannot be obeyed.
         """
         body = found.latest.body
         if body is None:
@@ -90,7 +96,11 @@ class Writer:
         if dry_run:
             return found
         counts = definition is not None and _counts(definition) != _counts(body.definition)
-        starts = self._next_start(effective_from, body.effective_from) if counts else None
+        if counts:
+            starts = self._next_start(effective_from, found.latest)
+        else:
+            starts = None
+            self._refuse_idle(effective_from, found)
         # Everything is checked: from here on records are written.
         if name != native_name(origin, found.name):
             found = await self.rename(found, name)
@@ -100,16 +110,35 @@ class Writer:
             return await self._annotate(found, native)
         return await self._write(found.id, found.latest.number + 1, found.name, definition, starts)
 
-    def _next_start(self, text: str, began: datetime | None) -> str:
-        """Where a next version begins, whose predecessor began then."""
+    def _next_start(self, text: str, before: Version) -> str:
+        """Where the version after another one begins."""
         boundary = self.boundary(text)
         if boundary is None or boundary < rfc3339(self._clock.now()):
             raise UsageError("--effective-from must not lie in the past: nobody counted it")
-        if text == "now" and began is not None:
-            # A version is at least a bucket long, however often a metric is changed.
-            bucket = timedelta(seconds=self._identity.deployment.base_bucket_s)
-            return max(boundary, rfc3339(began + bucket))
-        return boundary
+        began = None if before.body is None else before.body.effective_from
+        if began is None:
+            return boundary
+        # A version is at least a bucket long, however often a metric is changed.
+        first = rfc3339(began + timedelta(seconds=self._identity.deployment.base_bucket_s))
+        if text != "now" and boundary < first:
+            raise UsageError(
+                f"--effective-from {text}: version {before.number} begins on {rfc3339(began)}, so "
+                f"the next one can begin on {first} or later"
+            )
+        return max(boundary, first)
+
+    def _refuse_idle(self, text: str, found: Metric) -> None:
+        """Refuse a time for an update that counts what the latest version counts already."""
+        version = found.latest
+        began = None if version.body is None else version.body.effective_from
+        since = None if began is None else rfc3339(began)
+        if text != "now" and self.boundary(text) != since:
+            when = "since its activation" if since is None else f"from {since} on"
+            raise UsageError(
+                f"--effective-from {text}: version {version.number} of {found.name!r} counts just "
+                f"this already, {when}; there is no new version to begin then. Leave "
+                "--effective-from out"
+            )
 
     def _definition_of(
         self, format_: Literal["klaviyo", "statsig", "metronome"], native: str
@@ -155,6 +184,9 @@ class Writer:
         """Give a metric another name. No new version: what is counted stays."""
         if found.format is not None:
             name = self._registered(found.format, name, found.origin.text)
+        holder = self._names.get(name)
+        if holder is not None and holder != found.id:
+            raise ConflictError(f"{name!r} is the name of metric {holder} already; choose another")
         record = {"type": "rename", "metric_id": found.id, "name": name}
         await self._control.write({**record, "at": rfc3339(self._clock.now())})
         return self._control.state.metrics[found.id]
@@ -168,11 +200,24 @@ class Writer:
                 "type": "end",
                 "metric_id": found.id,
                 "version": found.latest.number,
-                "effective_to": self.boundary(at),
+                "effective_to": self._end_of(found.latest, at),
                 "archived": True,
             }
         )
         return self._control.state.metrics[found.id]
+
+    def _end_of(self, version: Version, text: str) -> str | None:
+        """Where a version ends: never before it began, for until then the one before it counts."""
+        boundary = self.boundary(text)
+        began = None if version.body is None else version.body.effective_from
+        if boundary is None or began is None or boundary >= rfc3339(began):
+            return boundary
+        if text == "now":
+            return rfc3339(began)
+        raise UsageError(
+            f"--at {text}: version {version.number} begins on {rfc3339(began)}, and until then "
+            f"the version before it counts; archive the metric at {rfc3339(began)} or later"
+        )
 
     async def archive_after(self, found: Metric, wait: timedelta) -> Metric:
         """Archive a metric that long from now, at the next base-bucket boundary."""

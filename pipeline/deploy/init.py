@@ -5,7 +5,7 @@ copies in Redis. A worker never writes any of them (docs/design.md 3, Deployment
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -54,7 +54,7 @@ async def init(address: KafkaAddress, redis_url: str, name: str, wish: Wish) -> 
 
     Raises:
         Halt: other values than the deployment has, or a Redis that lost or holds a foreign one.
-        UsageError: values that do not fit each other.
+        UsageError: values that do not fit each other, or a name too near to another's.
     """
     names, admin = topic_names(name), KafkaAdmin(address)
     known = await admin.describe([names["control"]])
@@ -72,6 +72,7 @@ async def init(address: KafkaAddress, redis_url: str, name: str, wish: Wish) -> 
                 f"Redis holds a deployment {name!r} that Kafka's control log does not name: wrong "
                 "Kafka, wrong Redis, or a lost control topic; choose another RECOUNT_DEPLOYMENT"
             )
+        _refuse_collision(name, names, await admin.names())
         topics = await _make_topics(admin, names, asked)
         async with ControlLog(address, names["control"]) as log:
             await _claim(log, deployment, names, topics, asked)
@@ -80,6 +81,25 @@ async def init(address: KafkaAddress, redis_url: str, name: str, wish: Wish) -> 
             return identity
     finally:
         await store.close()
+
+
+def _refuse_collision(name: str, ours: Mapping[str, str], there: Iterable[str]) -> None:
+    """Refuse topics whose names differ from others' only by `.` and `_`.
+
+    Kafka writes `.` as `_` in the names of its own metrics, where both would be one.
+
+    Raises:
+        UsageError: names the topic that is there.
+    """
+    taken = {topic.replace(".", "_"): topic for topic in there}
+    for topic in ours.values():
+        other = taken.get(topic.replace(".", "_"), topic)
+        if other != topic:
+            raise UsageError(
+                f"RECOUNT_DEPLOYMENT: {name!r} would make topic {topic!r} beside {other!r}; Kafka "
+                "writes both names alike in its own metrics (`.` as `_`). Choose a name that "
+                "differs by more than `.` and `_`"
+            )
 
 
 def _asked(wish: Wish, member: str) -> Any:

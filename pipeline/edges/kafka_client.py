@@ -90,6 +90,14 @@ class KafkaAdmin:
         async with guard():
             return await asyncio.to_thread(work, self._client)
 
+    async def names(self) -> set[str]:
+        """Return the names of all topics that the user may see."""
+
+        def work(client: AdminClient) -> set[str]:
+            return set(client.list_topics(timeout=_ADMIN_TIMEOUT_S).topics)
+
+        return await self._call(work)
+
     async def describe(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         """Return the topics among names that exist."""
 

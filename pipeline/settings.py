@@ -19,6 +19,16 @@ from .errors import UsageError
 _DURATION: Final = re.compile(r"([0-9]+)(ms|s|m|h|d)")
 _UNIT_S: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SECURITY: Final = "RECOUNT_KAFKA_SECURITY_"
+# Security settings that say nothing secret; files of keys are named by …_LOCATION.
+_HARMLESS: Final = {
+    "PROTOCOL",
+    "SASL_MECHANISM",
+    "SASL_MECHANISMS",
+    "SASL_USERNAME",
+    "SSL_ENDPOINT_IDENTIFICATION_ALGORITHM",
+}
+HIDDEN: Final = "***"
+_PASSWORD: Final = re.compile(r"(password=)[^&#]*", re.IGNORECASE)
 _DEPLOYMENT: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
@@ -30,7 +40,10 @@ class Settings(BaseSettings):
     )
 
     kafka: str = Field("127.0.0.1:9092", description="bootstrap servers")
-    redis: str = Field("redis://127.0.0.1:6379/0", description="URL of Redis")
+    redis: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="URL of Redis; a password in it is not shown",
+    )
     deployment: str = Field(
         "default", max_length=64, description="prefix of topics, group and keys in Redis"
     )
@@ -51,6 +64,10 @@ class Settings(BaseSettings):
         ge=1,
         le=65_535,
         description="port of /healthz, /readyz and /metrics; a worker's n-th process: + n",
+    )
+    telemetry_host: str = Field(
+        "127.0.0.1",
+        description="the address on which /healthz, /readyz and /metrics answer; they need no key",
     )
     session_timeout_s: float = Field(
         6.0,
@@ -147,20 +164,47 @@ def load_settings() -> Settings:
 
 
 def describe(settings: Settings) -> list[dict[str, Any]]:
-    """Return every setting with its value, default and unit."""
+    """Return every setting with its value, default and unit; no secret is in it."""
     rows = []
     for name, field in Settings.model_fields.items():
         extra = field.json_schema_extra
         value, default = getattr(settings, name), field.default
         if isinstance(value, timedelta):
             value, default = value.total_seconds(), default.total_seconds()
+        if isinstance(value, Path):
+            value = str(value)
         rows.append(
             {
                 "variable": f"RECOUNT_{name.upper()}",
-                "value": value,
+                "value": _without_password(value) if name == "redis" else value,
                 "default": default,
                 "unit": extra.get("unit") if isinstance(extra, dict) else None,
                 "meaning": field.description,
             }
         )
-    return rows
+    return rows + [
+        _security_row(name) for name in sorted(os.environ) if name.startswith(_SECURITY)
+    ]
+
+
+def _security_row(variable: str) -> dict[str, Any]:
+    """A setting of Kafka's clients; whatever is not known to be harmless is a secret."""
+    name = variable[len(_SECURITY) :]
+    shown = os.environ[variable] if name in _HARMLESS or name.endswith("_LOCATION") else HIDDEN
+    meaning = f"for every Kafka client, as librdkafka's {name.lower().replace('_', '.')}"
+    return {
+        "variable": variable,
+        "value": shown,
+        "default": None,
+        "unit": None,
+        "meaning": meaning,
+    }
+
+
+def _without_password(url: str) -> str:
+    """A URL whose passwords are hidden, wherever they stand in it."""
+    scheme, separator, rest = url.partition("://")
+    userinfo, at, place = rest.rpartition("@")
+    user, colon, _ = userinfo.partition(":")
+    place = _PASSWORD.sub(rf"\1{HIDDEN}", place)
+    return f"{scheme}{separator}{user}{colon}{HIDDEN if colon else ''}{at}{place}"

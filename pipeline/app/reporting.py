@@ -55,13 +55,10 @@ def _samples(vital: WorkerVitals) -> Iterator[Sample]:
         yield "recount_cached_cells", [label], each.kept.cells
 
 
-def serve(port: int, vital: WorkerVitals) -> None:
-    """Answer on a port of every address, until the process ends.
-
-    Raises:
-        OSError: the port is taken.
-    """
+def serve(host: str, port: int, vital: WorkerVitals) -> None:
+    """Answer on an address and a port, until the process ends. Raises OSError: see answer()."""
     answer(
+        host,
         port,
         Sampled(NAMES, lambda: _samples(vital)),
         is_alive=vital.is_alive,

@@ -96,7 +96,11 @@ async def _work(
     async with AsyncExitStack() as stack:
         lane, found = await _boot(settings, stack)
         if port is not None:
-            _answer(port, WorkerVitals(lane.owned, lambda: lane.done, is_alive))
+            _answer(
+                settings.telemetry_host,
+                port,
+                WorkerVitals(lane.owned, lambda: lane.done, is_alive),
+            )
         app = _app(settings, lane, found.names["events"])
         definitions = lane.definitions
         tasks = [asyncio.create_task(guarded(definitions.follow(found.control)))]
@@ -127,11 +131,13 @@ async def _work(
         await _end(app, lane, tasks)
 
 
-def _answer(port: int, vital: WorkerVitals) -> None:
+def _answer(host: str, port: int, vital: WorkerVitals) -> None:
     try:
-        serve(port, vital)
+        serve(host, port, vital)
     except OSError as error:
-        raise UsageError(f"RECOUNT_TELEMETRY_PORT: {port}: {error.strerror}") from error
+        raise UsageError(
+            f"RECOUNT_TELEMETRY_HOST and _PORT: {host} port {port}: {error.strerror or error}"
+        ) from error
 
 
 async def _boot(settings: Settings, stack: AsyncExitStack) -> tuple[Lane, Deployed]:

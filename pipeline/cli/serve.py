@@ -1,5 +1,7 @@
 """serve: the HTTP doors."""
 
+import sys
+from ipaddress import ip_address
 from typing import Annotated
 
 import typer
@@ -25,5 +27,19 @@ def serve(
         async with opened():
             pass
 
+    settings = load_settings()
+    if settings.tls_certificate is None and not _is_loopback(host):
+        sys.stderr.write(
+            f"recount serve: warning: {host} can be reached from other machines, and keys and "
+            "numbers go over it unencrypted; set RECOUNT_TLS_CERTIFICATE and RECOUNT_TLS_KEY, or "
+            "put a proxy with TLS before it\n"
+        )
     wait(exists())  # what is wrong is told before anything listens
-    run(load_settings(), host, port)
+    run(settings, host, port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

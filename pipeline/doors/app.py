@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi_offline import FastAPIOffline
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,12 +23,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from definitions.errors import DefinitionError, Problem
 
 from ..core.windows import RefusedPeriod
-from ..errors import PipelineError
+from ..errors import LogUnavailable, PipelineError, UsageError
 from ..settings import Settings
 from . import own
 from .http.errors import NOT_FOUND, Refused, refused_of, rendered
 from .http.paths import Segments
-from .http.reporting import ServerVitals, attend, tell
+from .http.reporting import ServerVitals, attend, door_of, tell
 from .http.requests import service_of
 from .http.service import Limited, serving
 from .klaviyo import resources as klaviyo_resources
@@ -38,6 +41,7 @@ _HEADER_BYTES_MAX: Final = 65_536
 _HEADER_S_MAX: Final = 10.0
 _KEEP_ALIVE_S: Final = 30
 _CONNECTIONS_MAX: Final = 1_000
+_BACKLOG: Final = 2_048  # connections that wait to be accepted
 
 
 def application(settings: Settings) -> FastAPI:
@@ -47,19 +51,19 @@ def application(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with serving(settings) as service:
             app.state.service, vital = service, app.state.vital
-            if settings.telemetry_port is not None:
-                tell(settings.telemetry_port, vital, service)
+            vital.service = service
             attending = asyncio.create_task(attend(vital, service))
             gc.freeze()  # what is there now stays: collections look at requests alone
             gc.set_threshold(100_000, 50, 50)
             yield
             attending.cancel()
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Recount",
         description="Usage metering that can prove its numbers. Every door needs a key: "
-        "`recount keys create`.",
+        "`recount keys create` prints one; *Authorize* takes it, in the form of each door.",
         version="1",
+        redoc_url=None,
         lifespan=lifespan,
     )
     app.state.vital = ServerVitals()
@@ -75,10 +79,47 @@ def application(settings: Settings) -> FastAPI:
     return app
 
 
+def _tell(settings: Settings, vital: ServerVitals) -> None:
+    host, port = settings.telemetry_host, settings.telemetry_port
+    if port is None:
+        return
+    try:
+        tell(host, port, vital)
+    except OSError as error:
+        raise UsageError(
+            f"RECOUNT_TELEMETRY_HOST and _PORT: {host} port {port}: {error.strerror or error}"
+        ) from error
+
+
+# How each door takes its key; the page at /docs asks for them by these names.
+_KEYS: Final[dict[str, dict[str, str]]] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "Metronome's door and Recount's own: the key alone.",
+    },
+    "klaviyo": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "Klaviyo's door: `Klaviyo-API-Key KEY`, these words first.",
+    },
+    "statsig": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "STATSIG-API-KEY",
+        "description": "Statsig's door: the key alone.",
+    },
+}
+
+
 def _described(page: dict[str, Any]) -> dict[str, Any]:
     """The OpenAPI page, less what no door answers: 422, bodies of empty answers."""
+    page.setdefault("components", {})["securitySchemes"] = _KEYS
     for path, operations in page["paths"].items():
+        kind = {"klaviyo": "klaviyo", "statsig": "statsig"}.get(door_of(path), "bearer")
         for operation in operations.values():
+            operation["security"] = [{kind: []}]
             operation["responses"].pop("422", None)
             for status in ("202", "204") if path.startswith("/api/") else ():
                 operation["responses"].get(status, {}).pop("content", None)
@@ -178,12 +219,17 @@ class PatientProtocol(H11Protocol):
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
-    """Serve until SIGTERM."""
-    uvicorn.run(
-        application(settings),
+    """Serve until SIGTERM.
+
+    Raises:
+        UsageError: the address or the port cannot be had, or the TLS settings cannot be used.
+    """
+    _check_tls(settings)
+    app = application(settings)
+    _tell(settings, app.state.vital)
+    config = uvicorn.Config(
+        app,
         http=PatientProtocol,
-        host=host,
-        port=port,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -193,3 +239,51 @@ def serve(settings: Settings, host: str, port: int) -> None:
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
     )
+    with _listening(host, port) as listening:
+        server = uvicorn.Server(config)
+        server.run(sockets=[listening])
+    if not server.started:
+        raise LogUnavailable(
+            "the server did not start: see above; the deployment was there before"
+        )
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise UsageError(f"--host {host} --port {port}: {error.strerror or error}") from error
+
+
+def _check_tls(settings: Settings) -> None:
+    """Refuse a certificate and a key that cannot serve, before anything listens."""
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None and key is None:
+        return
+    if certificate is None or key is None:
+        lacks = "RECOUNT_TLS_CERTIFICATE" if certificate is None else "RECOUNT_TLS_KEY"
+        raise UsageError(f"{lacks} is not set: TLS takes a certificate and its private key")
+    for variable, path in (("RECOUNT_TLS_CERTIFICATE", certificate), ("RECOUNT_TLS_KEY", key)):
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{variable}: {path}: {error.strerror}") from error
+        if b"-----BEGIN " not in text:
+            raise UsageError(f"{variable}: {path} is not PEM: it has no line `-----BEGIN …`")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise UsageError(
+                f"RECOUNT_TLS_KEY: {key} is not the private key of {certificate}"
+            ) from error
+        raise UsageError(
+            f"RECOUNT_TLS_CERTIFICATE: {certificate} with RECOUNT_TLS_KEY: {key}: OpenSSL says "
+            f"{error.reason or error}; a PEM certificate and its unencrypted PEM key are needed"
+        ) from error
+
+
+def _no_password() -> str:
+    return ""  # OpenSSL would ask at the terminal

@@ -1,8 +1,10 @@
 """/healthz, /readyz and /metrics of a process, from a thread of its own."""
 
+import socket
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import BoundedSemaphore, Thread, Timer
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -12,6 +14,8 @@ from prometheus_client.registry import Collector
 
 from .names import TelemetryKind
 
+CALLERS_MAX: Final = 16  # answered at a time
+ANSWER_S_MAX: Final = 10.0  # for a question and its answer
 _TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 # name, values of its labels, value
 Sample = tuple[str, list[str], float]
@@ -42,7 +46,49 @@ class Sampled(Collector):
             yield made
 
 
+class _Bounded(ThreadingHTTPServer):
+    """Answers a bounded number of callers at a time, each for a bounded time.
+
+    One caller more is hung up on: a scrape comes again, and a stranger who holds connections open
+    must cost the process neither threads nor files.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._free = BoundedSemaphore(CALLERS_MAX)
+        super().__init__((host, port), handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin to answer, or hang up where too many are being answered."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and hang up after ANSWER_S_MAX, however slowly the caller speaks or reads."""
+        hanging_up = Timer(ANSWER_S_MAX, _hang_up, [request])
+        hanging_up.daemon = True
+        hanging_up.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            hanging_up.cancel()
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of callers that went away."""
+
+
+def _hang_up(request: socket.socket) -> None:
+    with suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
+
+
 def answer(
+    host: str,
     port: int,
     collector: Collector,
     *,
@@ -50,13 +96,13 @@ def answer(
     is_ready: Callable[[], bool],
     not_ready: str,
 ) -> None:
-    """Answer on a port of every address, until the process ends.
+    """Answer on an address and a port, until the process ends.
 
     Args:
         not_ready: What /readyz says while it is not.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is taken, or the address is none of this machine's.
     """
     registry = CollectorRegistry()
     registry.register(collector)
@@ -86,6 +132,5 @@ def answer(
         def log_message(self, *_: object) -> None:
             """Say nothing: normal work is silent."""
 
-    server = ThreadingHTTPServer(("", port), Handler)
-    server.daemon_threads = True
+    server = _Bounded(host, port, Handler)
     Thread(target=server.serve_forever, name="telemetry", daemon=True).start()

@@ -32,8 +32,9 @@ def door_of(path: str) -> str:
 
 @dataclass
 class ServerVitals:
-    """What a server counts, and when it was well last."""
+    """What a server counts, and when it was well last. service: from when it serves."""
 
+    service: Service | None = None
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
     beat_at: float = 0.0
@@ -46,21 +47,23 @@ class ServerVitals:
         self.seconds[door] = self.seconds.get(door, 0.0) + seconds
 
 
-def _samples(vital: ServerVitals, service: Service) -> Iterator[Sample]:
+def _samples(vital: ServerVitals) -> Iterator[Sample]:
     for (door, status), answers in dict(vital.requests).items():
         yield "recount_requests_total", [door, str(status)], answers
     for door, seconds in dict(vital.seconds).items():
         yield "recount_request_seconds_total", [door], seconds
-    yield "recount_taken_events_total", [], service.taken
-    yield "recount_in_flight_events", [], service.in_flight
+    if vital.service is not None:
+        yield "recount_taken_events_total", [], vital.service.taken
+        yield "recount_in_flight_events", [], vital.service.in_flight
 
 
-def tell(port: int, vital: ServerVitals, service: Service) -> None:
-    """Answer /healthz, /readyz and /metrics."""
+def tell(host: str, port: int, vital: ServerVitals) -> None:
+    """Answer /healthz, /readyz and /metrics. Raises OSError: see answer()."""
     clock: Callable[[], float] = SystemClock().monotonic
     answer(
+        host,
         port,
-        Sampled(SERVER_NAMES, lambda: _samples(vital, service)),
+        Sampled(SERVER_NAMES, lambda: _samples(vital)),
         is_alive=lambda: clock() - vital.beat_at < _SILENT_S_MAX,
         is_ready=lambda: vital.is_ready,
         not_ready="Kafka or Redis does not answer",

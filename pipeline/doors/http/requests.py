@@ -16,6 +16,7 @@ from .service import Pace, Service
 
 BODY_BYTES_MAX: Final = 5_242_880  # Klaviyo's largest event; a hundred of Metronome's are less
 BODY_S_MAX: Final = 15.0
+_MEMBERS_MAX: Final = 100  # of a gzip body
 _HEADERS: Final = ("authorization", "statsig-api-key")
 _SCHEMES: Final = ("bearer ", "klaviyo-api-key ")
 _UNAUTHORISED: Final = "the key is missing or is not known"
@@ -102,14 +103,26 @@ async def body_text(request: Request) -> str:
 
 
 def _unzipped(raw: bytes) -> bytearray:
-    machine = zlib.decompressobj(wbits=31)
-    try:
-        text = machine.decompress(raw, BODY_BYTES_MAX)
-    except zlib.error as error:
-        raise Refused(400, "the body is not gzip") from error
-    if machine.unconsumed_tail or not machine.eof:
-        raise Refused(413, f"a body has at most {BODY_BYTES_MAX} bytes, unzipped")
-    return bytearray(text)
+    """Undo gzip: every member, one after the other, as RFC 1952 has it.
+
+    Raises:
+        Refused: no gzip, cut off, more members or more bytes than are taken.
+    """
+    text = bytearray()
+    for _ in range(_MEMBERS_MAX):
+        machine = zlib.decompressobj(wbits=31)
+        try:
+            text += machine.decompress(raw, BODY_BYTES_MAX + 1 - len(text))
+        except zlib.error as error:
+            raise Refused(400, f"the body is not gzip: {error}") from error
+        if len(text) > BODY_BYTES_MAX:
+            raise Refused(413, f"a body has at most {BODY_BYTES_MAX} bytes, unzipped")
+        if not machine.eof:
+            raise Refused(400, "the gzip body is cut off: its end is missing")
+        raw = machine.unused_data
+        if not raw.strip(b"\0"):  # writers may fill up with zeros
+            return text
+    raise Refused(400, f"the gzip body has more than {_MEMBERS_MAX} members")
 
 
 async def body_json(request: Request) -> Any:

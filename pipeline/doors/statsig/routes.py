@@ -29,6 +29,7 @@ from ..http.service import Pace, Service, of_format
 from . import shapes
 
 PAGE: Final = 100
+EVENTS_MAX: Final = 20_000  # of a body
 _PAGES: Final = {"limit": "1 to 1000", "page": "from 1 on"}
 _DATE: Final = "YYYY-MM-DD, a day of the deployment's Statsig zone"
 _LISTED: Final = {
@@ -385,9 +386,13 @@ async def reload(metric_id: str, service: Managing) -> Response:
 
 @router.post("/v1/log_event", status_code=202, **_LOGGED, **takes(_LOG))
 async def log_event(request: Request, service: Ingesting) -> Response:
-    """Take events; 202 only when Kafka has all of them durably."""
+    """Take events, at most 20,000; 202 only when Kafka has all of them durably."""
+    body = await body_json(request)
+    events = body.get("events") if isinstance(body, dict) else None
+    if isinstance(events, list) and len(events) > EVENTS_MAX:
+        raise Refused(413, f"{len(events)} events; a body has at most {EVENTS_MAX}: send several")
     arrival = Arrival(service.clock.now(), new_id=service.new_id)
-    await service.ingest(translate("statsig", await body_json(request), arrival))
+    await service.ingest(translate("statsig", body, arrival))
     return Response(dump_json({"success": True}), status_code=202, media_type="application/json")
 
 

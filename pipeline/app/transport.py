@@ -33,15 +33,19 @@ from typing import Any, ClassVar, NamedTuple
 
 import aiokafka
 from aiokafka.consumer import fetcher
-from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import CorruptRecordException
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from ..errors import Halt
+from ..edges.kafka_batches import (
+    HELD_BYTES_MAX,
+    OwnFetchResult,
+    OwnPartitionRecords,
+    next_of,
+    parts_of,
+)
 from .crash import CrashOnly, guarded
 from .lane import Lane
 
@@ -66,15 +70,17 @@ class _WholeBatch:
         return next(self._batch)  # a control record, for whoever looks for abort markers
 
     def __iter__(self) -> Iterator["_Chunk"]:
-        if records := list(self._batch):
-            yield _Chunk(records, records[-1].offset)
+        for records, size in parts_of(self._batch):
+            if records:
+                yield _Chunk(records, records[-1].offset, size)
 
 
 class _Chunk(NamedTuple):
-    """The records of a batch. offset: the last one's."""
+    """The records of a batch, or a part of them. offset: the last one's. size: unpacked bytes."""
 
     records: list[Any]
     offset: int
+    size: int
 
 
 class _WholeBatches:
@@ -89,33 +95,36 @@ class _WholeBatches:
         return _WholeBatch(self._next_batch())
 
 
-class LaneRecords(PartitionRecords):
+class LaneRecords(OwnPartitionRecords):
     """Hands out batches of aiokafka's own C-level records.
 
     A ConsumerRecord each costs a microsecond, a turn of its loop for each a third of one. What it
     decides about transactions, control batches and checksums, it decides by batch: all of that
     stays its own.
 
-    rest: records of a batch that were too many for the last caller.
+    rest: records of a batch that were too many for the last caller. unpacked: how many bytes the
+    packed batches had that were taken since it was set to 0.
     """
 
     def __init__(self, tp: Any, records: Any, *more: Any) -> None:
         super().__init__(tp, _WholeBatches(records), *more)
         self.rest: list[Any] = []
+        self.unpacked = 0
 
     def _unpack_records(self) -> Any:
         # A generator that held this object would keep a fetch that is dropped half read, at a
         # seek or a rebalance, until the collector comes by: after hours.
-        return PartitionRecords._unpack_records(weakref.proxy(self))  # noqa: SLF001  ours
+        return OwnPartitionRecords._unpack_records(weakref.proxy(self))  # noqa: SLF001  ours
 
     def _consumer_record(self, tp: Any, chunk: _Chunk) -> list[Any]:  # noqa: ARG002  aiokafka's signature
+        self.unpacked += chunk.size
         # A fetch begins with the whole batch that holds its offset.
         if chunk.records[0].offset >= self.next_fetch_offset:
             return chunk.records
         return [record for record in chunk.records if record.offset >= self.next_fetch_offset]
 
 
-class LaneResult(FetchResult):
+class LaneResult(OwnFetchResult):
     """Gives the records of a partition as one list, made without a loop for each."""
 
     def getall(self, max_records: int | None = None) -> list[Any]:
@@ -123,32 +132,23 @@ class LaneResult(FetchResult):
         if not self.check_assignment(self._topic_partition) or not self.has_more():
             return []
         source: LaneRecords = self._partition_records  # type: ignore[has-type]
-        records, source.rest = source.rest, []
-        while max_records is None or len(records) < max_records:
+        records, source.rest, source.unpacked = source.rest, [], 0
+        while source.unpacked < HELD_BYTES_MAX and (
+            max_records is None or len(records) < max_records
+        ):
             with CrashOnly():
-                part = self._next_batch(source)
+                part = next_of(source)
             if part is None:
                 self._update_position()
                 self._partition_records = None
                 return records
             records += part
-        source.rest = records[max_records:]
-        del records[max_records:]
+        if max_records is not None:
+            source.rest = records[max_records:]
+            del records[max_records:]
         source.next_fetch_offset = records[-1].offset + 1
         self._update_position()
         return records
-
-    def _next_batch(self, source: LaneRecords) -> list[Any] | None:
-        point = self._topic_partition
-        try:
-            batch: list[Any] | None = next(source, None)
-        except CorruptRecordException as error:
-            raise Halt(
-                f"{point.topic}/{point.partition}: the record batch at or after offset "
-                f"{source.next_fetch_offset} is corrupt ({error}); nothing past it was applied. "
-                "Restore the partition from a replica or a copy, then start again"
-            ) from error
-        return batch
 
 
 # aiokafka offers no way to choose the classes. This module is imported by worker processes only,

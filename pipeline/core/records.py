@@ -1,11 +1,40 @@
 """What the log holds: a record, why one is no usage event, and the dead letter of it."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
 import msgspec
 
 from .reasons import Reason
+
+
+class Unheld(bytes):
+    """A value that was too large to be held: its length and digest, none of its bytes.
+
+    It is longer than any event may be, so whoever judges it by its length rejects it.
+    """
+
+    length: int
+    sha256: str
+
+    @classmethod
+    def of(cls, length: int, sha256: str) -> Self:
+        """Return the stand-in of a value."""
+        made = cls()
+        made.length, made.sha256 = length, sha256
+        return made
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unheld) and other.sha256 == self.sha256
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):

@@ -9,9 +9,10 @@ from typing import Any, Final, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from ..core.event import EVENT_BYTES_MAX
-from ..core.records import DeadLetter, LogRecord
+from ..core.records import DeadLetter, LogRecord, Unheld
 from ..errors import Halt, LogUnavailable
 from ..ports import Span
+from . import kafka_batches  # noqa: F401  it bounds what aiokafka unpacks, in every process
 from .kafka_client import KafkaAddress, KafkaAdmin, guard
 
 T = TypeVar("T")
@@ -229,7 +230,9 @@ class KafkaLog:
         if record.key is not None and len(record.key) <= 1024:
             headers.append(("key", record.key))
         if value is not None and len(value) > RECORD_BYTES_MAX:
-            digest = hashlib.sha256(value).hexdigest()
+            digest = (
+                value.sha256 if isinstance(value, Unheld) else hashlib.sha256(value).hexdigest()
+            )
             headers.append(("omitted", f"{len(value)} bytes, sha256 {digest}".encode()))
             value = None
         key = letter_key(self._events, partition, record.offset).encode()

@@ -21,6 +21,7 @@ METHODS_MAX = 25
 OWNERS = {
     "faust": {"pipeline/app/transport.py", "pipeline/app/worker.py"},
     "aiokafka": {
+        "pipeline/edges/kafka_batches.py",
         "pipeline/edges/kafka.py",
         "pipeline/edges/kafka_client.py",
         "pipeline/edges/kafka_sender.py",

@@ -37,10 +37,8 @@ def needs(role: str, pace: Pace | None = None) -> Callable[[Request], Awaitable[
     async def let_through(request: Request) -> Service:
         service = service_of(request)
         text = _key_text(request)
-        # A key that was made a moment ago may not be known here yet: look once more.
-        key = key_of(service.control.state.keys, text) if text else None
-        if key is None and text:
-            key = key_of((await service.fresh()).keys, text)
+        # A key made or revoked by any server counts at once: the control log is read to its end.
+        key = key_of((await service.fresh()).keys, text) if text else None
         if key is None:
             raise Refused(401, _UNAUTHORISED, headers={"WWW-Authenticate": "Bearer"})
         if role not in key.roles and not (role == "read" and "manage" in key.roles):

@@ -105,7 +105,7 @@ class Settings(BaseSettings):
         200,
         ge=0,
         description="metrics of Klaviyo's API that are counted as they are, from their first event"
-        " through it, or from the first question for them, on",
+        " through it, or from the first question of a key that manages, on",
     )
     tls_certificate: Path | None = Field(
         None, description="`recount serve`: PEM of its certificate; with the key, it speaks TLS"

@@ -10,6 +10,7 @@ from .common import Arrival, instant, of_milliseconds
 # An event whose name holds one of these is dropped, not refused (docs/formats.md 2.7).
 DROPPED: Final = frozenset('"\\[]{}<>#=;&$%|\0\r\n')
 NOBODY: Final = "anonymous"  # the customer of an event without any id
+_MS: Final = 10**18  # of Unix; far outside the calendar
 _USER_MEMBERS: Final = ("userID", "email", "ip", "userAgent", "country", "locale", "appVersion")
 _VALUE: Final = Kind(
     "a string or a number", lambda each: each is None or isinstance(each, str) or is_number(each)
@@ -113,4 +114,5 @@ def _moment(value: Any, arrival: Arrival) -> datetime | None:
         if value.isascii() and value.isdigit() and len(value) < 18:
             return of_milliseconds(int(value))
         return instant(value)
-    return of_milliseconds(int(value)) if is_number(value) and abs(value) < 10**18 else None
+    # abs() rounds by the context and overflows at a large exponent; comparing does not.
+    return of_milliseconds(int(value)) if is_number(value) and -_MS < value < _MS else None

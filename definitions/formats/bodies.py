@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -39,7 +39,7 @@ def parse_json(text: str) -> Any:
     """
     try:
         body = json.loads(
-            text, parse_float=Decimal, parse_int=_integer, parse_constant=_refuse_constant
+            text, parse_float=_fraction, parse_int=_integer, parse_constant=_refuse_constant
         )
         json.dumps(body, default=str, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -58,6 +58,13 @@ def dump_json(body: Any) -> str:
 
 def _integer(token: str) -> int | Decimal:
     return int(token) if len(token) <= _INTEGER_CHARS_MAX else Decimal(token)
+
+
+def _fraction(token: str) -> Decimal:
+    try:
+        return Decimal(token)
+    except InvalidOperation as error:  # the exponent has more than 18 digits
+        raise ValueError(f"the exponent of {token[:40]} is too large to be read") from error
 
 
 def _refuse_constant(token: str) -> NoReturn:

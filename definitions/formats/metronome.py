@@ -246,7 +246,9 @@ def _build_sql(sql: str, origin: Origin) -> Definition:
 
     try:
         found = translate(sql)
-    except Untranslatable as why:
+    except (Untranslatable, RecursionError) as error:
+        deep = "the statement is nested too deeply, or has too many conditions"
+        why = error if isinstance(error, Untranslatable) else deep
         return Definition(
             scope=Scope.CUSTOMER,
             origin=origin,

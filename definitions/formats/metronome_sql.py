@@ -6,7 +6,7 @@ not spelled out here is not translated: the definition is kept, and the reason n
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import sqlglot
 from sqlglot import exp
@@ -21,7 +21,10 @@ from ..metric import (
     Measure,
     Operator,
 )
+from ..values import decimal_of_text
 from .sql_words import AGGREGATES, COMPARED, MIRRORED, NAMED, NEGATED, NODES, WINDOWS
+
+_PLACE_DIGITS_MAX: Final = 4  # of a column's number in GROUP BY
 
 
 class Untranslatable(Exception):
@@ -129,7 +132,7 @@ def _meant(item: exp.Expression, select: exp.Select) -> exp.Expression:
     """The selected column that a number or another name in GROUP BY stands for, or the item."""
     chosen: exp.Expression | None = None
     if isinstance(item, exp.Literal) and not item.is_string and str(item.this).isdigit():
-        at = int(item.this)
+        at = int(item.this) if len(item.this) <= _PLACE_DIGITS_MAX else 0
         chosen = select.expressions[at - 1] if 0 < at <= len(select.expressions) else None
     elif isinstance(item, exp.Column) and not item.table:
         named = [each for each in select.expressions if isinstance(each, exp.Alias)]
@@ -330,9 +333,14 @@ def _literal(item: exp.Expression) -> str | Decimal:
     if isinstance(item, exp.Neg) and isinstance(item.this, exp.Literal):
         inner = _literal(item.this)
         if isinstance(inner, Decimal):
-            return -inner
+            return inner.copy_negate()  # minus would round to the context's digits
+    if isinstance(item, exp.Literal) and item.is_string:
+        return str(item.this)
     if isinstance(item, exp.Literal):
-        return str(item.this) if item.is_string else Decimal(item.this)
+        number = decimal_of_text(str(item.this))
+        if number is None:
+            raise Untranslatable(f"{str(item.this)[:100]} is no number that events can have (C04)")
+        return number
     raise Untranslatable(f"{item.sql()} is no literal")
 
 

@@ -10,13 +10,14 @@ from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from ..edges.kafka import consumer, durable, producer, sending, spans_of
+from ..edges.kafka import RECORD_BYTES_MAX, consumer, durable, producer, sending, spans_of
 from ..edges.kafka_client import KafkaAddress
-from ..errors import ConflictError, Halt, LogUnavailable
+from ..errors import ConflictError, Halt, LogUnavailable, UsageError
 from .records import SCHEMA_VERSION, ControlState, claim_of
 
 _POLL_MS: Final = 200
 _READ_BACK_S_MAX: Final = 30.0
+CONTROL_BYTES_MAX: Final = RECORD_BYTES_MAX - 8_192  # room for the key and the batch around it
 
 
 class ControlLog:
@@ -95,10 +96,17 @@ class ControlLog:
         Raises:
             ConflictError: the record is on the log, but another one came first, or it is not
                 valid there. Nothing changed.
+            UsageError: the record is larger than the topic takes; it is not on the log.
         """
         body = {"schema_version": SCHEMA_VERSION, "nonce": uuid.uuid4().hex, **record}
         claim = claim_of(body)
         text = json.dumps(body, sort_keys=True).encode()
+        if len(text) > CONTROL_BYTES_MAX:
+            raise UsageError(
+                f"{record['type']}: {len(text)} bytes as a record of {self._point.topic}, which "
+                f"takes {CONTROL_BYTES_MAX}; a definition is kept twice, as it was given and as "
+                "it is read: make it smaller"
+            )
         if self._producer is None:
             self._producer = await self._stack.enter_async_context(producer(self._address))
         sent = await sending(

@@ -22,6 +22,7 @@ reset_tzpath(to=())
 WINDOWS_MAX: Final = 100_000
 _QUARTER: Final = timedelta(minutes=15)
 _DAY: Final = timedelta(days=1)
+_SECOND: Final = timedelta(seconds=1)
 
 
 class WindowSize(StrEnum):
@@ -32,6 +33,15 @@ class WindowSize(StrEnum):
     DAY = "day"
     WEEK = "week"
     MONTH = "month"
+
+
+# Longer than a window of the size can be; a zone may skip a whole date.
+_LONGEST: Final = {
+    WindowSize.HOUR: timedelta(hours=4),
+    WindowSize.DAY: timedelta(days=3),
+    WindowSize.WEEK: timedelta(days=9),
+    WindowSize.MONTH: timedelta(days=33),
+}
 
 
 class Window(NamedTuple):
@@ -79,15 +89,32 @@ def windows(
         return [Window(starting_on, ending_before)]
     found = []
     opened = starting_on
-    for boundary in _BOUNDARIES[size](starting_on, ending_before, zone):
-        found.append(Window(opened, boundary))
-        opened = boundary
-        if len(found) >= WINDOWS_MAX:
-            raise RefusedPeriod(f"more than {WINDOWS_MAX} windows; ask for a shorter period")
+    try:
+        for boundary in _BOUNDARIES[size](starting_on, ending_before, zone):
+            found.append(Window(opened, boundary))
+            opened = boundary
+            if len(found) >= WINDOWS_MAX:
+                raise RefusedPeriod(f"more than {WINDOWS_MAX} windows; ask for a shorter period")
+    except OverflowError as error:
+        raise RefusedPeriod("the period reaches the end of the calendar in this zone") from error
     found.append(Window(opened, ending_before))
     what = f"a {size} boundary of {zone.key}"
     _refuse_unaligned((window.starting_on for window in found), bucket_s, what)
     return found
+
+
+def opening_of(moment: datetime, *, size: WindowSize, zone: ZoneInfo) -> datetime:
+    """Return where the whole window of a size opens that holds a moment: at or before it.
+
+    windows() cuts its first window to the period; this is where that one would begin.
+    """
+    if size is WindowSize.NONE:
+        return moment
+    try:
+        since, until = moment - _LONGEST[size], moment + _SECOND
+        return max(_BOUNDARIES[size](since, until, zone), default=moment)
+    except OverflowError:
+        return moment  # the calendar begins or ends here
 
 
 def _refuse_unaligned(

@@ -15,18 +15,21 @@ from ..control.entities import Metric
 from ..core.buckets import moment_of
 from ..core.windows import WindowSize, zone_of
 from ..errors import UnknownNameError
-from ..log.letters import letters_of
+from ..log.letters import Letter, letters_of
 from ..reads.explain import Explainer
 from ..reads.query import Query
 from ..reads.summary import native_of, summary_of
+from .http.cursors import Key, Walk
 from .http.errors import Refused
+from .http.parameters import number_in
 from .http.paths import segment
-from .http.requests import needs, number_in, takes
+from .http.requests import needs, takes
 from .http.service import Service
 
 router = APIRouter(prefix="/recount/v1", tags=["Recount"])
 Reading = Annotated[Service, Depends(needs("read"))]
 LETTERS_MAX: Final = 1_000
+_LISTED: Final = {"limit": "1 to 1000", "next_page": "the cursor of an earlier answer"}
 
 
 class Wrong(BaseModel):
@@ -112,27 +115,34 @@ async def usage(
     return _answer({"data": lines, **last})
 
 
-@router.get("/rejected", **_DOCUMENTED, **takes(query={"limit": "1 to 1000"}))
+@router.get("/rejected", **_DOCUMENTED, **takes(query=_LISTED))
 async def rejected(request: Request, service: Reading) -> Response:
-    """The latest dead letters, newest first."""
+    """The dead letters, newest first, page by page."""
     limit = number_in(request, "limit", 100, LETTERS_MAX)
+    cursor = request.query_params.get("next_page")
+    walk = Walk(service, {"path": request.url.path}, cursor, "next_page")
     topic = service.identity.topics["rejected"][0]
     letters = await letters_of(service.settings.address, topic)
-    shown = [
-        {
-            "reason": letter.reason,
-            "detail": letter.detail,
-            "partition": letter.partition,
-            "offset": letter.offset,
-            "append_time_ms": letter.append_time_ms,
-            "original": None
-            if letter.original is None
-            else letter.original.decode(errors="replace"),
-            "redriven": letter.redriven,
-        }
-        for letter in reversed(letters[-limit:])
-    ]
-    return _answer({"data": shown})
+    page = walk.page([(_newest(letter), letter) for letter in letters], limit)
+    return _answer({"data": [_shown(each) for each in page.rows], "next_page": page.next})
+
+
+def _newest(letter: Letter) -> Key:
+    """The place of a letter: what was appended last comes first."""
+    return -letter.append_time_ms, -letter.partition, -letter.offset, letter.topic
+
+
+def _shown(letter: Letter) -> dict[str, Any]:
+    original = letter.original
+    return {
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "append_time_ms": letter.append_time_ms,
+        "original": None if original is None else original.decode(errors="replace"),
+        "redriven": letter.redriven,
+    }
 
 
 @router.get("/explain/{transaction_id}", **_DOCUMENTED)

@@ -255,11 +255,12 @@ def test_limits_are_settings(recount: Recount, tmp_path: Path) -> None:
 def test_pages_of_dates_zones_and_groups(server: Server) -> None:
     """Pages of aggregates follow their links; days are of the zone; `by` gives rows."""
     ingest, read = client_of(server, "ingest"), client_of(server, "read")
+    manage = client_of(server, "manage")
     for number in range(6):
         properties = {"URL": f"/{number % 2}", "$value": number}
         ingest.Events.create_event(event(number, "Viewed", properties=properties, value=None))
         if not number:
-            read.Metrics.query_metric_aggregates(aggregates("Viewed", by=["URL"]))  # registers it
+            manage.Metrics.query_metric_aggregates(aggregates("Viewed", by=["URL"]))  # registers
     server.recount.catch_up()
     grouped = read.Metrics.query_metric_aggregates(aggregates("Viewed", by=["URL"]))
     rows = {row.dimensions[0]: row.measurements for row in grouped.data.attributes.data}

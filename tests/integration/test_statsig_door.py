@@ -140,7 +140,7 @@ def test_values_updates_and_deletes(server: Server, console: httpx.Client) -> No
     }
     assert told == "26.25"
     every = console.get(f"{CONSOLE}/values", params={"date": day}).json()
-    found = {(row["metric_name"], row["metric_type"]): row["value"] for row in every["data"]}
+    found = {(row["metricName"], row["metricType"]): row["value"] for row in every["data"]}
     count = found["plays", "event_count_custom"]
     assert count in {10, 11}  # the last event is of this very moment: maybe of the next day
     assert found["both", "composite_sum"] == count + 26.25

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.windows import RefusedPeriod, WindowSize, first_instant, windows, zone_of
+from pipeline.core.windows import (
+    RefusedPeriod,
+    WindowSize,
+    first_instant,
+    opening_of,
+    windows,
+    zone_of,
+)
 
 ODD_MINUTES = {"America/St_Johns", "Canada/Newfoundland"}
 ZONES = sorted(zone for zone in available_timezones() if "/" in zone)
@@ -41,6 +48,25 @@ def test_windows_tile_the_period(
         local = window.starting_on.astimezone(zone)
         before = (window.starting_on - timedelta(minutes=15)).astimezone(zone)
         assert local.date() > before.date() or local.hour == 0
+
+
+@given(QUARTERS, st.integers(0, 400), st.sampled_from(list(WindowSize)), st.sampled_from(ZONES))
+def test_a_cut_window_opens_where_the_whole_one_does(
+    begins: datetime, quarters: int, size: WindowSize, zone_name: str
+) -> None:
+    """Where the window of a moment opens is a bound of a longer period, and no later one is."""
+    moment, zone = begins + timedelta(minutes=15 * quarters), zone_of(zone_name)
+
+    opens = opening_of(moment, size=size, zone=zone)
+
+    assert opens <= moment
+    assert opening_of(opens, size=size, zone=zone) == opens
+    if size is WindowSize.NONE or zone_name in ODD_MINUTES:
+        return
+    longer = windows(
+        opens - timedelta(days=40), moment + timedelta(days=1), size=size, zone=zone, bucket_s=900
+    )
+    assert max(each.starting_on for each in longer if each.starting_on <= moment) == opens
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """What comes in: bodies within bounds, and whose key it is."""
 
 import asyncio
-import base64
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -12,6 +11,7 @@ from definitions.formats.bodies import parse_json
 
 from ...control.api_keys import key_of
 from .errors import Refused
+from .parameters import refuse_strange
 from .service import Pace, Service
 
 BODY_BYTES_MAX: Final = 5_242_880  # Klaviyo's largest event; a hundred of Metronome's are less
@@ -44,6 +44,8 @@ def needs(role: str, pace: Pace | None = None) -> Callable[[Request], Awaitable[
         if role not in key.roles and not (role == "read" and "manage" in key.roles):
             raise Refused(403, f"the key does not have the role {role!r}")
         await service.limit(key.id, pace)
+        refuse_strange(request)
+        request.state.roles = key.roles
         return service
 
     return let_through
@@ -159,29 +161,3 @@ def takes(
         for name, meaning in (query or {}).items()
     ]
     return {"openapi_extra": extra}
-
-
-def cursor_of(place: int) -> str:
-    """Return a cursor: the place where the next page begins, so pages never overlap."""
-    return base64.urlsafe_b64encode(f"at:{place}".encode()).decode()
-
-
-def place_of(cursor: str, name: str) -> int:
-    """Return the place of a cursor that a parameter or member of this name carries."""
-    try:
-        word, _, number = base64.urlsafe_b64decode(cursor).decode().partition(":")
-    except ValueError:
-        word = number = ""
-    if word != "at" or not number.isascii() or not number.isdigit():
-        raise Refused(400, f"{name} is a cursor of an earlier answer", parameter=name)
-    return int(number[:12])
-
-
-def number_in(request: Request, name: str, default: int, most: int) -> int:
-    """Return a query parameter that is a number from 1 to most."""
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
-        raise Refused(400, f"{name} is a number from 1 to {most}", parameter=name)
-    return int(text)

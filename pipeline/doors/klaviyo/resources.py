@@ -4,8 +4,9 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
+import msgspec
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
@@ -17,15 +18,21 @@ from ...control.terms import terms_of
 from ...core.buckets import moment_of
 from ...core.names import EventType
 from ...errors import UnknownNameError
+from ..http.cursors import Walk
 from ..http.errors import JSON_API, NOT_FOUND, Refused
 from ..http.paths import segment
-from ..http.requests import cursor_of, needs, place_of, takes
+from ..http.requests import needs, takes
 from ..http.service import Pace, Service
 from . import shapes
 
 PAGE: Final = 200
 FIELDS: Final = "sparse fields, comma-separated"
-_LISTED: Final = {"fields[metric]": FIELDS, "page[cursor]": "of the link to a page"}
+_CURSOR: Final = "page[cursor]"
+_LISTED: Final = {
+    "fields[metric]": FIELDS,
+    "filter": "none: metrics have no integration",
+    _CURSOR: "of the link to a page",
+}
 READS: Final = Pace("klaviyo-read", ((3, 1), (60, 60)))
 _PROPERTIES: Final = Pace("klaviyo-properties", ((1, 1), (15, 60)))
 Reading = Annotated[Service, Depends(needs("read", READS))]
@@ -43,6 +50,9 @@ _FIELDS: Final = {
 }
 # kinds of values (core/names.py) → Klaviyo's word, the widest first
 _TYPES: Final = {"l": "List", "o": "Object", "s": "String", "n": "Numeric", "b": "Boolean"}
+
+
+_PROPERTY_ID: Final = msgspec.json.Decoder(tuple[str, str])  # of a metric, and the name
 
 
 class JsonApi(JSONResponse):
@@ -157,11 +167,13 @@ async def list_metrics(request: Request, service: Reading) -> Response:
     """List the metrics: the catalogue's, and the event types that the stream has taught."""
     if request.query_params.get("filter"):
         raise Refused(400, "metrics have no integration to filter by", parameter="filter")
-    every = list((await known(service)).items())
-    at = page_start(request.query_params.get("page[cursor]"), "page[cursor]")
-    page, after = every[at : at + PAGE], at + PAGE
-    shown = [_metric(request, id_, name, seen) for id_, (name, seen) in page]
-    links = {"self": here_of(request), **next_link(request, after if after < len(every) else None)}
+    every = await known(service)
+    named = terms_of(service.identity.formats).klaviyo_metrics
+    walk = walk_of(request, service, {"list": "metrics"}, None)
+    rows = [((int(id_ in named), id_), (id_, *known_as)) for id_, known_as in every.items()]
+    page = walk.page(rows, PAGE)
+    shown = [_metric(request, *row) for row in page.rows]
+    links = {"self": here_of(request), **next_link(request, page.next)}
     return answer({"data": shown, "links": links})
 
 
@@ -195,14 +207,26 @@ async def list_properties(
 @router.get("/metric-properties/{property_id}", **ONE)
 async def retrieve_property(property_id: str, request: Request, service: Reading) -> Response:
     """Return a property of a metric."""
-    try:
-        metric_id, name = json.loads(base64.urlsafe_b64decode(property_id))
-        seen = (await known(service))[metric_id][1]
-        kinds = {} if seen is None else seen.properties
-        shown = _property(request, metric_id, name, kinds[name])
-    except (ValueError, TypeError, KeyError) as error:
-        raise UnknownNameError(NOT_FOUND) from error
+    metric_id, name = _property_of(property_id)
+    seen = (await known(service)).get(metric_id, ("", None))[1]
+    kinds = {} if seen is None else seen.properties
+    if name not in kinds:
+        raise UnknownNameError(NOT_FOUND)
+    shown = _property(request, metric_id, name, kinds[name])
     return answer({"data": shown, "links": {"self": here_of(request)}})
+
+
+def _property_of(property_id: str) -> tuple[str, str]:
+    """The metric and the name that the id of a property holds.
+
+    Raises:
+        UnknownNameError: no property has this id.
+    """
+    try:
+        held = _PROPERTY_ID.decode(base64.b64decode(property_id, b"-_", validate=True))
+    except (ValueError, RecursionError) as error:
+        raise UnknownNameError(NOT_FOUND) from error
+    return held
 
 
 def _property(request: Request, metric_id: str, name: str, kinds: str) -> dict[str, Any]:
@@ -221,23 +245,30 @@ def _property(request: Request, metric_id: str, name: str, kinds: str) -> dict[s
 # -- pages ------------------------------------------------------------------------------------
 
 
-def page_start(cursor: str | None, name: str) -> int:
-    """Return where a page begins. The cursor may come within the whole link that carried it."""
-    if not cursor:
-        return 0
-    if "://" in cursor:
-        cursor = parse_qs(urlsplit(cursor).query).get("page[cursor]", [""])[0]
-    return place_of(cursor, name)
+def walk_of(request: Request, service: Service, question: Any, cursor: str | None) -> Walk:
+    """Return the walk that a request begins or goes on with.
+
+    cursor: of the body; without it the query's. It may come within the whole link that carried it.
+    """
+    name = "page[cursor]" if cursor is None else "page_cursor"
+    text = request.query_params.get(name, "") if cursor is None else cursor
+    if "://" in text:
+        try:
+            text = parse_qs(text.partition("?")[2], max_num_fields=100).get(_CURSOR, [""])[0]
+        except ValueError:
+            text = ""
+        text = text or "a link without a cursor"
+    return Walk(service, question, text, name)
 
 
-def next_link(request: Request, place: int | None) -> dict[str, str]:
+def next_link(request: Request, cursor: str | None) -> dict[str, str]:
     """Return the link of the next page, if there is one."""
-    if place is None:
+    if cursor is None:
         return {}
     others = [
         f"{quote(name)}={quote(value)}"
         for name, value in request.query_params.items()
-        if name != "page[cursor]"
+        if name != _CURSOR
     ]
-    query = "&".join([*others, f"page%5Bcursor%5D={quote(cursor_of(place))}"])
+    query = "&".join([*others, f"page%5Bcursor%5D={quote(cursor)}"])
     return {"next": f"{here_of(request).partition('?')[0]}?{query}"}

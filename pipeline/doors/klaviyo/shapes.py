@@ -45,8 +45,8 @@ def check_aggregates(body: Any) -> None:
         if name not in attributes:
             problems.add("K-REQ", f"{_ATTRIBUTES}/{name}", f"{name} is required")
     size = attributes.get("page_size", PAGE_SIZE_MAX)
-    if not is_number(size) or not 1 <= size <= PAGE_SIZE_MAX:
-        message = f"page_size is 1 to {PAGE_SIZE_MAX}"
+    if not is_number(size) or not 1 <= size <= PAGE_SIZE_MAX or size % 1:
+        message = f"page_size is a whole number, 1 to {PAGE_SIZE_MAX}"
         problems.add("K-AGGREGATE-QUERY", f"{_ATTRIBUTES}/page_size", message)
     measurements = attributes.get("measurements", ["count"])
     if isinstance(measurements, list) and (
@@ -91,7 +91,11 @@ def _attributes(body: Any, problems: Problems) -> dict[str, Any]:
 
 
 def bounds_of(filters: list[str], zone: tzinfo) -> tuple[datetime, datetime]:
-    """Return the period of a checked query; bounds without an offset are of the query's zone."""
+    """Return the period of a checked query; bounds without an offset are of the query's zone.
+
+    Raises:
+        RefusedPeriod: a bound lies outside the calendar.
+    """
     found = {}
     for text in filters:
         match = _BOUND.fullmatch(text.replace(" ", ""))
@@ -99,7 +103,11 @@ def bounds_of(filters: list[str], zone: tzinfo) -> tuple[datetime, datetime]:
         moment = instant(match[2])
         assert moment is not None, "checked before"
         local = not _OFFSET.search(match[2])
-        found[match[1]] = moment.replace(tzinfo=zone).astimezone(UTC) if local else moment
+        try:
+            given = moment.replace(tzinfo=zone) if local else moment
+            found[match[1]] = given.astimezone(UTC)
+        except OverflowError as error:
+            raise RefusedPeriod(f"{match[2]} lies outside the calendar in this zone") from error
     return found["greater-or-equal"], found["less-than"]
 
 

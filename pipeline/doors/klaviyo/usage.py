@@ -1,8 +1,9 @@
 """Klaviyo's events, one or many, and metric aggregates (docs/formats.md 1.6, 1.7).
 
 A plain metric is counted like any other: by a definition, which is registered before its first
-event through this door is sent, or at the first question for it. The answer's `meta` says which
-definition that is, since when it is registered, and whether it has seen all of the log.
+event through this door is sent, or at the first question of a key that has the role manage: a key
+that only reads writes nothing. The answer's `meta` says which definition that is, since when it is
+registered, whether it has seen all of the log, and at which offsets the numbers stand.
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
+from definitions.errors import Problem
 from definitions.events import translate
 from definitions.events.common import Arrival, digest
 from definitions.formats.klaviyo import measured, parse
@@ -24,14 +26,14 @@ from definitions.times import parse_timestamp
 from ...control.entities import Metric
 from ...control.records import ControlState
 from ...core.buckets import moment_of
-from ...core.windows import WindowSize, zone_of
+from ...core.windows import WindowSize, opening_of, zone_of
 from ...errors import ConflictError, UnknownNameError
 from ...reads.query import Query
 from ..http.errors import JSON_API, NOT_FOUND, Refused
 from ..http.requests import body_json, needs, takes
 from ..http.service import Pace, Service
 from . import shapes
-from .resources import DOCUMENTED, answer, base_of, known, next_link, page_start, revised
+from .resources import DOCUMENTED, answer, base_of, known, next_link, revised, walk_of
 from .routes import PLAIN_ID, live
 
 router = APIRouter(prefix="/api", tags=["Klaviyo"], dependencies=[Depends(revised)])
@@ -40,6 +42,7 @@ _BULK: Final = Pace("klaviyo-bulk", ((10, 1), (150, 60)))
 _QUERIES: Final = Pace("klaviyo-queries", ((3, 1), (60, 60)))
 _NAME_CHARS_MAX: Final = 200
 _UNATTENDED_S: Final = 30.0
+_OF_PAGES: Final = frozenset({"page_cursor", "page_size", "return_fields"})
 _EVENT: Final = {
     "data": {
         "type": "event",
@@ -156,7 +159,7 @@ async def _register(service: Service, ids: Mapping[str, str], by: tuple[str, ...
     "/metric-aggregates",
     **DOCUMENTED,
     response_model=shapes.Document,
-    **takes(_QUERY, JSON_API),
+    **takes(_QUERY, JSON_API, query={"page[cursor]": "of the link to a page"}),
 )
 async def aggregates(
     request: Request, service: Annotated[Service, Depends(needs("read", _QUERIES))]
@@ -166,33 +169,51 @@ async def aggregates(
     shapes.check_aggregates(body)
     asked = shapes.asked(body["data"]["attributes"])
     by = tuple(asked.get("by") or ())
-    metric = await _metric_of(service, asked["metric_id"], by)
+    question = {name: held for name, held in asked.items() if name not in _OF_PAGES}
+    walk = walk_of(request, service, question, asked.get("page_cursor") or None)
+    metric = await _metric_of(service, asked["metric_id"], by, may_write=_may_write(request))
+    reads: list[Mapping[str, Any]] = []
     answers = {
-        name: await _lines(service, _measured(metric, name), asked, by)
+        name: await _lines(service, _measured(metric, name), asked, by, reads)
         for name in dict.fromkeys(asked["measurements"])
     }
     lines = next(iter(answers.values()))
-    dates = await _dates(service, metric, asked) if by else [line["starting_on"] for line in lines]
-    cursor = asked.get("page_cursor") or request.query_params.get("page[cursor]")
-    at = page_start(cursor, "page_cursor")
-    after = at + int(asked.get("page_size", shapes.PAGE_SIZE_MAX))
+    if by:  # groups have lines only where they have cells
+        lines = await _lines(service, _measured(metric, "count"), asked, (), reads)
+    dates = [line["starting_on"] for line in lines]
+    stands = walk.stands(reads)
+    size = int(asked.get("page_size", shapes.PAGE_SIZE_MAX))
+    page = walk.page([((date,), number) for number, date in enumerate(dates)], size)
     rows = _sorted(_rows(answers, dates, by), asked.get("sort"), by)
     for row in rows:
         row["measurements"] = {
-            name: numbers[at:after] for name, numbers in row["measurements"].items()
+            name: [numbers[at] for at in page.rows if numbers]
+            for name, numbers in row["measurements"].items()
         }
     link = f"{base_of(request)}/api/metric-aggregates/"
+    shown = [_bucket(dates[at], asked) for at in page.rows]
     data = {
         "type": "metric-aggregate",
         "id": metric.id,
-        "attributes": {"dates": [_instant(each) for each in dates[at:after]], "data": rows},
-        "links": {"self": link, **next_link(request, after if after < len(dates) else None)},
+        "attributes": {"dates": shown, "data": rows},
+        "links": {"self": link, **next_link(request, page.next)},
     }
-    return answer({"data": data, "links": data["links"], "meta": _told(metric, answers)})
+    meta = {**_told(metric, answers), "as_of": stands}
+    return answer({"data": data, "links": data["links"], "meta": meta})
 
 
-async def _metric_of(service: Service, metric_id: str, by: tuple[str, ...]) -> Metric:
-    """What counts a custom metric, or a plain one; the first question registers it."""
+def _may_write(request: Request) -> bool:
+    """Whether the key of a request may change what is counted."""
+    return "manage" in request.state.roles
+
+
+async def _metric_of(
+    service: Service, metric_id: str, by: tuple[str, ...], *, may_write: bool
+) -> Metric:
+    """What counts a custom metric, or a plain one.
+
+    may_write: a question may begin to count a plain metric. A key that only reads writes nothing.
+    """
     state = await service.fresh()
     custom = next((metric for metric in live(state) if metric.id == metric_id), None)
     if custom is not None:
@@ -200,11 +221,27 @@ async def _metric_of(service: Service, metric_id: str, by: tuple[str, ...]) -> M
             raise Refused(400, "a custom metric cannot be asked by a property")
         return custom
     name = await _name_of(service, state, metric_id)
-    found = (await _watch(service, [name], by)).get(name)
+    kept = state.metrics.get(plain_id(name, by))
+    if kept is None and not may_write:
+        raise _not_kept(name, by)
+    found = kept or (await _watch(service, [name], by)).get(name)
     if found is None:
         most = service.settings.klaviyo_plain_metrics_max
         raise Refused(403, f"at most {most} plain metrics are counted; make a custom metric of it")
     return found
+
+
+def _not_kept(name: str, by: tuple[str, ...]) -> Refused:
+    """The refusal of a question that only a new definition could answer."""
+    asked = f" by {', '.join(by)}"[:200] if by else ""
+    message = (
+        f"{name[:_NAME_CHARS_MAX]!r} is not counted{asked}, and this key only reads. Send this "
+        "question once with a key that has the role manage: it is counted from then on"
+    )
+    if not by:
+        message += ". Or create a custom metric of it (POST /api/custom-metrics)"
+    at = "/data/attributes/by" if by else "/data/attributes/metric_id"
+    return Refused(403, message, (Problem("K-AGGREGATE-QUERY", at, message),))
 
 
 async def _name_of(service: Service, state: ControlState, metric_id: str) -> str:
@@ -245,14 +282,16 @@ def _query(metric: Metric, asked: Mapping[str, Any], by: tuple[str, ...]) -> Que
 
 
 async def _lines(
-    service: Service, metric: Metric, asked: Mapping[str, Any], by: tuple[str, ...]
+    service: Service,
+    metric: Metric,
+    asked: Mapping[str, Any],
+    by: tuple[str, ...],
+    reads: list[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    return (await service.reader.usage(_query(metric, asked, by)))[:-1]
-
-
-async def _dates(service: Service, metric: Metric, asked: Mapping[str, Any]) -> list[str]:
-    lines = await _lines(service, _measured(metric, "count"), asked, ())
-    return [line["starting_on"] for line in lines]
+    """The lines of a question; where they stand joins the reads."""
+    *lines, last = await service.reader.usage(_query(metric, asked, by))
+    reads.append(last["as_of"])
+    return lines
 
 
 def _rows(
@@ -288,10 +327,12 @@ def _sorted(
     return sorted(rows, key=lambda row: sum(row["measurements"][name]), reverse=backwards)
 
 
-def _instant(text: str) -> str:
+def _bucket(text: str, asked: Mapping[str, Any]) -> str:
+    """The date of a window: where its bucket starts, also where the period begins inside it."""
     ns = parse_timestamp(text)
     assert ns is not None, "our own"
-    return moment_of(ns).isoformat()
+    size, zone = WindowSize(asked.get("interval", "day")), zone_of(asked.get("timezone", "UTC"))
+    return opening_of(moment_of(ns), size=size, zone=zone).isoformat()
 
 
 def _told(metric: Metric, answers: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:

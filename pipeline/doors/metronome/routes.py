@@ -1,6 +1,6 @@
 """Metronome's native API (docs/formats.md 3): the official client works unchanged."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
@@ -20,18 +20,10 @@ from ...core.buckets import moment_of
 from ...core.windows import WindowSize, zone_of
 from ...errors import UnknownNameError
 from ...reads.query import Query
+from ..http.cursors import Key, Walk, created_key, text_key
 from ..http.errors import NOT_FOUND, Refused
-from ..http.requests import (
-    body_bytes,
-    body_json,
-    body_text,
-    cursor_of,
-    needs,
-    number_in,
-    place_of,
-    takes,
-    text_of,
-)
+from ..http.parameters import number_in
+from ..http.requests import body_bytes, body_json, body_text, needs, takes, text_of
 from ..http.service import Service, of_format
 from . import shapes
 from .search import search
@@ -71,6 +63,8 @@ _LISTED: Final = {
     "next_page": _NEXT,
     "include_archived": "true: archived ones too",
 }
+_Read = Mapping[str, Any]  # the as_of of one question to the rollups
+_Row = tuple[Key, dict[str, Any]]
 PAGE_MAX: Final = 100
 USAGE_PAGE: Final = 1_000
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -95,6 +89,9 @@ def _found(state: ControlState, metric_id: str) -> Metric:
 def _shown(metric: Metric) -> dict[str, Any]:
     native = native_body(metric.origin, metric.name)
     shown = {"id": metric.id, **native}
+    if "aggregation_type" in native:
+        # Metronome takes three spellings and answers one, which typed clients check.
+        shown["aggregation_type"] = native["aggregation_type"].upper()
     return shown if metric.archived_at is None else {**shown, "archived_at": metric.archived_at}
 
 
@@ -117,13 +114,14 @@ async def list_metrics(request: Request, service: Reading) -> Response:
     """List billable metrics, oldest first; archived ones with include_archived=true."""
     state = await service.fresh()
     archived = request.query_params.get("include_archived", "false").lower() == "true"
+    walk = _walk(request, service, {"archived": archived})
     metrics = [
-        metric
+        (created_key(metric), metric)
         for metric in of_format(list(state.metrics.values()), "metronome")
-        if archived or metric.archived_at is None
+        if archived or walk.had(metric)
     ]
-    limit = number_in(request, "limit", PAGE_MAX, PAGE_MAX)
-    return answer(_paged(request, [_shown(metric) for metric in metrics], limit))
+    page = walk.page(metrics, number_in(request, "limit", PAGE_MAX, PAGE_MAX))
+    return answer({"data": [_shown(metric) for metric in page.rows], "next_page": page.next})
 
 
 @router.get("/v1/billable-metrics/{metric_id}", response_model=shapes.One, **_DOCUMENTED)
@@ -211,23 +209,39 @@ async def find_events(request: Request, service: Reading) -> Response:
     "/v1/usage",
     response_model=shapes.Page,
     **_DOCUMENTED,
-    **takes(_USAGE, query={"next_page": _NEXT}),
+    **takes(_USAGE, query={"limit": "1 to 1000", "next_page": _NEXT}),
 )
 async def usage(request: Request, service: Reading) -> Response:
     """Usage by customer, metric and window; a decimal's digits are exact."""
     body = await body_json(request)
     shapes.check_usage(body)
+    limit, walk = (
+        number_in(request, "limit", USAGE_PAGE, USAGE_PAGE),
+        _walk(request, service, body),
+    )
     state = await service.fresh()
+    rows: list[_Row] = []
+    reads: list[_Read] = []
+    for place, metric, group_by in _asked_metrics(state, body, walk):
+        for number, customer in enumerate(body.get("customer_ids") or [None]):
+            found = await _usage_of(service, body, metric, customer, group_by, reads)
+            rows += [((*place, number, *key), row) for key, row in found]
+    return _numbers(walk, rows, reads, limit)
+
+
+def _asked_metrics(
+    state: ControlState, body: dict[str, Any], walk: Walk
+) -> list[tuple[Key, Metric, dict[str, Any] | None]]:
+    """The metrics of a question, each with its place and what it is grouped by."""
     asked = body.get("billable_metrics")
-    if asked is None:
-        metrics = of_format(list(state.metrics.values()), "metronome")
-        asked = [{"id": metric.id} for metric in metrics if metric.archived_at is None]
-    rows: list[dict[str, Any]] = []
-    for item in asked:
-        metric = _found(state, str(item["id"]))
-        for customer in body.get("customer_ids") or [None]:
-            rows += await _usage_of(service, body, metric, customer, item.get("group_by"))
-    return answer(_paged(request, rows, USAGE_PAGE))
+    if asked is not None:
+        found = [(item, _found(state, str(item["id"]))) for item in asked]
+        return [
+            ((number, metric.id), metric, item.get("group_by"))
+            for number, (item, metric) in enumerate(found)
+        ]
+    metrics = of_format(list(state.metrics.values()), "metronome")
+    return [(created_key(metric), metric, None) for metric in metrics if walk.had(metric)]
 
 
 async def _usage_of(
@@ -236,17 +250,18 @@ async def _usage_of(
     metric: Metric,
     customer: str | None,
     group_by: dict[str, Any] | None,
-) -> list[dict[str, Any]]:
-    lines = await _lines(service, body, metric, customer)
+    reads: list[_Read],
+) -> list[_Row]:
+    lines = await _lines(service, body, metric, customer, reads)
     grouped: dict[tuple[Any, str], dict[str, Any]] = {}
     if group_by is not None:
         key = (str(group_by["key"]),)
-        for line in await _lines(service, body, metric, customer, group_key=key):
+        for line in await _lines(service, body, metric, customer, reads, group_key=key):
             place = (line.get("customer_id", customer), line["starting_on"])
             value = line["group"][key[0]]
             if value is not None:
                 grouped.setdefault(place, {})[value] = _number(line["value"])
-    rows = []
+    rows: list[_Row] = []
     for line in lines:
         owner = line.get("customer_id", customer)
         row = {
@@ -261,7 +276,7 @@ async def _usage_of(
             found = grouped.get((owner, line["starting_on"]), {})
             wanted = group_by.get("values") or sorted(found)
             row["groups"] = {name: found.get(name) for name in wanted}
-        rows.append(row)
+        rows.append(((str(owner), line["starting_on"]), row))
     return rows
 
 
@@ -277,26 +292,29 @@ async def usage_groups(request: Request, service: Reading) -> Response:
     shapes.check_usage_groups(body)
     if "starting_on" not in body or "ending_before" not in body:
         raise Refused(400, "give starting_on and ending_before: there are no billing periods here")
+    limit, walk = number_in(request, "limit", PAGE_MAX, PAGE_MAX), _walk(request, service, body)
     metric = _found(await service.fresh(), body["billable_metric_id"])
     older = body.get("group_by")
-    key = tuple(body.get("group_key") or ())
+    names = tuple(body.get("group_key") or ())
     if older is not None:
-        key = (older["key"],)
+        names = (older["key"],)
         body = {**body, "group_filters": {older["key"]: older.get("values") or []}}
-    rows = []
-    for line in await _lines(service, body, metric, body["customer_id"], group_key=key):
+    rows: list[_Row] = []
+    reads: list[_Read] = []
+    for line in await _lines(service, body, metric, body["customer_id"], reads, group_key=names):
+        group = line["group"] or {}
+        one = names[0] if len(names) == 1 else None
         row: dict[str, Any] = {
             "starting_on": line["starting_on"],
             "ending_before": line["ending_before"],
+            "group_key": one,
+            "group_value": None if one is None else group[one],
+            **({"group": group} if names else {}),
             "value": _number(line["value"]),
         }
-        if older is not None:
-            row |= {"group_key": key[0], "group_value": line["group"][key[0]]}
-        elif key:
-            row["group"] = line["group"]
-        rows.append(row)
-    limit = number_in(request, "limit", PAGE_MAX, PAGE_MAX)
-    return answer(_paged(request, rows, limit))
+        values = [part for name in names for part in text_key(group[name])]
+        rows.append(((line["starting_on"], *values), row))
+    return _numbers(walk, rows, reads, limit)
 
 
 async def _lines(
@@ -304,9 +322,11 @@ async def _lines(
     body: dict[str, Any],
     metric: Metric,
     customer: str | None,
+    reads: list[_Read],
     *,
     group_key: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
+    """The lines of a question; where they stand joins the reads."""
     filters = body.get("group_filters") or {}
     query = Query(
         metric=metric,
@@ -318,7 +338,9 @@ async def _lines(
         group_key=tuple(group_key) or None,
         group_filters={name: frozenset(values) for name, values in filters.items() if values},
     )
-    return (await service.reader.usage(query))[:-1]
+    *lines, last = await service.reader.usage(query)
+    reads.append(last["as_of"])
+    return lines
 
 
 def _moment(text: str) -> datetime:
@@ -333,12 +355,17 @@ def _number(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
 
 
-def _paged(request: Request, rows: list[Any], limit: int) -> dict[str, Any]:
-    """A page, and the cursor of the next one. The cursor is a place, so pages never overlap."""
-    cursor = request.query_params.get("next_page")
-    at = 0 if not cursor else place_of(cursor, "next_page")
-    after = at + limit
-    return {
-        "data": rows[at:after],
-        "next_page": cursor_of(after) if after < len(rows) else None,
-    }
+# -- pages --------------------------------------------------------------------------------
+
+
+def _walk(request: Request, service: Service, asked: Any) -> Walk:
+    """The walk that a request begins or goes on with."""
+    question = {"path": request.url.path, "asked": asked}
+    return Walk(service, question, request.query_params.get("next_page"), "next_page")
+
+
+def _numbers(walk: Walk, rows: list[_Row], reads: list[_Read], limit: int) -> Response:
+    """A page of numbers, with where it stands."""
+    stands = {"as_of": walk.stands(reads)} if reads else {}
+    page = walk.page(rows, limit)
+    return answer({"data": page.rows, "next_page": page.next, **stands})

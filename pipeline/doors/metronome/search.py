@@ -14,12 +14,17 @@ _TOO_LONG: Final = (
     f"the log cannot be looked through within {SEARCH_S_MAX:.0f} s; `recount explain` can"
 )
 
+_TOO_MANY: Final = (
+    f"more than {FOUND_MAX} records have these ids; ask for fewer ids, or use `recount explain`"
+)
+
 
 async def search(service: Service, ids: frozenset[str]) -> list[dict[str, Any]]:
     """Return what lies on the log with these ids, each record with its fate and its metrics.
 
     Raises:
-        Refused: the log is too long to be looked through while somebody waits.
+        Refused: the log is too long to be looked through while somebody waits, or holds more
+            records of these ids than one answer: none is left out in silence.
     """
     state = await service.fresh()
     explainer = Explainer(service.identity, state, service.store, service.log)
@@ -28,9 +33,9 @@ async def search(service: Service, ids: frozenset[str]) -> list[dict[str, Any]]:
     try:
         async with asyncio.timeout(SEARCH_S_MAX), aclosing(lines):
             async for line in lines:
-                found.append(_shown(line))
                 if len(found) >= FOUND_MAX:
-                    break
+                    raise Refused(400, _TOO_MANY)
+                found.append(_shown(line))
     except TimeoutError as error:
         raise Refused(400, _TOO_LONG) from error
     return found

@@ -230,11 +230,25 @@ class One(AnswerModel):
     data: BillableMetric | Id
 
 
+class Stands(AnswerModel):
+    """Where the numbers of a page stand: our own member, which the vendor's clients pass over.
+
+    offsets: topic/partition → offset. first_page_offsets: of the first page of the walk.
+    moved_on: whether a row may hold events that the first page stood before.
+    """
+
+    offsets: dict[str, int]
+    applied_through: str | None
+    first_page_offsets: dict[str, int | None]
+    moved_on: bool
+
+
 class Page(AnswerModel):
     """An answer with a page of things."""
 
     data: list[BillableMetric] | list[Usage] | list[GroupUsage]
     next_page: str | None = None
+    as_of: Stands | None = None
 
 
 class MetricRef(AnswerModel):

@@ -4,6 +4,7 @@ Rule: whatever comes out here, translate() would take as well, and a worker read
 its bytes; where that is not plain to see, nothing comes out, and translate() decides.
 """
 
+import re
 from datetime import timedelta
 from typing import Annotated, Final
 
@@ -15,6 +16,10 @@ from definitions.times import NS_PER_S, parse_timestamp
 
 from ...core.event import DEPTH_MAX
 
+# An exponent that parse_json() does not read. Looking for its digits first is ten times faster.
+_MONSTROUS: Final = re.compile(rb"[eE][+-]?[0-9]{18}")
+_MANY_DIGITS: Final = b"0" * 18
+_ZEROED: Final = bytes(ord("0") if chr(code) in "0123456789" else code for code in range(256))
 _LINE_BYTES_MAX: Final = 8_192  # it cannot hold more properties than are allowed
 _SECOND: Final = timedelta(seconds=1)
 
@@ -45,6 +50,8 @@ def verbatim(
     """
     # ASCII without escapes: what is skipped cannot hide a fault (core/event.py).
     if not body.isascii() or b"\\" in body:
+        return None
+    if _MANY_DIGITS in body.translate(_ZEROED) and _MONSTROUS.search(body):
         return None
     received_s = arrival.received_at.timestamp()
     earliest = (received_s - min(oldest, OLDEST) / _SECOND) * NS_PER_S

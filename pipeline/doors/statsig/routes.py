@@ -24,25 +24,25 @@ from ...errors import ConflictError, UnknownNameError
 from ...reads.query import Query
 from ..http.errors import NOT_FOUND, Refused
 from ..http.paths import segment
-from ..http.requests import body_json, body_text, needs, number_in, takes
+from ..http.requests import body_json, body_text, needs, takes
 from ..http.service import Pace, Service, of_format
 from . import shapes
+from .pages import PAGES, in_list, listing, paged, stands
 
-PAGE: Final = 100
 EVENTS_MAX: Final = 20_000  # of a body
-_PAGES: Final = {"limit": "1 to 1000", "page": "from 1 on"}
 _DATE: Final = "YYYY-MM-DD, a day of the deployment's Statsig zone"
 _LISTED: Final = {
-    **_PAGES,
+    **PAGES,
     "tags": "comma-separated",
     "showHiddenMetrics": "true: archived ones too",
 }
 _VALUES: Final = {
-    **_PAGES,
+    **PAGES,
     "date": _DATE,
     "metricName": "of this name",
     "metricType": "of this type",
 }
+_ONE: Final = {**PAGES, "id": "name::type", "date": _DATE}
 _PACE: Final = Pace("statsig", ((100, 10), (900, 900)))
 Ingesting = Annotated[Service, Depends(needs("ingest"))]
 Reading = Annotated[Service, Depends(needs("read", _PACE))]
@@ -110,7 +110,7 @@ def _shown(metric: Metric, now: datetime) -> dict[str, Any]:
         "creatorName": "CONSOLE API",
         "creatorEmail": None,
         "owner": {"name": "CONSOLE API"},
-        **own,
+        **listing(own),
         "isHidden": _is_over(metric, now),
         "createdTime": _milliseconds(created),
         "lastModifiedTime": _milliseconds(changed),
@@ -145,7 +145,11 @@ async def create(request: Request, service: Managing) -> Response:
         name, definition = writer.parse("statsig", text)
         if parse_json(text).get("dryRun"):
             own, now = parse_json(text), service.clock.now()
-            shown = {**own, "id": f"{own['name']}::{own['type']}", "lineage": _lineage(own)}
+            shown = {
+                **listing(own),
+                "id": f"{own['name']}::{own['type']}",
+                "lineage": _lineage(own),
+            }
             shown.pop("dryRun")
             times = {"createdTime": int(now.timestamp() * 1000)}
             return _answer(message, {"directionality": "increase", **shown, **times}, 201)
@@ -166,36 +170,11 @@ async def list_metrics(request: Request, service: Reading) -> Response:
     every = _live(await service.fresh())
     metrics = [metric for metric in every if hidden or not _is_over(metric, now)]
     shown = [_shown(metric, now) for metric in metrics]
-    tagged = [each for each in shown if not wanted or wanted & set(_tags(each))]
-    page = _paged(request, tagged, "/console/v1/metrics/list")
+    tagged = [each for each in shown if not wanted or wanted & set(each["tags"] or ())]
+    given = {key: ",".join(params.getlist(key)) for key in _LISTED if key in params}
+    asked = {key: text for key, text in given.items() if key not in PAGES}
+    page = paged(request, tagged, "/console/v1/metrics/list", **asked)
     return _answer("Metrics listed successfully.", page[0], pagination=page[1])
-
-
-def _tags(shown: Mapping[str, Any]) -> list[str]:
-    tags = shown["tags"]
-    return [tags] if isinstance(tags, str) else tags
-
-
-def _paged(
-    request: Request, items: list[Any], path: str, **more: str
-) -> tuple[list[Any], dict[str, Any]]:
-    """A page of items, and where it stands."""
-    limit = number_in(request, "limit", PAGE, 1_000)
-    page = number_in(request, "page", 1, 1_000_000)
-    others = "".join(f"{name}={value}&" for name, value in more.items())
-
-    def link(number: int) -> str:
-        return f"{path}?{others}page={number}&limit={limit}"
-
-    at = (page - 1) * limit
-    return items[at : at + limit], {
-        "itemsPerPage": limit,
-        "pageNumber": page,
-        "totalItems": len(items),
-        "nextPage": link(page + 1) if at + limit < len(items) else None,
-        "previousPage": link(page - 1) if page > 1 else None,
-        "all": path if not others else f"{path}?{others[:-1]}",
-    }
 
 
 # -- values -----------------------------------------------------------------------------------
@@ -210,24 +189,28 @@ async def list_values(request: Request, service: Reading) -> Response:
     """The values of all metrics, or of those of a name or a type, of one day."""
     params, day = request.query_params, _day_of(request)
     name, type_ = params.get("metricName"), params.get("metricType")
+    as_of = stands(await service.reader.standings(), service.identity)
     rows: list[dict[str, Any]] = []
     for metric in _live(await service.fresh()):
         own = _own(metric)
         if name in {None, own["name"]} and type_ in {None, own["type"]}:
-            rows += await _values(service, metric, day)
+            rows += [in_list(row) for row in await _values(service, metric, day)]
     asked = {key: params[key] for key in ("date", "metricName", "metricType") if key in params}
-    page = _paged(request, rows, "/console/v1/metrics/values", **asked)
-    return _answer("Metric values listed successfully.", page[0], pagination=page[1])
+    page = paged(request, rows, "/console/v1/metrics/values", **asked)
+    return _answer("Metric values listed successfully.", page[0], pagination=page[1], as_of=as_of)
 
 
-@console.get("", **_DOCUMENTED, **takes(query={"id": "name::type", "date": _DATE}))
+@console.get("", **_DOCUMENTED, **takes(query=_ONE))
 async def values(request: Request, service: Reading) -> Response:
     """One metric's values of a day: ?id=name::type&date=YYYY-MM-DD."""
     day, metric_id = _day_of(request), request.query_params.get("id")
     if not metric_id:
         raise Refused(400, "id is required", (Problem("S-REQ", "/id", "id is required"),))
     metric = _found(await service.fresh(), metric_id)
-    return _answer("Metric read successfully.", await _values(service, metric, day))
+    rows, asked = await _values(service, metric, day), request.query_params
+    listed = {"id": metric_id, "date": asked["date"]}
+    page = paged(request, rows, "/console/v1/metrics", **listed)
+    return _answer("Metric read successfully.", page[0], pagination=page[1])
 
 
 def _day_of(request: Request) -> date:

@@ -25,7 +25,7 @@ class ConsoleMetric(AnswerModel):
     isReadOnly: bool | None = None  # noqa: N815
     isHidden: bool | None = None  # noqa: N815
     isVerified: bool | None = None  # noqa: N815
-    tags: list[str] | str | None = None
+    tags: list[str] | None = None
     creatorName: str | None = None  # noqa: N815
     creatorEmail: str | None = None  # noqa: N815
     createdTime: int | None = None  # noqa: N815
@@ -45,6 +45,17 @@ class ConsoleMetric(AnswerModel):
     customRollUpStart: Number | None = None  # noqa: N815
     customRollUpEnd: Number | None = None  # noqa: N815
     warehouseNative: dict[str, Any] | None = None  # noqa: N815
+
+
+class ListedValue(AnswerModel):
+    """The same in the list of all metrics' values, which has other names for its members."""
+
+    value: Number | None
+    unitType: str  # noqa: N815
+    numerator: Number | None
+    denominator: Number | None
+    metricName: str  # noqa: N815
+    metricType: str  # noqa: N815
 
 
 class MetricValue(AnswerModel):
@@ -73,8 +84,9 @@ class Envelope(AnswerModel):
     """Every answer of the console; archive and delete have no data."""
 
     message: str
-    data: ConsoleMetric | list[ConsoleMetric] | list[MetricValue] | None = None
+    data: ConsoleMetric | list[ConsoleMetric] | list[MetricValue] | list[ListedValue] | None = None
     pagination: Pagination | None = None
+    as_of: dict[str, dict[str, int]] | None = None  # our own: the offsets that values stand at
 
 
 class PropertyError(AnswerModel):

@@ -6,8 +6,11 @@ PipelineError
 │   ConflictError       the caller's: unknown name, conflict; exit 3 (DefinitionError joins it)
 ├── Unavailable         the world's: a service does not answer; exit 4, workers retry
 │   ├── StoreUnavailable
-│   └── LogUnavailable
+│   │   └── NotOpen     a partition that is being rebuilt: readers come back later
+│   ├── LogUnavailable
+│   └── TooBusy         a server that works on as many large questions as it may
 └── Halt                the operator's: wrong store, topic or range; exit 5, never restarted
+    └── PartitionHalt   the same of one partition, told to whoever reads it
 
 Anything else is ours: exit 70, nothing written.
 """
@@ -61,11 +64,31 @@ class StoreUnavailable(Unavailable):
     """Redis does not answer, or refuses for now (loading, out of memory, read-only)."""
 
 
+class NotOpen(StoreUnavailable):
+    """A partition is not open for reading: its numbers would be 0, or a part of themselves."""
+
+    def __init__(self, partition: int, why: str) -> None:
+        super().__init__(f"partition {partition} is not open for reading: {why}")
+        self.partition = partition
+
+
 class LogUnavailable(Unavailable):
     """Kafka does not answer."""
+
+
+class TooBusy(Unavailable):
+    """As many large questions are being answered as may be at a time."""
 
 
 class Halt(PipelineError):
     """Going on would make numbers wrong. Says what to do; nobody restarts it."""
 
     exit_code = ExitCode.HALT
+
+
+class PartitionHalt(Halt):
+    """Redis has lost a partition, or holds one that is not ours."""
+
+    def __init__(self, partition: int, message: str) -> None:
+        super().__init__(message)
+        self.partition = partition

@@ -6,7 +6,7 @@ Every method may raise StoreUnavailable or LogUnavailable (retry later), and Hal
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .core.cells import CellAddress, CellKey
 from .core.commit import Answer, Commit
@@ -16,10 +16,20 @@ from .core.state import PartitionState
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The offsets a partition's log holds: [start, end)."""
+    """The offsets a partition's log holds: [start, end).
+
+    high: where the next record will lie. It is past `end` while a transaction is open: what lies
+    between is durable, but nobody can read it until the transaction has ended. -1: not asked for.
+    """
 
     start: int
     end: int
+    high: int = -1
+
+    @property
+    def durable(self) -> int:
+        """The offset below which everything is durable."""
+        return max(self.high, self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,14 @@ class Book:
     state: PartitionState
     cells: Mapping[CellKey, str]
     elements: Mapping[CellKey, frozenset[str]]
+
+
+class Listing(NamedTuple):
+    """What has cells of some measures in a partition: customers and days, from one atomic read."""
+
+    state: PartitionState
+    owners: frozenset[str]
+    days: frozenset[int]
 
 
 class RollupStore(Protocol):
@@ -72,8 +90,12 @@ class RollupStore(Protocol):
         """Write a partition's first state, if it has none."""
         ...
 
-    async def customers(self, partition: int, measures: Iterable[str]) -> set[str]:
-        """Return the customers that have cells of any of these measures."""
+    async def nexts(self, partitions: Sequence[int]) -> dict[int, int | None]:
+        """Return `next` of several partitions; None where there is none."""
+        ...
+
+    async def listing(self, partition: int, measures: Iterable[str]) -> Listing | None:
+        """Return what has cells of any of these measures; None where there is no state."""
         ...
 
     async def read(

@@ -59,6 +59,14 @@ class Settings(BaseSettings):
         description="added to a window's end before it may be complete",
         json_schema_extra={"unit": "s"},
     )
+    read_wait_ms: int = Field(
+        500,
+        ge=0,
+        le=60_000,
+        description="how long a reader waits until what was durable when it was asked is applied"
+        "; 0: not at all",
+        json_schema_extra={"unit": "ms"},
+    )
     telemetry_port: int | None = Field(
         None,
         ge=1,

@@ -12,6 +12,7 @@ from ..edges.clock import SystemClock
 from ..edges.kafka import KafkaLog
 from ..edges.redis import RedisStore
 from ..errors import UnknownNameError
+from ..reads.marks import Patience
 from ..reads.usage import Reader
 from ..settings import Settings, load_settings
 
@@ -29,8 +30,11 @@ class Opened:
     @property
     def reader(self) -> Reader:
         """A reader of its numbers."""
-        lateness = self.settings.lateness
-        return Reader(self.identity, self.store, self.log, SystemClock(), lateness)
+        clock, settings = SystemClock(), self.settings
+        patience = Patience(settings.read_wait_ms / 1000, clock)
+        return Reader(
+            self.identity, self.store, self.log, clock, settings.lateness, patience=patience
+        )
 
     @property
     def writer(self) -> Writer:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -54,7 +55,8 @@ def usage(
     bounds = _instant("--starting-on", starting_on), _instant("--ending-before", ending_before)
     names, wanted = _group_key(group_key), _group_filters(group_filter or [])
 
-    async def work() -> list[dict[str, Any]]:
+    async def work() -> None:
+        lines: list[dict[str, Any]] = []
         async with opened() as deployment:
             found = deployment.metric(metric)
             query = Query(
@@ -69,9 +71,16 @@ def usage(
                 find=deployment.control.state.find_typed,
             )
             _check_customer(query, each_customer=each_customer)
-            return await deployment.reader.usage(query)
+            async with aclosing(deployment.reader.batches(query)) as batches:
+                async for batch in batches:
+                    if table:
+                        lines += batch
+                    else:
+                        show(batch)
+        if table:
+            show(lines, table=True)
 
-    show(wait(work()), table=table)
+    wait(work())
 
 
 def _check_customer(query: Query, *, each_customer: bool) -> None:

@@ -23,7 +23,8 @@ class PartitionState:
     next: first offset not yet applied. start: first offset at registration. clock_ms: the log
     clock, -1 before the first record. last: offset and append time of the last applied record,
     (-1, -1) if none. id_counts: ids in the log of each living generation. rejected: by reason.
-    ended: offset at which a version stopped counting.
+    ended: offset at which a version stopped counting. rebuilt_to: end of the log when a rebuild
+    emptied the partition; it is no part of the fence, and workers do not look at it.
     """
 
     store_id: str
@@ -39,6 +40,12 @@ class PartitionState:
     rejected: Mapping[str, int] = field(default_factory=dict)
     active: Mapping[str, Activation] = field(default_factory=dict)
     ended: Mapping[str, int] = field(default_factory=dict)
+    rebuilt_to: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a rebuild has applied again what the log held; until then numbers are parts."""
+        return self.next >= self.rebuilt_to
 
     @property
     def acts(self) -> str:
@@ -103,6 +110,8 @@ def _own_fields(state: PartitionState) -> dict[str, str]:
         "acts": state.acts,
         "ids": id_counts_text(state.id_counts),
     }
+    if state.rebuilt_to:
+        fields["rebuilt_to"] = str(state.rebuilt_to)
     fields |= {name: str(state.counters[name]) for name in COUNTERS}
     fields |= {f"rejected:{reason}": str(count) for reason, count in state.rejected.items()}
     return fields
@@ -134,6 +143,7 @@ def decode_state(fields: Mapping[str, str]) -> PartitionState:
         rejected={reason: int(fields[name]) for name, reason in _prefixed(fields, "rejected:")},
         active=active,
         ended={version: int(fields[name]) for name, version in _prefixed(fields, "end:")},
+        rebuilt_to=int(fields.get("rebuilt_to", 0)),
     )
 
 

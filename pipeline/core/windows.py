@@ -23,6 +23,7 @@ WINDOWS_MAX: Final = 100_000
 _QUARTER: Final = timedelta(minutes=15)
 _DAY: Final = timedelta(days=1)
 _SECOND: Final = timedelta(seconds=1)
+_SLACK: Final = 1_000  # hours or dates that all changes of a zone together take away at most
 
 
 class WindowSize(StrEnum):
@@ -87,16 +88,35 @@ def windows(
         return []
     if size is WindowSize.NONE:
         return [Window(starting_on, ending_before)]
+    widest = _WIDEST[size]
+    if ending_before - starting_on > widest * (WINDOWS_MAX + _SLACK):
+        raise _too_many()  # told from the length: nobody walks 8,000 years to refuse them
+    try:
+        return _spread(starting_on, ending_before, size, zone, bucket_s)
+    except OverflowError as error:
+        raise RefusedPeriod(
+            f"the period touches the edge of the calendar in {zone.key}; ask for years 2 to 9998"
+        ) from error
+
+
+def _too_many() -> RefusedPeriod:
+    return RefusedPeriod(f"more than {WINDOWS_MAX} windows; ask for a shorter period")
+
+
+def _spread(
+    starting_on: datetime,
+    ending_before: datetime,
+    size: WindowSize,
+    zone: ZoneInfo,
+    bucket_s: int,
+) -> list[Window]:
     found = []
     opened = starting_on
-    try:
-        for boundary in _BOUNDARIES[size](starting_on, ending_before, zone):
-            found.append(Window(opened, boundary))
-            opened = boundary
-            if len(found) >= WINDOWS_MAX:
-                raise RefusedPeriod(f"more than {WINDOWS_MAX} windows; ask for a shorter period")
-    except OverflowError as error:
-        raise RefusedPeriod("the period reaches the end of the calendar in this zone") from error
+    for boundary in _BOUNDARIES[size](starting_on, ending_before, zone):
+        found.append(Window(opened, boundary))
+        opened = boundary
+        if len(found) >= WINDOWS_MAX:
+            raise _too_many()
     found.append(Window(opened, ending_before))
     what = f"a {size} boundary of {zone.key}"
     _refuse_unaligned((window.starting_on for window in found), bucket_s, what)
@@ -192,6 +212,12 @@ def _hours(starting_on: datetime, ending_before: datetime, zone: ZoneInfo) -> It
         before = local
 
 
+_WIDEST: Final = {
+    WindowSize.HOUR: timedelta(hours=1),
+    WindowSize.DAY: _DAY,
+    WindowSize.WEEK: 7 * _DAY,
+    WindowSize.MONTH: 31 * _DAY,
+}
 _BOUNDARIES: Final[dict[WindowSize, Callable[..., Iterator[datetime]]]] = {
     WindowSize.HOUR: _hours,
     WindowSize.DAY: lambda start, end, zone: _dates(start, end, zone, _next_day),

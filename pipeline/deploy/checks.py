@@ -11,7 +11,7 @@ from ..core.deployment import FORMAT_VERSION, RULES
 from ..core.state import PartitionState
 from ..edges.kafka_client import TopicInfo
 from ..edges.redis import RedisStore
-from ..errors import Halt, UsageError
+from ..errors import Halt, NotOpen, PartitionHalt, UsageError
 
 NO_IDENTITY: Final = "this deployment does not exist yet; run `recount init`"
 REBUILD: Final = "run `recount rebuild`, which applies the log again from its start"
@@ -103,7 +103,10 @@ def check_state(
 ) -> PartitionState:
     """Return a partition's state, or halt: emptied shard, foreign store, other rules or topic."""
     if state is None:
-        raise Halt(f"partition {partition} is registered but Redis has lost its state; {REBUILD}")
+        raise PartitionHalt(
+            partition,
+            f"partition {partition} is registered but Redis has lost its state; {REBUILD}",
+        )
     wrong = [
         f"{what} is {found!r}, not {wanted!r}"
         for what, found, wanted in (
@@ -115,7 +118,26 @@ def check_state(
         if found != wanted
     ]
     if wrong:
-        raise Halt(f"partition {partition} in Redis is not ours: {'; '.join(wrong)}; {REBUILD}")
+        text = f"partition {partition} in Redis is not ours: {'; '.join(wrong)}; {REBUILD}"
+        raise PartitionHalt(partition, text)
+    return state
+
+
+def check_open(
+    state: PartitionState | None, identity: DeploymentRecord, partition: int
+) -> PartitionState:
+    """Return the state of a partition that may be read: the one place that decides it (R-1).
+
+    Raises:
+        PartitionHalt: see check_state(). NotOpen: a rebuild has not applied everything again.
+    """
+    state = check_state(state, identity, partition)
+    if not state.is_open:
+        raise NotOpen(
+            partition,
+            f"it is being rebuilt, and its log is applied up to {state.next} of "
+            f"{state.rebuilt_to}; ask again later. Where no worker runs, start one",
+        )
     return state
 
 

@@ -3,10 +3,11 @@
 Durable order: the partition is marked (every commit refused, every reader waits), emptied, the
 control log told of another topic or other rules, and only then given its first state. Killed
 anywhere, the next rebuild finishes it. Live workers wait meanwhile and go on with the new state.
+The first state holds the end of the log (rebuilt_to): readers wait until it is applied again.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..control.entities import DeploymentRecord
 from ..control.log import ControlLog
@@ -54,8 +55,9 @@ async def reset(
                 "the topic was made anew, or another release judged before: every partition has "
                 f"to be rebuilt; {REBUILD}, without --partition"
             )
+    topic = identity.topics["events"][0]
     async with consumer(address) as client:
-        spans = await spans_of(client, identity.topics["events"][0], partitions)
+        spans = await spans_of(client, topic, partitions)
     numbers = sorted(spans) if partition is None else [partition]
     keys = 0
     for number in numbers:
@@ -67,8 +69,12 @@ async def reset(
     if renewed or any(identity.starts.get(number) != at for number, at in starts.items()):
         identity = await _tell(control, identity, topic_id, {**identity.starts, **starts})
     await store.write_identity(identity.text, again=True)
+    # Nothing is committed any more, so no reader has seen a number of later offsets than these.
+    async with consumer(address) as client:
+        ends = {at: span.end for at, span in (await spans_of(client, topic, partitions)).items()}
     for number in numbers:
-        await store.finish_rebuild(number, first_state(identity, starts[number]))
+        empty = first_state(identity, starts[number])
+        await store.finish_rebuild(number, replace(empty, rebuilt_to=ends[number]))
     return Reset(numbers, keys, lost)
 
 

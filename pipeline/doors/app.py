@@ -27,6 +27,7 @@ from ..errors import LogUnavailable, PipelineError, UsageError
 from ..settings import Settings
 from . import own
 from .http.errors import NOT_FOUND, Refused, refused_of, rendered
+from .http.leaving import GivenUp
 from .http.paths import Segments
 from .http.reporting import ServerVitals, attend, door_of, tell
 from .http.requests import service_of
@@ -71,6 +72,7 @@ def application(settings: Settings) -> FastAPI:
         app.include_router(door.router)
     app.add_middleware(Identified)
     app.add_middleware(Segments)
+    app.add_middleware(GivenUp)
     for kind in (Refused, PipelineError, DefinitionError, RefusedPeriod, Limited, Exception):
         app.exception_handler(kind)(_told)
     app.exception_handler(RequestValidationError)(_invalid)

@@ -1,5 +1,6 @@
 """Recount's own door: what the command line reads, as JSON; decimals are text."""
 
+import asyncio
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -30,6 +31,7 @@ router = APIRouter(prefix="/recount/v1", tags=["Recount"])
 Reading = Annotated[Service, Depends(needs("read"))]
 LETTERS_MAX: Final = 1_000
 _LISTED: Final = {"limit": "1 to 1000", "next_page": "the cursor of an earlier answer"}
+CUSTOMERS_MAX: Final = 1_000  # of a page of usage
 
 
 class Wrong(BaseModel):
@@ -93,8 +95,17 @@ async def usage(
     timezone: Annotated[str, Param(description="IANA name")] = "UTC",
     group_key: Annotated[list[str] | None, Param(description="repeatable")] = None,
     group_filter: Annotated[list[str] | None, Param(description="name=value")] = None,
+    limit: Annotated[
+        int | None, Param(ge=1, le=CUSTOMERS_MAX, description="customers of a page")
+    ] = None,
+    after: Annotated[
+        str | None, Param(description="the `after` of the page before; for the first page none")
+    ] = None,
 ) -> Response:
-    """Usage by window and group, and the offsets it stands at; the metric by id or name."""
+    """Usage by window and group, and the offsets it stands at; the metric by id or name.
+
+    A page of all customers ends with `after` where more of them follow.
+    """
     found = await _found(service, metric)
     if window_size.lower() not in set(WindowSize):
         raise Refused(400, "window_size is none, hour, day, week or month")
@@ -108,11 +119,15 @@ async def usage(
         group_key=tuple(group_key) if group_key else None,
         group_filters=_filters(group_filter or []),
         find=service.control.state.find_typed,
+        after=after,
+        limit=limit,
     )
     if customer is not None and not query.is_of_customers:
         raise Refused(400, "the metric belongs to the whole deployment: give no customer")
+    if not query.each_customer and not (limit is None and after is None):
+        raise Refused(400, "limit and after are for pages of customers: give no customer")
     *lines, last = await service.reader.usage(query)
-    return _answer({"data": lines, **last})
+    return await asyncio.to_thread(_answer, {"data": lines, **last})
 
 
 @router.get("/rejected", **_DOCUMENTED, **takes(query=_LISTED))

@@ -25,14 +25,19 @@ _STALL_S_MAX: Final = 30.0
 
 
 @asynccontextmanager
-async def consumer(address: KafkaAddress) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer without a group, of committed records only, that never resets an offset."""
+async def consumer(
+    address: KafkaAddress, *, committed: bool = True
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without a group, of committed records only, that never resets an offset.
+
+    committed False: it also sees where transactions that are still open have written.
+    """
     client = AIOKafkaConsumer(
         **address.aiokafka(),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",
-        isolation_level="read_committed",
+        isolation_level="read_committed" if committed else "read_uncommitted",
         max_partition_fetch_bytes=_FETCH_BYTES,
         fetch_max_wait_ms=_POLL_MS,
     )
@@ -146,6 +151,7 @@ class KafkaLog:
         self._admin = KafkaAdmin(address)
         self._stack = AsyncExitStack()
         self._asker: AIOKafkaConsumer | None = None
+        self._measurer: AIOKafkaConsumer | None = None
         self._producer: AIOKafkaProducer | None = None
         self._asking = asyncio.Lock()
 
@@ -172,6 +178,17 @@ class KafkaLog:
             raise Halt(f"topic {self._events!r} is gone; restore it, or start a new deployment")
         async with self._asking:
             return await spans_of(await self._ask(), self._events, topic.partitions)
+
+    async def marks(self, *, partitions: int | None = None) -> dict[int, Span]:
+        """Return the same with `high`: an open transaction hides even what others made durable."""
+        async with self._asking:
+            if self._measurer is None:
+                self._measurer = await self._stack.enter_async_context(
+                    consumer(self._address, committed=False)
+                )
+        spans = await self.spans(partitions=partitions)
+        highs = await spans_of(self._measurer, self._events, len(spans))
+        return {at: Span(span.start, span.end, highs[at].end) for at, span in spans.items()}
 
     async def read(self, partition: int, lo: int, hi: int) -> AsyncIterator[Sequence[LogRecord]]:
         """Yield the committed records of [lo, hi) in order, in batches."""

@@ -12,7 +12,7 @@ from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
 from ..core.commit import Answer, Commit
 from ..core.records import DeadLetter, LogRecord
 from ..core.state import FENCE, PartitionState, decode_state, encode_state, fence_of
-from ..ports import Book, Span
+from ..ports import Book, Listing, Span
 
 
 @dataclass
@@ -123,10 +123,22 @@ class MemoryStore:
         fields.update(commit.writes)
         return Answer.APPLIED
 
-    async def customers(self, partition: int, measures: Iterable[str]) -> set[str]:
-        """Return the customers that have cells of any of these measures."""
-        held = self._partitions.get(partition, _Partition())
-        return set().union(*(held.customers.get(measure, set()) for measure in measures))
+    async def nexts(self, partitions: Sequence[int]) -> dict[int, int | None]:
+        """Return `next` of several partitions."""
+        held = {number: self._partitions.get(number) for number in partitions}
+        return {at: None if it is None else int(it.fields["next"]) for at, it in held.items()}
+
+    async def listing(self, partition: int, measures: Iterable[str]) -> Listing | None:
+        """Return what has cells of any of these measures."""
+        held, wanted = self._partitions.get(partition), set(measures)
+        if held is None:
+            return None
+        cells = [cell for cell in (*held.cells, *held.elements) if cell.measure in wanted]
+        return Listing(
+            decode_state(held.fields),
+            frozenset().union(*(held.customers.get(measure, set()) for measure in wanted)),
+            frozenset(cell.bucket // self._per_day for cell in cells),
+        )
 
     async def read(
         self,
@@ -136,16 +148,13 @@ class MemoryStore:
         days: Sequence[int],
     ) -> Book | None:
         """Return every cell of these measures, customers and days."""
-        return await self.read_addresses(
-            partition,
-            [
-                CellAddress(kind, measure, day, customer)
-                for kind in (CELLS, ELEMENTS)
-                for measure in measures
-                for customer in customers
-                for day in days
-            ],
-        )
+        names, owners = set(measures), set(customers)
+        wanted = [
+            address
+            async for address in self.addresses(partition)
+            if address.measure in names and address.owner in owners and address.day in days
+        ]
+        return await self.read_addresses(partition, wanted)
 
     async def addresses(self, partition: int) -> AsyncIterator[CellAddress]:
         """Yield every address that holds cells."""
@@ -221,6 +230,10 @@ class MemoryLog:
             number: Span(0, records[-1].offset + 1 if records else 0)
             for number, records in self.records.items()
         }
+
+    async def marks(self) -> dict[int, Span]:
+        """Return the same: there are no transactions here."""
+        return await self.spans()
 
     async def read(self, partition: int, lo: int, hi: int) -> AsyncIterator[Sequence[LogRecord]]:
         """Yield the records of [lo, hi)."""

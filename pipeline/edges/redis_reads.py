@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
 from ..core.state import PartitionState, decode_state
-from ..errors import Halt, StoreUnavailable
-from ..ports import Book
+from ..errors import NotOpen, PartitionHalt, StoreUnavailable
+from ..ports import Book, Listing
 from .redis_client import NoScriptError, connect, guard
 from .redis_keys import Keys
 
@@ -17,6 +17,7 @@ REBUILDING: Final = "rebuilding"
 SCAN_COUNT: Final = 2_000
 _SNAPSHOT_TRIES_MAX: Final = 50
 _KEYS_AT_ONCE: Final = 64  # as many are asked for whether they are there or not
+_HERE_MAX: Final = 2_000  # cells and elements that are decoded in the loop; more, in a thread
 
 
 class RedisReads:
@@ -35,22 +36,50 @@ class RedisReads:
     async def state(self, partition: int) -> PartitionState | None:
         """Return a partition's state; None where it was never registered, or was emptied."""
         async with guard(self._client):
-            return _state(await self._client.hgetall(self.keys(partition).state))
+            return _state(await self._client.hgetall(self.keys(partition).state), partition)
+
+    async def nexts(self, partitions: Sequence[int]) -> dict[int, int | None]:
+        """Return `next` of several partitions; None where there is no offset. One trip."""
+        async with guard(self._client):
+            pipe = self._client.pipeline(transaction=False)
+            for number in partitions:
+                pipe.hget(self.keys(number).state, "next")
+            found = await pipe.execute()
+        pairs = zip(partitions, found, strict=True)
+        return {number: int(text) if text and text.isdigit() else None for number, text in pairs}
 
     async def names(self, partition: int) -> dict[str, str]:
         """Return what a partition has learned of names (core/names.py)."""
-        async with guard(self._client):
-            found = await self._client.hgetall(self.keys(partition).names)
-        return {place.decode(): text.decode() for place, text in found.items()}
+        return (await self.learned(partition))[1]
 
-    async def customers(self, partition: int, measures: Iterable[str]) -> set[str]:
-        """Return the customers that have cells of any of these measures."""
+    async def learned(self, partition: int) -> tuple[PartitionState | None, dict[str, str]]:
+        """Return the same with the state it stands at, from one atomic read."""
         keys = self.keys(partition)
         async with guard(self._client):
-            raw: set[bytes] = await self._client.sunion(
-                [keys.customers(measure) for measure in measures]
-            )
-        return {name.decode() for name in raw}
+            pipe = self._client.pipeline(transaction=True)
+            pipe.hgetall(keys.state)
+            pipe.hgetall(keys.names)
+            fields, found = await pipe.execute()
+        names = {place.decode(): text.decode() for place, text in found.items()}
+        return _state(fields, partition), names
+
+    async def listing(self, partition: int, measures: Iterable[str]) -> Listing | None:
+        """Return the customers and the days that have cells of any of these measures."""
+        keys, names = self.keys(partition), list(measures)
+        async with guard(self._client):
+            pipe = self._client.pipeline(transaction=True)
+            pipe.hgetall(keys.state)
+            if names:
+                pipe.sunion([keys.customers(measure) for measure in names])
+                pipe.sunion([keys.days(measure) for measure in names])
+            fields, *found = await pipe.execute()
+        state = _state(fields, partition)
+        if state is None:
+            return None
+        owners, days = found or (set(), set())
+        return Listing(
+            state, frozenset(name.decode() for name in owners), frozenset(map(int, days))
+        )
 
     async def read(
         self,
@@ -67,22 +96,25 @@ class RedisReads:
         keys = self.keys(partition)
         known: set[int] = set()
         for _ in range(_SNAPSHOT_TRIES_MAX):
+            wanted_days = _among(days, known)
             wanted = [
                 CellAddress(kind, measure, day, customer)
                 for measure in measures
                 for customer in customers
-                for day in days
-                if day in known
+                for day in wanted_days
                 for kind in (CELLS, ELEMENTS)
             ]
             async with guard(self._client):
                 pipe = self._client.pipeline(transaction=True)
                 for measure in measures:
                     pipe.smembers(keys.days(measure))
-                book = await _book(pipe, keys, wanted, skipped=len(measures))
-            if book is None or book[0] <= known or not customers:
-                return None if book is None else book[1]
-            known |= book[0]
+                book = await _book(pipe, keys, partition, wanted, skipped=len(measures))
+            if book is None:
+                return None
+            fresh = _among(days, book[0])
+            if not customers or known.issuperset(fresh):
+                return book[1]
+            known.update(fresh)
         raise StoreUnavailable("the stream adds days faster than they can be read; try again")
 
     async def read_each(
@@ -110,7 +142,7 @@ class RedisReads:
                 _pairs(content) if address.kind == CELLS else content
                 for address, content in zip(wanted, contents, strict=True)
             ]
-            state = _state(_pairs(fields))
+            state = _state(_pairs(fields), number)
             made = None if state is None else _book_of(self.keys(number), state, wanted, pairs)
             found[number] = made
         return found
@@ -155,27 +187,36 @@ class RedisReads:
         """Return the cells under these addresses, from one atomic read."""
         async with guard(self._client):
             pipe = self._client.pipeline(transaction=True)
-            book = await _book(pipe, self.keys(partition), addresses)
+            book = await _book(pipe, self.keys(partition), partition, addresses)
         return None if book is None else book[1]
 
 
-def _state(fields: Mapping[bytes, bytes]) -> PartitionState | None:
+def _among(days: Sequence[int], known: Iterable[int]) -> list[int]:
+    """The days asked for that are known; a period of 8,000 years is a range, never walked."""
+    return sorted(day for day in known if day in days)
+
+
+def _state(fields: Mapping[bytes, bytes], partition: int) -> PartitionState | None:
     if not fields:
         return None
     if REBUILDING.encode() in fields:
-        raise StoreUnavailable(
-            "a partition is being rebuilt; if no `recount rebuild` runs any more, run it again"
+        raise NotOpen(
+            partition,
+            "it is being rebuilt, and nothing of its log is applied again yet; if no "
+            "`recount rebuild` runs any more, run it again",
         )
     try:
         return decode_state({name.decode(): text.decode() for name, text in fields.items()})
     except (KeyError, ValueError) as error:
-        raise Halt(
-            f"a partition's hash in Redis is damaged or foreign ({error}); run `recount rebuild`"
+        raise PartitionHalt(
+            partition,
+            f"the hash of partition {partition} in Redis is damaged or foreign ({error}); "
+            "run `recount rebuild`",
         ) from error
 
 
 async def _book(
-    pipe: Any, keys: Keys, addresses: Sequence[CellAddress], *, skipped: int = 0
+    pipe: Any, keys: Keys, partition: int, addresses: Sequence[CellAddress], *, skipped: int = 0
 ) -> tuple[set[int], Book] | None:
     """Read the state and these keys of cells, behind `skipped` questions for days.
 
@@ -191,10 +232,12 @@ async def _book(
     answers = await pipe.execute()
     days = {int(day) for answer in answers[:skipped] for day in answer}
     fields, *found = answers[skipped:]
-    state = _state(fields)
+    state = _state(fields, partition)
     if state is None:
         return None
-    return days, _book_of(keys, state, addresses, found)
+    if sum(map(len, found)) <= _HERE_MAX:
+        return days, _book_of(keys, state, addresses, found)
+    return days, await asyncio.to_thread(_book_of, keys, state, addresses, found)
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:

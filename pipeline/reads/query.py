@@ -27,6 +27,7 @@ class Query:
 
     customer None: each customer that has usage; a metric of the whole deployment has none.
     group_filters: name → values. find: another metric by its name and its system's type.
+    after, limit: of all customers, those behind this one in the order of their ids, and how many.
     """
 
     metric: Metric
@@ -38,6 +39,8 @@ class Query:
     group_key: tuple[str, ...] | None
     group_filters: Mapping[str, frozenset[str]]
     find: Callable[[str, str], Metric | None] = lambda _name, _type: None
+    after: str | None = None
+    limit: int | None = None
 
     @property
     def each_customer(self) -> bool:
@@ -85,6 +88,7 @@ class WindowFinder:
     """bucket → the number of the window that holds it."""
 
     def __init__(self, spread: Sequence[Window], bucket_s: int) -> None:
+        self.bucket_s = bucket_s
         self._starts = [bucket_of(ns_of(window.starting_on), bucket_s) for window in spread]
         self._end = bucket_of(ns_of(spread[-1].ending_before), bucket_s) if spread else 0
 
@@ -155,13 +159,13 @@ def grouping_set_of(query: Query) -> tuple[int, list[int]]:
     raise UsageError(f"{asked!r} is no group key of {query.metric.name!r} (it has: {declared})")
 
 
-def days_of(spread: Sequence[Window]) -> list[int]:
-    """The UTC days that a period touches."""
+def days_of(spread: Sequence[Window]) -> range:
+    """The UTC days that a period touches. A range: nobody walks the days of 8,000 years."""
     if not spread:
-        return []
+        return range(0)
     first = ns_of(spread[0].starting_on) // NS_PER_DAY
     last = (ns_of(spread[-1].ending_before) - 1) // NS_PER_DAY
-    return list(range(first, last + 1))
+    return range(first, last + 1)
 
 
 def definition_of(metric: Metric, window: Window) -> Definition | None:

@@ -1,54 +1,158 @@
-"""Where the partitions of a deployment stand, for readers."""
+"""Where the partitions of a deployment stand, and what may be said of numbers read there.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+Rule R-2 (docs/semantics.md): a window is complete if the stream has passed its end plus lateness
+and nothing that was durable when the question was asked is unapplied.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from definitions.times import NS_PER_MS, rfc3339
 
-from ..core.buckets import moment_of
+from ..control.entities import Metric, Version
+from ..core.buckets import moment_of, ns_of
 from ..core.state import PartitionState
-from ..ports import Book, Span
+from ..core.windows import Window
+from ..ports import Span
+from .query import versions_of
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a partition stands for a reader: its state, the log's span, and how far that is."""
+    """Where a partition stands for a reader: its state, the log's span, and how far that is.
+
+    unapplied: offsets that were durable when the question was asked, and are not applied.
+    closed: why the partition is not open for reading; None where it is.
+    """
 
     state: PartitionState
     span: Span
     applied_through: datetime | None
+    unapplied: int = 0
+    closed: str | None = None
 
 
-def standing_of(state: PartitionState, span: Span, read_at: datetime) -> Standing:
-    """Applied through: when the end was read if nothing is left, else the last append time."""
-    if state.next >= span.end:
-        return Standing(state, span, read_at)
+def standing_of(
+    state: PartitionState, passed: PartitionState, span: Span | None, asked_at: datetime
+) -> Standing:
+    """Applied through: when the question was asked if nothing is left, else the last append time.
+
+    passed: the state past offsets that hold no record. span None: the log lacks the partition, or
+    ends before what was applied. It was made anew or cut, and nothing is applied through there.
+    """
+    if span is None:
+        return Standing(state, Span(state.next, state.next), None)
+    unapplied = span.durable - passed.next
+    if unapplied <= 0:
+        return Standing(state, span, asked_at)
     stamp = state.last[1]
-    return Standing(state, span, None if stamp < 0 else moment_of(stamp * NS_PER_MS))
+    through = None if stamp < 0 else moment_of(stamp * NS_PER_MS)
+    return Standing(state, span, through, unapplied)
 
 
-def standings_of(
-    books: Mapping[int, Book],
-    spans: Mapping[int, Span],
-    read_at: datetime,
-    before: Mapping[int, Standing],
-) -> dict[int, Standing]:
-    """The standings of an answer; of several reads the earliest one counts."""
-    found = {}
-    for number, book in books.items():
-        span = spans.get(number, Span(book.state.next, book.state.next))
-        found[number] = before.get(number) or standing_of(book.state, span, read_at)
-    return found
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """What an answer stands on. first and last: where its first and its last read stood.
+
+    unapplied: over all partitions, those that nobody registered too.
+    """
+
+    first: Mapping[int, Standing]
+    last: Mapping[int, PartitionState]
+    unapplied: int
+
+    def as_of(self, topic: str) -> dict[str, Any]:
+        """The last line of an answer (R-3)."""
+        through = [standing.applied_through for standing in self.first.values()]
+        known = [moment for moment in through if moment is not None]
+        whole = known and len(known) == len(through)
+        told: dict[str, Any] = {
+            "offsets": offsets_of(topic, {at: each.state for at, each in self.first.items()}),
+            "applied_through": rfc3339(min(known)) if whole else None,
+            "unapplied": self.unapplied,
+        }
+        if any(self.last[at].next != each.state.next for at, each in self.first.items()):
+            told["offsets_until"] = offsets_of(topic, self.last)
+        return told
+
+
+def offsets_of(topic: str, states: Mapping[int, PartitionState]) -> dict[str, int]:
+    """Offsets by the names of partitions."""
+    return {f"{topic}/{number}": state.next for number, state in states.items()}
+
+
+def joined(answers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What several answers stand on together: the earliest offsets, and how far any of them is."""
+    found = list(answers)
+    names = dict.fromkeys(name for each in found for name in each["offsets"])
+    lows = {name: min(each["offsets"][name] for each in found) for name in names}
+    highs = {
+        name: max(each.get("offsets_until", each["offsets"])[name] for each in found)
+        for name in names
+    }
+    through = [each["applied_through"] for each in found]
+    told = {
+        "offsets": lows,
+        "applied_through": None if None in through else min(through),
+        "unapplied": max(each["unapplied"] for each in found),
+    }
+    return told if lows == highs else {**told, "offsets_until": highs}
+
+
+def is_complete(
+    metric: Metric,
+    window: Window,
+    stands: Stands,
+    *,
+    lateness: timedelta,
+    max_ahead_ms: int,
+) -> bool:
+    """Whether nothing that was durable can be missing from a window (R-2)."""
+    if stands.unapplied:
+        return False
+    versions = versions_of(metric, window)
+    for standing in stands.first.values():
+        through = standing.applied_through
+        if through is None or window.ending_before > through - lateness:
+            return False
+        if not all(_seen_whole(each, window, standing.state, max_ahead_ms) for each in versions):
+            return False
+    return True
+
+
+def _seen_whole(
+    version: Version, window: Window, state: PartitionState, max_ahead_ms: int
+) -> bool:
+    """Whether a version saw every event of a window that this partition holds."""
+    activation = state.active.get(version.key)
+    if activation is None:
+        return state.next <= state.start
+    if activation.offset <= state.start:
+        return True
+    clock_ns = (activation.clock_ms + max_ahead_ms) * NS_PER_MS
+    return ns_of(window.starting_on) >= clock_ns
+
+
+def history_of(metric: Metric, states: Iterable[PartitionState]) -> str:
+    """`complete` where every version counts from the log's first offset in every partition."""
+    for state in states:
+        for version in metric.versions:
+            activation = state.active.get(version.key)
+            counts_from = state.next if activation is None else activation.offset
+            if counts_from > state.start:
+                return "from_activation"
+    return "complete"
 
 
 def status_line(number: int, stands: Standing) -> dict[str, Any]:
     """A partition's line of `recount status`."""
     state = stands.state
     through = stands.applied_through
-    return {
+    line = {
         "partition": number,
+        "state": "open" if stands.closed is None else "rebuilding",
         "next": state.next,
         "end": stands.span.end,
         "lag": max(stands.span.end - state.next, 0),
@@ -57,3 +161,11 @@ def status_line(number: int, stands: Standing) -> dict[str, Any]:
         "applied_through": None if through is None else rfc3339(through),
         "balanced": state.balanced,
     }
+    if stands.closed is None:
+        return line
+    return {**line, "rebuilt_to": state.rebuilt_to or None, "reason": stands.closed}
+
+
+def closed_as(standing: Standing, why: str) -> Standing:
+    """The same of a partition that is not open for reading."""
+    return replace(standing, applied_through=None, closed=why)

@@ -30,7 +30,9 @@ def summary_of(
         "effective_to": None if ends is None else rfc3339(ends),
         "archived_at": metric.archived_at,
         "created_at": latest.created_at,
-        "ready": all(latest.key in item.state.active for item in standings.values()),
+        "ready": all(
+            latest.key in item.state.active and item.closed is None for item in standings.values()
+        ),
         "history": reader.history(metric, standings),
         "reasons": [] if body is None else list(body.definition.reasons),
     }

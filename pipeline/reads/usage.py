@@ -1,79 +1,86 @@
 """What readers ask: usage and status. Partial rollups of all partitions, merged, with offsets.
 
-Rule: the log's ends are read before the cells, so `complete` is never claimed for an
-event that was durable before the question and not applied before the answer.
+Rule 1: every partition is read through check_open(): one that is not open for reading is never a
+number (R-1).
+Rule 2: the marks of the log are taken before the cells are read, so `complete` is never claimed
+where anything that was durable when the question was asked is unapplied (R-2).
+Rule 3: work is bounded by what exists, not by what is asked for: days come from the index of days,
+customers are read in slices of bounded numbers of keys and lines, and slices that are large are
+merged in a thread, so that the loop turns and a question can be given up between two of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any
 
-from definitions.metric import Definition, ResultKind
-from definitions.times import NS_PER_MS, rfc3339
+from definitions.times import rfc3339
 
-from ..control.entities import DeploymentRecord, Metric, Version
-from ..core.aggregations import Partial, decode_partial
-from ..core.buckets import ns_of
-from ..core.cells import CellKey
+from ..control.entities import DeploymentRecord, Metric
+from ..core.dedup import home_of
 from ..core.state import COUNTERS, PartitionState
 from ..core.windows import RefusedPeriod, Window, windows
-from ..deploy.checks import check_state
-from ..errors import UsageError
-from ..ports import Book, Clock, RollupStore, Span
-from .query import (
-    Part,
-    Query,
-    WindowFinder,
-    days_of,
-    definition_of,
-    grouping_set_of,
-    parts_of,
-    versions_of,
+from ..deploy.checks import check_open, check_state, first_state
+from ..errors import NotOpen, StoreUnavailable, UsageError
+from ..ports import Book, Clock, RollupStore
+from .asked import HEAVY_WINDOWS, LINES_MAX, Asked, components_of, slice_of, too_long, worked
+from .marks import Ends, Marks, Patience, marks_of
+from .merging import Row, Rows, cells_in, homes_of, merge, rows_of
+from .query import Query, WindowFinder, days_of, definition_of, grouping_set_of, parts_of
+from .results import sum_of
+from .standing import (
+    Standing,
+    Stands,
+    closed_as,
+    history_of,
+    is_complete,
+    joined,
+    offsets_of,
+    standing_of,
+    status_line,
 )
-from .results import Answered, Held, add_to, answer, sum_of
-from .standing import Standing, standing_of, standings_of, status_line
 
-_CUSTOMERS_AT_ONCE: Final = 500
-Group = tuple[str | None, ...]
-_Rows = dict[tuple[int, Group], Held]
-_Row = tuple[Window, dict[str, str | None] | None, Answered]
-
-
-class LogEnds(Protocol):
-    """What a reader asks of the events topic."""
-
-    async def spans(self) -> dict[int, Span]:
-        """Return what the log holds, for every partition."""
-        ...
+Batch = list[dict[str, Any]]
+Heavy = Callable[[], AbstractAsyncContextManager[Any]]
 
 
 class Reader:
-    """Answers questions about one deployment."""
+    """Answers questions about one deployment.
+
+    Args:
+        patience: how long to wait for the stream; none: not at all.
+        heavy: what a large question holds while it is answered; it may raise TooBusy.
+    """
 
     def __init__(
         self,
         identity: DeploymentRecord,
         store: RollupStore,
-        log: LogEnds,
+        log: Ends,
         clock: Clock,
         lateness: timedelta,
+        *,
+        patience: Patience | None = None,
+        heavy: Heavy = nullcontext,
     ) -> None:
         self._identity = identity
         self._store = store
         self._log = log
         self._clock = clock
         self._lateness = lateness
+        self._patience = patience or Patience(0, clock)
+        self._heavy = heavy
         self._bucket_s = identity.deployment.base_bucket_s
+        self._topic = identity.topics["events"][0]
 
-    async def status(self) -> list[dict[str, Any]]:
-        """Return a line for each partition and a total line."""
-        spans, read_at = await self._log.spans(), self._clock.now()
-        lines = []
-        for number in self._identity.starts:
-            state = check_state(await self._store.state(number), self._identity, number)
-            stands = standing_of(state, spans.get(number, Span(state.next, state.next)), read_at)
-            lines.append(status_line(number, stands))
+    # -- where it stands -------------------------------------------------------------------------
+
+    async def status(self) -> Batch:
+        """Return a line for each partition and a total line; it shows what is being rebuilt."""
+        standings = await self.standings()
+        lines = [status_line(number, stands) for number, stands in standings.items()]
         total = {
             name: sum(line[name] for line in lines) for name in ("next", "end", "lag", *COUNTERS)
         }
@@ -81,46 +88,267 @@ class Reader:
         balanced = all(line["balanced"] for line in lines)
         return [*lines, {**total, "applied_through": through or None, "balanced": balanced}]
 
-    async def usage(self, query: Query) -> list[dict[str, Any]]:
+    async def standings(self) -> dict[int, Standing]:
+        """Return where every partition stands now, those too that are not open for reading."""
+        marks = await marks_of(self._log, self._clock, self._identity.starts)
+        states: dict[int, PartitionState] = {}
+        closed: dict[int, str] = {}
+        for number, start in self._identity.starts.items():
+            try:
+                held = await self._store.state(number)
+                states[number] = check_state(held, self._identity, number)
+                check_open(held, self._identity, number)
+            except NotOpen as error:
+                states.setdefault(number, first_state(self._identity, start))
+                closed[number] = str(error)
+        found = await self._standings(states, marks)
+        return {
+            number: closed_as(stands, closed[number]) if number in closed else stands
+            for number, stands in found.items()
+        }
+
+    def history(self, metric: Metric, standings: Mapping[int, Standing]) -> str | None:
+        """How much of the log a metric has seen; None while a partition is not open."""
+        if any(standing.closed is not None for standing in standings.values()):
+            return None
+        return history_of(metric, (standing.state for standing in standings.values()))
+
+    async def _standings(
+        self, states: Mapping[int, PartitionState], marks: Marks
+    ) -> dict[int, Standing]:
+        ahead = [
+            number
+            for number, state in states.items()
+            if number in marks.spans and state.next > marks.spans[number].durable
+        ]
+        # Workers may have gone on since the marks were taken. Or the log was cut.
+        later = await self._log.marks() if ahead else {}
+        found = {}
+        for number, state in states.items():
+            span = marks.spans.get(number)
+            cut = number in ahead and (number not in later or state.next > later[number].durable)
+            passed = state
+            if span is not None and not cut:
+                passed = await self._patience.passed(self._log, number, state, span)
+            found[number] = standing_of(state, passed, None if cut else span, marks.asked_at)
+        return found
+
+    # -- usage -----------------------------------------------------------------------------------
+
+    async def usage(self, query: Query) -> Batch:
         """Return a line for each window and group, then the offsets the answer stands at.
 
         Raises:
-            UsageError: a period, zone or group that cannot be answered, with the reason.
+            UsageError: a period, zone or group that cannot be answered, with the reason; an
+                answer of more than LINES_MAX lines. NotOpen: a partition is being rebuilt.
         """
-        spread = self._windows(query)
-        components = _components(query)
-        if components is not None:
-            return await self._added(query, components)
-        grouping_set, order = grouping_set_of(query)
-        parts = parts_of(query.metric)
-        definitions = [definition_of(query.metric, window) for window in spread]
-        spans, read_at = await self._log.spans(), self._clock.now()
-        owners = await self._owners(query, parts)
-        lines: list[dict[str, Any]] = []
-        standings: dict[int, Standing] = {}
-        together: _Rows = {}
-        for at in range(0, max(len(owners), 1), _CUSTOMERS_AT_ONCE):
-            names = owners[at : at + _CUSTOMERS_AT_ONCE]
-            books = await self._books(parts, names, spread)
-            standings = standings_of(books, spans, read_at, standings)
-            merged = self._merge(query, books, parts, grouping_set, spread, together)
-            for name in names if query.is_of_customers else ():
-                rows = self._rows(query, definitions, merged.get(name, {}), order, spread)
-                lines += self._finish(query, name, rows, standings)
-        if not query.is_of_customers:
-            rows = self._rows(query, definitions, together, order, spread)
-            lines = self._finish(query, "", rows, standings)
-        return [*lines, {"as_of": self._as_of(standings)}]
+        lines: Batch = []
+        async with aclosing(self.batches(query, lines_max=LINES_MAX)) as batches:
+            async for batch in batches:
+                lines += batch
+                if len(lines) > LINES_MAX + 1:
+                    raise UsageError(too_long(query, f"more than {LINES_MAX}"))
+        return lines
 
-    async def _added(self, query: Query, components: list[Metric | None]) -> list[dict[str, Any]]:
+    async def batches(
+        self, query: Query, *, lines_max: int | None = None
+    ) -> AsyncGenerator[Batch]:
+        """Yield the same in batches, so that an answer of any length needs little memory."""
+        asked = await self._asked(query)
+        components = components_of(query)
+        if components is not None:
+            yield await self._added(asked, components)
+            return
+        marks = await marks_of(self._log, self._clock, self._identity.starts)
+        await self._patience.wait(self._store, marks.spans)
+        owners, days = await self._owners(asked)
+        more = query.limit is not None and len(owners) > query.limit
+        owners = owners[: query.limit]
+        count = len(owners) * len(asked.spread)
+        plain = query.group_key is None and query.each_customer
+        if lines_max is not None and plain and count > lines_max:
+            raise UsageError(too_long(query, f"{count}"))
+        at_once = slice_of(asked, days)
+        large = len(owners) > at_once or len(asked.spread) > HEAVY_WINDOWS
+        async with (
+            self._heavy() if large else nullcontext(),
+            aclosing(self._sliced(asked, owners, at_once, marks)) as batches,
+        ):
+            async for batch in batches:
+                if more and "as_of" in batch[-1]:
+                    batch[-1]["after"] = owners[-1]
+                yield batch
+
+    async def _asked(self, query: Query) -> Asked:
+        spread = await self._windows(query)
+        grouping_set, order = (0, []) if components_of(query) else grouping_set_of(query)
+        definitions = await worked(
+            len(spread), lambda: [definition_of(query.metric, window) for window in spread]
+        )
+        parts = parts_of(query.metric)
+        return Asked(query, spread, parts, grouping_set, order, definitions)
+
+    async def _windows(self, query: Query) -> list[Window]:
+        days = (query.ending_before - query.starting_on).days
+        try:
+            return await worked(
+                days,
+                lambda: windows(
+                    query.starting_on,
+                    query.ending_before,
+                    size=query.size,
+                    zone=query.zone,
+                    bucket_s=self._bucket_s,
+                ),
+            )
+        except RefusedPeriod as error:
+            raise UsageError(str(error)) from error
+
+    async def _owners(self, asked: Asked) -> tuple[list[str], int]:
+        """Whose cells to read (of one customer, of all, or of units), and of how many days."""
+        query, measures = asked.query, [part.measure for part in asked.parts]
+        if query.customer is not None:
+            return [query.customer], 0
+        owners: set[str] = set()
+        days: set[int] = set()
+        for number in self._identity.starts if measures else ():
+            listing = await self._store.listing(number, measures)
+            held = None if listing is None else listing.state
+            check_open(held, self._identity, number)
+            assert listing is not None
+            owners |= listing.owners
+            days |= listing.days
+        period = days_of(asked.spread)
+        after = query.after
+        found = await worked(
+            len(owners), lambda: sorted(each for each in owners if after is None or each > after)
+        )
+        return found, sum(day in period for day in days)
+
+    async def _sliced(
+        self, asked: Asked, owners: Sequence[str], at_once: int, marks: Marks
+    ) -> AsyncGenerator[Batch]:
+        """Read and answer some customers at a time; of several reads the earliest counts."""
+        stands: Stands | None = None
+        together: Rows = {}
+        finder = WindowFinder(asked.spread, self._bucket_s)
+        for at in range(0, max(len(owners), 1), at_once):
+            names = owners[at : at + at_once]
+            books = await self._books(asked, names)
+            stands = await self._stands(books, marks, stands)
+            work = partial(self._answer, asked, names, books, stands, finder, together)
+            size = cells_in(books.values()) + len(names) * len(asked.spread)
+            lines = await worked(size, work)
+            if lines:
+                yield lines
+        assert stands is not None
+        if not asked.query.is_of_customers:
+            work = partial(self._lines, asked, "", together, stands, {})
+            yield await worked(len(together) + len(asked.spread), work)
+        yield [{"as_of": stands.as_of(self._topic)}]
+
+    async def _books(self, asked: Asked, customers: Sequence[str]) -> dict[int, Book]:
+        """Read every partition: an event counts where it lies, also away from home."""
+        measures, numbers = [part.measure for part in asked.parts], list(self._identity.starts)
+        days = days_of(asked.spread)
+        books = {}
+        for number, book in (
+            await self._store.read_each(numbers, measures, customers, days)
+        ).items():
+            check_open(None if book is None else book.state, self._identity, number)
+            assert book is not None
+            books[number] = book
+        return books
+
+    async def _stands(
+        self, books: Mapping[int, Book], marks: Marks, before: Stands | None
+    ) -> Stands:
+        states = {number: book.state for number, book in books.items()}
+        if before is None:
+            first = await self._standings(states, marks)
+            unapplied = sum(each.unapplied for each in first.values()) + marks.strangers
+            return Stands(first, states, unapplied)
+        if any(state.next < before.last[number].next for number, state in states.items()):
+            raise StoreUnavailable("Redis went back while it was read; ask again")
+        return replace(before, last=states)
+
+    def _answer(
+        self,
+        asked: Asked,
+        names: Sequence[str],
+        books: Mapping[int, Book],
+        stands: Stands,
+        finder: WindowFinder,
+        together: Rows,
+    ) -> Batch:
+        """The lines of a slice of customers; of a metric of the deployment none yet."""
+        query = asked.query
+        merged = merge(query, books, asked.parts, asked.grouping_set, finder, together)
+        if not query.is_of_customers:
+            return []
+        homes = homes_of(books) if query.each_customer else {}
+        lines: Batch = []
+        for name in names:
+            places = self._places(name, homes, stands) if query.each_customer else {}
+            lines += self._lines(asked, name, merged.get(name, {}), stands, places)
+        return lines
+
+    def _places(
+        self, customer: str, homes: Mapping[str, set[int]], stands: Stands
+    ) -> dict[str, Any]:
+        """Where a customer's cells lie and stand, for its lines (R-3)."""
+        home = home_of(customer, self._identity.deployment.homes)
+        lies = sorted(homes.get(customer, {home}))
+        if len(lies) == 1:
+            return {"partition": lies[0], "offset": stands.last[lies[0]].next}
+        states = {number: stands.last[number] for number in lies}
+        return {"partition": None, "offset": None, "offsets": offsets_of(self._topic, states)}
+
+    def _lines(
+        self,
+        asked: Asked,
+        customer: str,
+        merged: Rows,
+        stands: Stands,
+        places: Mapping[str, Any],
+    ) -> Batch:
+        query = asked.query
+        rows: Iterable[Row] = rows_of(query, asked.definitions, merged, asked.order, asked.spread)
+        body = query.metric.latest.body
+        computable = body is not None and body.definition.computable
+        history = history_of(query.metric, (each.state for each in stands.first.values()))
+        ahead_ms = self._identity.deployment.max_ahead_ms
+        known: dict[Window, bool] = {}
+        lines = []
+        for window, group, answered in rows:
+            if window not in known:
+                known[window] = computable and is_complete(
+                    query.metric, window, stands, lateness=self._lateness, max_ahead_ms=ahead_ms
+                )
+            line = {
+                "starting_on": rfc3339(window.starting_on),
+                "ending_before": rfc3339(window.ending_before),
+                "group": group,
+                "value": answered.value,
+                "unreadable": answered.unreadable,
+                "complete": known[window],
+                "history": history,
+                **answered.more,
+                **places,
+            }
+            lines.append({"customer_id": customer, **line} if query.each_customer else line)
+        return lines
+
+    async def _added(self, asked: Asked, components: list[Metric | None]) -> Batch:
         """The sum of other metrics, window by window; null where one of them has no value."""
+        query = asked.query
         answers = [
             await self.usage(replace(query, metric=metric))
             for metric in components
             if metric is not None
         ]
         lines = []
-        for at, window in enumerate(self._windows(query)):
+        for at, window in enumerate(asked.spread):
             found = [answer[at] for answer in answers]
             values = [line["value"] for line in found]
             whole = len(found) == len(components) and None not in values
@@ -136,218 +364,12 @@ class Reader:
                     "history": _worst(line["history"] for line in found),
                 }
             )
-        as_of = answers[0][-1] if answers else {"as_of": self._as_of(await self.standings())}
-        return [*lines, as_of]
-
-    # -- the question --------------------------------------------------------------------------
-
-    def _windows(self, query: Query) -> list[Window]:
-        try:
-            return windows(
-                query.starting_on,
-                query.ending_before,
-                size=query.size,
-                zone=query.zone,
-                bucket_s=self._bucket_s,
-            )
-        except RefusedPeriod as error:
-            raise UsageError(str(error)) from error
-
-    async def _owners(self, query: Query, parts: list[Part]) -> list[str]:
-        """Whose cells to read: the customer's, every customer's, or every unit's."""
-        if query.customer is not None:
-            return [query.customer]
-        measures = [part.measure for part in parts]
-        found: set[str] = set()
-        for number in self._identity.starts if measures else ():
-            found |= await self._store.customers(number, measures)
-        return sorted(found)
-
-    async def _books(
-        self, parts: list[Part], customers: Sequence[str], spread: Sequence[Window]
-    ) -> dict[int, Book]:
-        """Read every partition: an event counts where it lies, also away from home."""
-        measures, numbers = [part.measure for part in parts], list(self._identity.starts)
-        found = await self._store.read_each(numbers, measures, customers, days_of(spread))
-        books = {}
-        for number, book in found.items():
-            check_state(None if book is None else book.state, self._identity, number)
-            assert book is not None
-            books[number] = book
-        return books
-
-    # -- merging -------------------------------------------------------------------------------
-
-    def _merge(
-        self,
-        query: Query,
-        books: Mapping[int, Book],
-        parts: list[Part],
-        grouping_set: int,
-        spread: Sequence[Window],
-        together: "_Rows",
-    ) -> dict[str, "_Rows"]:
-        """Merge cells over partitions and buckets: customer → (window, group) → partials.
-
-        together: where all of them go if the metric is the whole deployment's.
-        """
-        by_measure = {part.measure: part for part in parts}
-        finder = WindowFinder(spread, self._bucket_s)
-        merged: dict[str, _Rows] = {}
-
-        def add(cell: CellKey, partial: Partial, part: Part) -> None:
-            window = finder.window_of(cell.bucket)
-            if window is None or cell.grouping_set != grouping_set:
-                return
-            if not part.covers(cell.bucket, self._bucket_s):
-                return
-            rows = merged.setdefault(cell.customer, {}) if query.is_of_customers else together
-            held = rows.setdefault((window, cell.groups), {})
-            add_to(held, part.place_of(cell, self._bucket_s), part.aggregation, partial)
-
-        for book in books.values():
-            for cell, text in book.cells.items():
-                part = by_measure[cell.measure]
-                add(cell, decode_partial(part.aggregation, text), part)
-            for cell, members in book.elements.items():
-                add(cell, Partial(members, 0), by_measure[cell.measure])
-        return merged
-
-    def _rows(
-        self,
-        query: Query,
-        definitions: Sequence[Definition | None],
-        merged: "_Rows",
-        order: Sequence[int],
-        spread: Sequence[Window],
-    ) -> list["_Row"]:
-        """A row for each window, or for each window and group that has a cell."""
-
-        def answered(at: int, held: Held) -> Answered:
-            definition = definitions[at]
-            return Answered(None) if definition is None else answer(definition, held)
-
-        if query.group_key is None:
-            return [
-                (window, None, answered(at, merged.get((at, ()), {})))
-                for at, window in enumerate(spread)
-            ]
-        rows: list[_Row] = []
-        for (at, values), held in sorted(merged.items(), key=_row_order):
-            group = {query.group_key[n]: values[order[n]] for n in range(len(order))}
-            if all(group[name] in wanted for name, wanted in query.group_filters.items()):
-                rows.append((spread[at], group, answered(at, held)))
-        return rows
-
-    # -- the answer ----------------------------------------------------------------------------
-
-    def _finish(
-        self,
-        query: Query,
-        customer: str,
-        rows: Iterable["_Row"],
-        standings: Mapping[int, Standing],
-    ) -> list[dict[str, Any]]:
-        version = query.metric.latest
-        computable = version.body is not None and version.body.definition.computable
-        history = self.history(query.metric, standings)
-        lines = []
-        known: dict[Window, dict[str, Any]] = {}
-        for window, group, answered in rows:
-            shared = known.get(window)
-            if shared is None:
-                complete = computable and self._complete(query.metric, window, standings)
-                shared = known[window] = {
-                    "starting_on": rfc3339(window.starting_on),
-                    "ending_before": rfc3339(window.ending_before),
-                    "complete": complete,
-                }
-            line = {
-                "starting_on": shared["starting_on"],
-                "ending_before": shared["ending_before"],
-                "group": group,
-                "value": answered.value,
-                "unreadable": answered.unreadable,
-                "complete": shared["complete"],
-                "history": history,
-                **answered.more,
-            }
-            lines.append({"customer_id": customer, **line} if query.each_customer else line)
-        return lines
-
-    def _complete(self, metric: Metric, window: Window, standings: Mapping[int, Standing]) -> bool:
-        """Whether nothing can be missing from a window (rule R-1 in docs/semantics.md)."""
-        for standing in standings.values():
-            through = standing.applied_through
-            if through is None or window.ending_before + self._lateness > through:
-                return False
-            for version in versions_of(metric, window):
-                if not self._seen_whole(version, window, standing.state):
-                    return False
-        return True
-
-    def _seen_whole(self, version: Version, window: Window, state: PartitionState) -> bool:
-        """Whether a version saw every event of a window that this partition holds."""
-        activation = state.active.get(version.key)
-        if activation is None:
-            return state.next <= state.start
-        if activation.offset <= state.start:
-            return True
-        clock_ns = activation.clock_ms * NS_PER_MS
-        ahead_ns = self._identity.deployment.max_ahead_ms * NS_PER_MS
-        return ns_of(window.starting_on) >= clock_ns + ahead_ns
-
-    def history(self, metric: Metric, standings: Mapping[int, Standing]) -> str:
-        """`complete` where every version counts from the log's first offset in every partition."""
-        for standing in standings.values():
-            state = standing.state
-            for version in metric.versions:
-                activation = state.active.get(version.key)
-                counts_from = state.next if activation is None else activation.offset
-                if counts_from > state.start:
-                    return "from_activation"
-        return "complete"
-
-    async def standings(self) -> dict[int, Standing]:
-        """Return where every partition stands now."""
-        spans, read_at = await self._log.spans(), self._clock.now()
-        found = {}
-        for number in self._identity.starts:
-            state = check_state(await self._store.state(number), self._identity, number)
-            found[number] = standing_of(
-                state, spans.get(number, Span(state.next, state.next)), read_at
-            )
-        return found
-
-    def _as_of(self, standings: Mapping[int, Standing]) -> dict[str, Any]:
-        topic = self._identity.topics["events"][0]
-        through = [standing.applied_through for standing in standings.values()]
-        known = [moment for moment in through if moment is not None]
-        whole = known and len(known) == len(through)
-        return {
-            "offsets": {
-                f"{topic}/{number}": item.state.next for number, item in standings.items()
-            },
-            "applied_through": rfc3339(min(known)) if whole else None,
-        }
-
-
-def _components(query: Query) -> list[Metric | None] | None:
-    """The metrics that a metric adds up; None where it has measures of its own."""
-    body = query.metric.latest.body
-    if body is None or not body.definition.computable or body.definition.result is None:
-        return None
-    result = body.definition.result
-    if result.op is not ResultKind.ADD_METRICS:
-        return None
-    return [query.find(each.name, each.type) for each in result.components]
+        if answers:
+            return [*lines, {"as_of": joined(answer[-1]["as_of"] for answer in answers)}]
+        marks = await marks_of(self._log, self._clock, self._identity.starts)
+        stands = await self._stands(await self._books(asked, ()), marks, None)
+        return [*lines, {"as_of": stands.as_of(self._topic)}]
 
 
 def _worst(histories: Iterable[str]) -> str:
     return max(histories, default="complete")  # from_activation is the greater word
-
-
-def _row_order(item: tuple[tuple[int, Group], Held]) -> tuple[int, list[tuple[bool, str]]]:
-    """By window, then by group values; null comes first."""
-    (window, values), _ = item
-    return window, [(text is not None, text or "") for text in values]

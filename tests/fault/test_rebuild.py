@@ -58,16 +58,30 @@ def test_f30_rebuild_killed_half_way_under_traffic(stage: Stage) -> None:
 
 
 def test_f30_a_rebuild_under_way_makes_readers_wait(stage: Stage) -> None:
-    """Between a killed rebuild and the next, readers say what to do: exit 4, no number."""
+    """Between a killed rebuild and the next, readers say what to do, status shows the state."""
     stage.running()
     stage.workers.end()
     key = f"recount:{{{stage.recount.deployment}/0}}:state"
     stage.redis.client.delete(key)
     stage.redis.client.hset(key, "rebuilding", "1")
 
-    done = stage.recount.ended("status")
-    assert done.returncode == 4
-    assert b"recount rebuild" in done.stderr
+    (metric, *_) = stage.metrics
+    period = ("--starting-on", "2026-01-01T00:00:00Z", "--ending-before", "2027-01-01T00:00:00Z")
+    for asked in (
+        ("usage", metric, "--each-customer", *period),
+        ("usage", metric, "--customer", "c1", *period),
+        ("explain", "t1"),
+        ("audit",),
+    ):
+        done = stage.recount.ended(*asked)
+        assert done.returncode == 4, asked
+        assert b"partition 0 is not open for reading" in done.stderr
+        assert b"recount rebuild" in done.stderr
+        assert not done.stdout
+    first, second, _ = stage.recount.run("status")
+    assert (first["state"], second["state"]) == ("rebuilding", "open")
+    assert (first["counted"], first["rebuilt_to"]) == (0, None)
+    assert all(not line["ready"] for line in stage.recount.run("metrics", "list"))
     stage.recount.run("rebuild", "--partition", "0")
     stage.exact()
 

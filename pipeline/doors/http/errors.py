@@ -10,7 +10,16 @@ from definitions.errors import DefinitionError, Problem
 from definitions.formats.bodies import dump_json
 
 from ...core.windows import RefusedPeriod
-from ...errors import ConflictError, PipelineError, Unavailable, UnknownNameError, UsageError
+from ...errors import (
+    ConflictError,
+    NotOpen,
+    PartitionHalt,
+    PipelineError,
+    TooBusy,
+    Unavailable,
+    UnknownNameError,
+    UsageError,
+)
 from .service import Limited
 
 JSON_API: Final = "application/vnd.api+json"
@@ -30,6 +39,8 @@ _TITLES: Final = {
 _LIMITED: Final = {"X-Metronome-Rate-Limit-Type": "client"}
 # What a name that is taken is to systems that have no 409 for it (docs/formats.md 1.8, CS16).
 _TAKEN: Final = {"klaviyo": "/data/attributes/name", "statsig": "/name"}
+# What passes by itself, and what somebody has to mend first.
+RETRY_S: Final = {False: "2", True: "60"}
 NOT_FOUND: Final = "The specified resource was not found"
 
 
@@ -70,10 +81,14 @@ def refused_of(error: Exception) -> Refused:
         return Refused(409, str(error))
     if isinstance(error, UsageError | RefusedPeriod):
         return Refused(400, str(error))
+    if isinstance(error, NotOpen | TooBusy | PartitionHalt):
+        retry_s = RETRY_S[isinstance(error, PartitionHalt)]
+        return Refused(503, str(error), headers={"Retry-After": retry_s})
     if isinstance(error, Unavailable):
         return Refused(503, "a service does not answer; try again", headers={"Retry-After": "1"})
     if isinstance(error, PipelineError):
-        return Refused(503, "stopped on purpose; see the log of the server")
+        stopped = "stopped on purpose; see the log of the server"
+        return Refused(503, stopped, headers={"Retry-After": RETRY_S[True]})
     return Refused(500, "a bug; see the log of the server")
 
 

@@ -3,12 +3,13 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
 from ...edges.clock import SystemClock
-from ...errors import PipelineError
+from ...errors import NotOpen, PipelineError
 from ...telemetry.answer import Sample, Sampled, answer
 from ...telemetry.names import SERVER_NAMES
 from .service import Service
@@ -78,7 +79,8 @@ async def attend(vital: ServerVitals, service: Service) -> None:
             try:
                 await service.ends.check()
                 await service.fresh()
-                await service.store.state(0)
+                with suppress(NotOpen):  # Redis answers, and events are taken meanwhile
+                    await service.store.state(0)
             except PipelineError:
                 vital.is_ready = False
             else:

@@ -23,20 +23,22 @@ from ...control.writer import Writer
 from ...core.dedup import home_of
 from ...core.event import decoder_for, no_time
 from ...core.names import EventType, event_types, merged
-from ...core.records import Rejected
-from ...deploy.checks import identity_of
+from ...core.records import LogRecord, Rejected
+from ...deploy.checks import check_open, identity_of
 from ...deploy.opened import opened
 from ...edges.clock import SystemClock
 from ...edges.kafka import KafkaLog
 from ...edges.kafka_sender import Record, Sender, sender
 from ...edges.redis import RedisStore
-from ...errors import Halt, LogUnavailable
+from ...errors import Halt, LogUnavailable, NotOpen, TooBusy
 from ...log.publish import line_of
 from ...ports import Span
+from ...reads.marks import Patience
 from ...reads.usage import Reader
 from ...settings import Settings
 
 IN_FLIGHT_MAX: Final = 20_000  # events that are on their way to Kafka; more are refused for now
+LARGE_MAX: Final = 4  # large questions that a server answers at a time; more are refused
 T = TypeVar("T")
 _NO_AGE_MS: Final = 10**13  # three centuries
 DURABLE_S_MAX: Final = 20.0
@@ -95,10 +97,11 @@ class Ends:
         self._log = log
         self._partitions = partitions
         self._gone: Halt | None = None
+        self._there = 0  # partitions of the topic at the last check, registered or not
         self._spans = Shared(self._look, clock)
 
-    async def spans(self) -> dict[int, Span]:
-        """Return what the log holds, for every registered partition.
+    async def marks(self) -> dict[int, Span]:
+        """Return what the log holds, for every registered partition and those seen by check().
 
         Raises:
             Halt: check() found the topic gone.
@@ -108,12 +111,16 @@ class Ends:
         return await self._spans.get()
 
     async def _look(self) -> dict[int, Span]:
-        return await self._log.spans(partitions=self._partitions())
+        return await self._log.marks(partitions=max(self._partitions(), self._there))
+
+    def read(self, partition: int, lo: int, hi: int) -> AsyncIterator[Sequence[LogRecord]]:
+        """Yield the committed records of [lo, hi) in order, over a connection of its own."""
+        return self._log.read(partition, lo, hi)
 
     async def check(self) -> None:
         """See whether the topic is there. That takes long, so no question waits for it."""
         try:
-            await self._log.spans()
+            self._there = len(await self._log.spans())
         except Halt as error:
             self._gone = error
         else:
@@ -138,6 +145,8 @@ class Service:
         self._lock = asyncio.Lock()
         self._control = Shared(self._catch_up, self.clock)
         self.ends = Ends(self.log, lambda: len(self.identity.starts), self.clock)
+        self._patience = Patience(self.settings.read_wait_ms / 1000, self.clock)
+        self._large = 0  # questions that are being answered and are large
 
     async def _catch_up(self) -> ControlState:
         async with self._lock:
@@ -169,7 +178,30 @@ class Service:
     @property
     def reader(self) -> Reader:
         """A reader of the numbers."""
-        return Reader(self.identity, self.store, self.ends, self.clock, self.settings.lateness)
+        return Reader(
+            self.identity,
+            self.store,
+            self.ends,
+            self.clock,
+            self.settings.lateness,
+            patience=self._patience,
+            heavy=self.large,
+        )
+
+    @asynccontextmanager
+    async def large(self) -> AsyncIterator[None]:
+        """Answer a large question, of which only so many are answered at a time.
+
+        Raises:
+            TooBusy: there are that many.
+        """
+        if self._large >= LARGE_MAX:
+            raise TooBusy(f"{LARGE_MAX} large questions are being answered; ask again later")
+        self._large += 1
+        try:
+            yield
+        finally:
+            self._large -= 1
 
     async def limit(self, key_id: str, pace: Pace | None) -> None:
         """Count a request of a key, over all servers.
@@ -189,14 +221,21 @@ class Service:
 
     async def learned(self) -> dict[str, EventType]:
         """Return what the stream taught of event types (core/names.py)."""
-        parts = [event_types(await self.store.names(number)) for number in self.identity.starts]
+        parts = []
+        for number in self.identity.starts:
+            state, names = await self.store.learned(number)
+            check_open(state, self.identity, number)
+            parts.append(event_types(names))
         return merged(parts)
 
     async def activated(self, keys: Collection[str]) -> bool:
         """Wait until every partition counts these versions; False where that takes too long."""
         deadline = self.clock.monotonic() + ACTIVE_S_MAX
         while self.clock.monotonic() < deadline:
-            states = [await self.store.state(number) for number in self.identity.starts]
+            try:
+                states = [await self.store.state(number) for number in self.identity.starts]
+            except NotOpen:
+                return False  # events are taken while a partition is rebuilt
             if all(state and set(keys) <= set(state.active) for state in states):
                 return True
             await asyncio.sleep(_ACTIVE_POLL_S)

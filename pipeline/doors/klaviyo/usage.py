@@ -41,6 +41,7 @@ _EVENTS: Final = Pace("klaviyo-events", ((350, 1), (3_500, 60)))
 _BULK: Final = Pace("klaviyo-bulk", ((10, 1), (150, 60)))
 _QUERIES: Final = Pace("klaviyo-queries", ((3, 1), (60, 60)))
 _NAME_CHARS_MAX: Final = 200
+NUMBERS_MAX: Final = 1_000_000  # of an answer: groups by dates by measurements
 _UNATTENDED_S: Final = 30.0
 _OF_PAGES: Final = frozenset({"page_cursor", "page_size", "return_fields"})
 _EVENT: Final = {
@@ -181,6 +182,7 @@ async def aggregates(
     if by:  # groups have lines only where they have cells
         lines = await _lines(service, _measured(metric, "count"), asked, (), reads)
     dates = [line["starting_on"] for line in lines]
+    _refuse_large(answers, dates)
     stands = walk.stands(reads)
     size = int(asked.get("page_size", shapes.PAGE_SIZE_MAX))
     page = walk.page([((date,), number) for number, date in enumerate(dates)], size)
@@ -198,7 +200,8 @@ async def aggregates(
         "attributes": {"dates": shown, "data": rows},
         "links": {"self": link, **next_link(request, page.next)},
     }
-    meta = {**_told(metric, answers), "as_of": stands}
+    told = _told(metric, lines, [read["unapplied"] for read in reads])
+    meta = {**told, "as_of": stands}
     return answer({"data": data, "links": data["links"], "meta": meta})
 
 
@@ -294,6 +297,18 @@ async def _lines(
     return lines
 
 
+def _refuse_large(answers: Mapping[str, list[dict[str, Any]]], dates: list[str]) -> None:
+    """Every group has a number for every date, whether it has an event there or not."""
+    groups = {str(line["group"]) for lines in answers.values() for line in lines}
+    numbers = len(groups) * len(dates) * len(answers)
+    if numbers > NUMBERS_MAX:
+        raise Refused(
+            400,
+            f"{len(groups)} groups by {len(dates)} dates by {len(answers)} measurements are more "
+            f"than {NUMBERS_MAX} numbers; ask for a shorter period or a longer interval",
+        )
+
+
 def _rows(
     answers: Mapping[str, list[dict[str, Any]]], dates: list[str], by: tuple[str, ...]
 ) -> list[dict[str, Any]]:
@@ -335,11 +350,11 @@ def _bucket(text: str, asked: Mapping[str, Any]) -> str:
     return opening_of(moment_of(ns), size=size, zone=zone).isoformat()
 
 
-def _told(metric: Metric, answers: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    lines = [line for found in answers.values() for line in found]
+def _told(metric: Metric, lines: list[dict[str, Any]], unapplied: list[int]) -> dict[str, Any]:
+    """lines: one of every window. unapplied: of every read that the answer was made of."""
     return {
         "definition": metric.id,
         "registered_at": metric.versions[0].created_at,
-        "complete": all(line["complete"] for line in lines),
+        "complete": not any(unapplied) and all(line["complete"] for line in lines),
         "history": max((line["history"] for line in lines), default="complete"),
     }

@@ -83,7 +83,12 @@ async def test_a_commit_is_written_whole(store: RollupStore) -> None:
     assert book.cells == {CELL: "1", GROUPED: "1|2"}
     assert book.elements == {SET: frozenset({"x", "1:=", ""})}
     assert await store.load_ids(0, book.state.id_counts) == {7: [bytes([3]) * 12]}
-    assert await store.customers(0, ["m#1.0"]) == {"cü:1"}
+    listing = await store.listing(0, ["m#1.0"])
+    assert listing is not None
+    assert listing.state == flush.after
+    assert sorted(listing.owners) == ["cü:1"]
+    assert sorted(listing.days) == [490_000 // 24]
+    assert await store.nexts([0, 5]) == {0: 3, 5: None}
 
 
 async def test_a_second_commit_adds_to_the_first(store: RollupStore) -> None:

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from ..edges.kafka import RECORD_BYTES_MAX, consumer, durable, producer, sending, spans_of
+from ..edges.kafka import RECORD_BYTES_MAX, Producing, consumer, durable, sending, spans_of
 from ..edges.kafka_client import KafkaAddress
 from ..errors import ConflictError, Halt, LogUnavailable, UsageError
 from .records import SCHEMA_VERSION, ControlState, claim_of
@@ -32,7 +32,7 @@ class ControlLog:
         self._stack = AsyncExitStack()
         self._consumer: AIOKafkaConsumer | None = None
         self._asker: AIOKafkaConsumer | None = None
-        self._producer: AIOKafkaProducer | None = None
+        self._producing = Producing(address)
         self.state = ControlState()
 
     async def __aenter__(self) -> Self:
@@ -52,6 +52,7 @@ class ControlLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self._producing.close()
         await self._stack.aclose()
 
     async def catch_up(self) -> ControlState:
@@ -107,12 +108,9 @@ class ControlLog:
                 f"takes {CONTROL_BYTES_MAX}; a definition is kept twice, as it was given and as "
                 "it is read: make it smaller"
             )
-        if self._producer is None:
-            self._producer = await self._stack.enter_async_context(producer(self._address))
-        sent = await sending(
-            self._producer, self._point.topic, text, key=claim.encode(), partition=0
-        )
-        offset = await durable(sent)
+        async with self._producing.used() as client:
+            sent = await sending(client, self._point.topic, text, key=claim.encode(), partition=0)
+            offset = await durable(sent)
         await self.catch_up()
         if self.state.won.get(claim) != offset:
             why = next((item.why for item in self.state.ignored if item.offset == offset), "")

@@ -3,17 +3,17 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from ..core.event import EVENT_BYTES_MAX
 from ..core.records import DeadLetter, LogRecord, Unheld
-from ..errors import Halt, LogUnavailable
+from ..errors import Halt, LogUnavailable, PipelineError
 from ..ports import Span
 from . import kafka_batches  # noqa: F401  it bounds what aiokafka unpacks, in every process
-from .kafka_client import KafkaAddress, KafkaAdmin, guard
+from .kafka_client import KafkaAddress, KafkaAdmin, RecordRefused, guard
 
 T = TypeVar("T")
 # A value of the largest event, its key and headers, and the batch around them.
@@ -22,6 +22,7 @@ DEAD_LETTER_BYTES_MAX: Final = RECORD_BYTES_MAX + 65_536
 _FETCH_BYTES: Final = 4 * 1_048_576
 _POLL_MS: Final = 500
 _STALL_S_MAX: Final = 30.0
+_CLOSE_S_MAX: Final = 30.0  # of a producer: what is on its way is given up by then
 
 
 @asynccontextmanager
@@ -74,6 +75,65 @@ async def producer(address: KafkaAddress, **extra: Any) -> AsyncIterator[AIOKafk
     finally:
         async with guard():
             await client.stop()
+
+
+class Producing:
+    """An idempotent producer, made when it is used first, and anew after it has failed.
+
+    aiokafka's can stay broken after a failure for as long as it lives: whoever repeated with it
+    would repeat for ever. One that failed is closed beside the work that goes on.
+
+    extra: settings of aiokafka's producer.
+    """
+
+    def __init__(self, address: KafkaAddress, **extra: Any) -> None:
+        self._address = address
+        self._extra = extra
+        self._client: AIOKafkaProducer | None = None
+        self._stack = AsyncExitStack()
+        self._making = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def ready(self) -> AIOKafkaProducer:
+        """Return a producer that has not failed.
+
+        Raises:
+            LogUnavailable: Kafka does not answer.
+        """
+        async with self._making:
+            if self._client is None:
+                making = producer(self._address, **self._extra)
+                self._client = await self._stack.enter_async_context(making)
+            assert self._client is not None
+            return self._client
+
+    @asynccontextmanager
+    async def used(self) -> AsyncIterator[AIOKafkaProducer]:
+        """A producer; an error of ours while it is used is the end of it."""
+        client = await self.ready()
+        try:
+            yield client
+        except PipelineError:
+            if client is self._client:  # else another user has dropped it already
+                self._drop()
+            raise
+
+    def _drop(self) -> None:
+        stack, self._stack, self._client = self._stack, AsyncExitStack(), None
+        task = asyncio.create_task(_closed(stack))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Close every producer, within a bound."""
+        self._drop()
+        await asyncio.gather(*self._closing)
+
+
+async def _closed(stack: AsyncExitStack) -> None:
+    with suppress(TimeoutError, LogUnavailable):
+        async with asyncio.timeout(_CLOSE_S_MAX):
+            await stack.aclose()
 
 
 async def spans_of(client: AIOKafkaConsumer, topic: str, partitions: int) -> dict[int, Span]:
@@ -152,11 +212,12 @@ class KafkaLog:
         self._stack = AsyncExitStack()
         self._asker: AIOKafkaConsumer | None = None
         self._measurer: AIOKafkaConsumer | None = None
-        self._producer: AIOKafkaProducer | None = None
+        self._producing: Producing = Producing(address)
         self._asking = asyncio.Lock()
 
     async def close(self) -> None:
         """Close what was opened."""
+        await self._producing.close()
         await self._stack.aclose()
 
     async def _ask(self) -> AIOKafkaConsumer:
@@ -212,30 +273,35 @@ class KafkaLog:
         """Write dead letters; return once all are durable."""
         if not letters:
             return
-        client = await self._producing()
-        sent = [await self._send(client, partition, letter) for letter in letters]
-        async with guard():
-            await asyncio.gather(*sent)
+        try:
+            await self._reject(partition, letters)
+        except RecordRefused:
+            # The topic takes less than it was made for: the originals are left out, not lost
+            # silently: each letter says how long its original is, and its digest.
+            await self._reject(partition, letters, bytes_max=0)
+
+    async def _reject(
+        self, partition: int, letters: Sequence[DeadLetter], bytes_max: int = RECORD_BYTES_MAX
+    ) -> None:
+        async with self._producing.used() as client:
+            sent = [await self._send(client, partition, each, bytes_max) for each in letters]
+            async with guard():
+                ended = await asyncio.gather(*sent, return_exceptions=True)
+                for error in ended:
+                    if isinstance(error, BaseException):
+                        raise error
 
     async def mark_redriven(self, key: str, append_time_ms: int, to: str) -> None:
         """Note beside a dead letter where its event was sent again; return once it is durable."""
-        client = await self._producing()
         headers = [
             ("redriven", to.encode()),
             ("append_time", str(append_time_ms).encode()),
         ]
-        async with guard():
+        async with self._producing.used() as client, guard():
             await client.send_and_wait(self._rejected, None, key=key.encode(), headers=headers)
 
-    async def _producing(self) -> AIOKafkaProducer:
-        """The producer; started once."""
-        if self._producer is None:
-            self._producer = await self._stack.enter_async_context(producer(self._address))
-        assert self._producer is not None
-        return self._producer
-
     async def _send(
-        self, client: AIOKafkaProducer, partition: int, letter: DeadLetter
+        self, client: AIOKafkaProducer, partition: int, letter: DeadLetter, bytes_max: int
     ) -> "asyncio.Future[Any]":
         record, rejected = letter.record, letter.rejected
         value = record.value
@@ -246,7 +312,7 @@ class KafkaLog:
         ]
         if record.key is not None and len(record.key) <= 1024:
             headers.append(("key", record.key))
-        if value is not None and len(value) > RECORD_BYTES_MAX:
+        if value is not None and len(value) > bytes_max:
             digest = (
                 value.sha256 if isinstance(value, Unheld) else hashlib.sha256(value).hexdigest()
             )

@@ -14,7 +14,7 @@ from aiokafka.helpers import create_ssl_context
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
-from ..errors import Halt, LogUnavailable
+from ..errors import Halt, LogUnavailable, UsageError
 
 T = TypeVar("T")
 _ADMIN_TIMEOUT_S: Final = 15.0
@@ -64,11 +64,28 @@ class TopicInfo:
     partitions: int
 
 
+class RecordRefused(UsageError):
+    """The broker refuses a record for what it is: sending it again would only repeat."""
+
+
+# What a broker says of a record, not of itself.
+_REFUSALS: Final = (
+    kerr.MessageSizeTooLargeError,
+    kerr.RecordListTooLargeError,
+    kerr.InvalidTimestampError,
+)
+
+
 @asynccontextmanager
 async def guard() -> AsyncIterator[None]:
     """Translate both clients' errors into ours."""
     try:
         yield
+    except _REFUSALS as error:
+        raise RecordRefused(
+            f"the broker refuses a record: {error}; make it smaller, or raise max.message.bytes "
+            "of the topic"
+        ) from error
     except kerr.CorruptRecordException as error:
         raise Halt(f"a record batch is corrupt: {error}; restore the partition") from error
     except kerr.OffsetOutOfRangeError as error:

@@ -2,6 +2,10 @@
 
 One batch of a partition is in flight at a time: nothing waits longer than the round trip before
 it, and the more there is to send, the larger the batches are.
+
+After a failure the next batch is sent by a new producer (Producing). A record that the broker
+refuses for itself fails its own send only: the others that shared its batch are sent again without
+it, and what of them was durable already counts once, since its identity is the same.
 """
 
 import asyncio
@@ -12,8 +16,8 @@ from typing import Final, NamedTuple
 from aiokafka import AIOKafkaProducer
 
 from ..errors import PipelineError
-from .kafka import producer
-from .kafka_client import KafkaAddress, guard
+from .kafka import Producing
+from .kafka_client import KafkaAddress, RecordRefused, guard
 
 _BATCH_BYTES: Final = 262_144
 
@@ -28,11 +32,15 @@ class _Waiting(NamedTuple):
 
 
 class Sender:
-    """An idempotent producer of one topic."""
+    """An idempotent producer of one topic, made anew whenever it has failed.
 
-    def __init__(self, client: AIOKafkaProducer, topic: str) -> None:
-        self._client = client
+    failed: whether the last delivery failed, and none has gone well since.
+    """
+
+    def __init__(self, address: KafkaAddress, topic: str) -> None:
+        self._producing = Producing(address, linger_ms=0, max_batch_size=_BATCH_BYTES)
         self._topic = topic
+        self.failed = False
         self._waiting: dict[int, list[_Waiting]] = {}
         self._lanes: dict[int, asyncio.Task[None]] = {}
 
@@ -41,6 +49,7 @@ class Sender:
 
         Raises:
             LogUnavailable: not every one is; sending all again adds none twice.
+            RecordRefused: the broker refuses one of them, now and later.
         """
         loop = asyncio.get_running_loop()
         futures = []
@@ -65,42 +74,64 @@ class Sender:
                 each.done.cancel()
 
     async def _deliver(self, partition: int, taken: list[_Waiting]) -> None:
-        error: PipelineError | None = None
-        try:
-            async with guard():
-                await self._send(partition, [each for waits in taken for each in waits.records])
-        except PipelineError as why:
-            error = why
+        error = await self._try(partition, [each for waits in taken for each in waits.records])
+        if isinstance(error, RecordRefused) and len(taken) > 1:
+            for each in taken:  # one of them is to blame: each by itself
+                _end(each, await self._try(partition, each.records))
+            return
         for each in taken:
-            if each.done.done():
-                continue  # whoever waited has left
-            if error is None:
-                each.done.set_result(None)
-            else:
-                each.done.set_exception(error)
+            _end(each, error)
 
-    async def _send(self, partition: int, records: Sequence[Record]) -> None:
+    async def _try(self, partition: int, records: Sequence[Record]) -> PipelineError | None:
+        """Send records; return why they are not durable, or None."""
+        try:
+            async with self._producing.used() as client, guard():
+                await self._send(client, partition, records)
+        except PipelineError as error:
+            self.failed = self.failed or not isinstance(error, RecordRefused)
+            return error
+        self.failed = False
+        return None
+
+    async def ready(self) -> None:
+        """See that there is a producer that has not failed. Raises LogUnavailable."""
+        await self._producing.ready()
+
+    async def _send(
+        self, client: AIOKafkaProducer, partition: int, records: Sequence[Record]
+    ) -> None:
         at = 0
         while at < len(records):
-            batch = self._client.create_batch()
+            batch = client.create_batch()
             while at < len(records):
                 key, value = records[at]
                 if batch.append(key=key, value=value, timestamp=None) is None:
                     break
                 at += 1
-            await (await self._client.send_batch(batch, self._topic, partition=partition))
+            await (await client.send_batch(batch, self._topic, partition=partition))
 
     async def close(self) -> None:
-        """Wait for what is on its way."""
+        """Wait for what is on its way, then close the producer."""
         await asyncio.gather(*self._lanes.values(), return_exceptions=True)
+        await self._producing.close()
+
+
+def _end(waiting: _Waiting, error: PipelineError | None) -> None:
+    """Tell who waits how it ended."""
+    if waiting.done.done():
+        return  # whoever waited has left
+    if error is None:
+        waiting.done.set_result(None)
+    else:
+        waiting.done.set_exception(error)
 
 
 @asynccontextmanager
 async def sender(address: KafkaAddress, topic: str) -> AsyncIterator[Sender]:
     """A Sender that ends with the block, after what is on its way."""
-    async with producer(address, linger_ms=0, max_batch_size=_BATCH_BYTES) as client:
-        made = Sender(client, topic)
-        try:
-            yield made
-        finally:
-            await made.close()
+    made = Sender(address, topic)
+    try:
+        await made.ready()
+        yield made
+    finally:
+        await made.close()

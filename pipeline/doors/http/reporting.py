@@ -81,6 +81,8 @@ async def attend(vital: ServerVitals, service: Service) -> None:
                 await service.fresh()
                 with suppress(NotOpen):  # Redis answers, and events are taken meanwhile
                     await service.store.state(0)
+                if service.sender.failed:  # the last events were not taken: could the next be?
+                    await service.sender.ready()
             except PipelineError:
                 vital.is_ready = False
             else:

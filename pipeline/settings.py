@@ -103,6 +103,12 @@ class Settings(BaseSettings):
         ge=0,
         description="requests a second of one API key, over all servers; 0: no limit",
     )
+    connections_per_address_max: int = Field(
+        200,
+        ge=0,
+        description="`recount serve`: connections that one address may hold; 0: no limit, for"
+        " servers behind a proxy",
+    )
     vendor_limits: bool = Field(
         False, description="`recount serve`: the rate limits that each vendor has for a key"
     )

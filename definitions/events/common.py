@@ -1,16 +1,20 @@
 """What the translations share: the arrival of a body, times, hashes."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from ..times import NS_PER_S
+
 _DATE_TIME: Final = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d{2}:?\d{2})?",
     re.ASCII,
 )
+_NAMED_CHARS_MAX: Final = 128
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -18,14 +22,42 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class Arrival:
     """When a body came, and where identities come from for systems that have none.
 
-    received_at: aware. new_id: a fresh random text at each call.
-    judge_age: whether Metronome's accepted times are checked (CM12); the log judges by its own
-    clock, so only doors ask.
+    received_at: aware; when the whole body was there. new_id: a fresh random text at each call.
+    oldest, newest: how far before and after its arrival an event may lie, by the deployment's
+    limits (CM12); None is no limit. The defaults are Metronome's own.
     """
 
     received_at: datetime
     new_id: Callable[[], str]
-    judge_age: bool = True
+    oldest: timedelta | None = timedelta(days=34)
+    newest: timedelta = timedelta(hours=24)
+
+
+def named(index: int, event: object) -> str:
+    """Which event of a batch: its place from 0 on, and its own id where it has one."""
+    identity = event.get("transaction_id") if isinstance(event, dict) else None
+    if not isinstance(identity, str) or not identity:
+        return f"events[{index}]"
+    return f"events[{index}] (transaction_id {json.dumps(identity[:_NAMED_CHARS_MAX])})"
+
+
+def too_far(at_ns: int, arrival: Arrival) -> str | None:
+    """Say why an event's time is not taken by its age, or None."""
+    ahead_s = at_ns / NS_PER_S - arrival.received_at.timestamp()
+    newest, oldest = arrival.newest, arrival.oldest
+    if ahead_s > newest.total_seconds():
+        return f"{_spelt(ahead_s)} ahead of the clock; at most {_spelt(newest.total_seconds())}"
+    if oldest is not None and -ahead_s > oldest.total_seconds():
+        return f"{_spelt(-ahead_s)} old; at most {_spelt(oldest.total_seconds())} here"
+    return None
+
+
+def _spelt(seconds: float) -> str:
+    """A time span for people."""
+    for name, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f}".removesuffix(".0") + f" {name}"
+    return f"{seconds:.1f} seconds"
 
 
 def instant(text: str) -> datetime | None:

@@ -1,17 +1,14 @@
 """Metronome's ingest body: a bare list of events, already in our form (docs/formats.md 3.4)."""
 
-from datetime import timedelta
 from typing import Any, Final
 
 from ..formats.bodies import OBJECT, TEXT, Problems
-from ..times import NS_PER_S, parse_timestamp
-from .common import Arrival
+from ..times import parse_timestamp
+from .common import Arrival, named, too_far
 
 EVENTS_MAX: Final = 100
 PROPERTIES_MAX: Final = 2_000
 TRANSACTION_ID_CHARS_MAX: Final = 128
-OLDEST: Final = timedelta(days=34)  # CM12
-NEWEST: Final = timedelta(hours=24)
 _REQUIRED: Final = {
     "transaction_id": TEXT,
     "customer_id": TEXT,
@@ -35,7 +32,12 @@ def translate(body: Any, arrival: Arrival) -> list[dict[str, Any]]:
         problems.add("M-INGEST-SIZE", "", f"1 to {EVENTS_MAX} events, not {len(body)}")
         problems.raise_if_any()
     for index, event in enumerate(body):
-        _check(event, f"/{index}", arrival, problems)
+        own = Problems()
+        _check(event, f"/{index}", arrival, own)
+        for problem in own.found:
+            problems.add(
+                problem.rule, problem.pointer, f"{named(index, event)}: {problem.message}"
+            )
     problems.raise_if_any()
     return list(body)
 
@@ -71,10 +73,6 @@ def _check_time(text: str, pointer: str, arrival: Arrival, problems: Problems) -
         message = "timestamp is RFC 3339 with four digits of year and an offset"
         problems.add("M-INGEST-TIME", pointer, message)
         return
-    if not arrival.judge_age:
-        return
-    ahead_s = at_ns / NS_PER_S - arrival.received_at.timestamp()
-    if ahead_s > NEWEST.total_seconds():
-        problems.add("M-INGEST-WINDOW", pointer, "more than 24 hours ahead of the clock")
-    elif -ahead_s > OLDEST.total_seconds():
-        problems.add("M-INGEST-WINDOW", pointer, "more than 34 days old")
+    far = too_far(at_ns, arrival)
+    if far is not None:
+        problems.add("M-INGEST-WINDOW", pointer, far)

@@ -2,6 +2,8 @@
 
 A bad deploy must not dead-letter a day: past a limit the worker stops before it writes anything of
 the flush. What `rejected redrive` sends again without loss (REDRIVABLE) is not held against it.
+Nor is an event that became too old on its way by less than an hour: a door judges ages before it
+sends, so its clients can cause no other rejection, and they must never stop a stream.
 Limits decide when a worker stops, never what a flush contains.
 """
 
@@ -13,6 +15,7 @@ from typing import Final
 from .reasons import REDRIVABLE
 from .records import DeadLetter
 
+_KEY_BYTES_MAX: Final = 64  # that a message shows
 RECENT_EVENTS: Final = 20_000  # over which the ratio is taken
 
 
@@ -35,7 +38,9 @@ class Rejections:
     def add(self, offsets: Sequence[int], letters: Sequence[DeadLetter]) -> str | None:
         """Take a plan's offsets and dead letters; return what is too much, or None."""
         held = {
-            letter.record.offset for letter in letters if letter.rejected.reason not in REDRIVABLE
+            letter.record.offset
+            for letter in letters
+            if letter.rejected.reason not in REDRIVABLE and not letter.rejected.nearly
         }
         self._recent.append((len(offsets), len(held)))
         if not held:
@@ -64,4 +69,8 @@ class Rejections:
 def _mostly(letters: Sequence[DeadLetter]) -> str:
     ((reason, _),) = Counter(letter.rejected.reason for letter in letters).most_common(1)
     letter = next(letter for letter in letters if letter.rejected.reason == reason)
-    return f", most of them {reason} (offset {letter.record.offset}: {letter.rejected.detail})"
+    said = f", most of them {reason} (offset {letter.record.offset}: {letter.rejected.detail})"
+    ((key, times),) = Counter(letter.record.key for letter in letters).most_common(1)
+    if key is None or times * 2 < len(letters):
+        return said
+    return f"{said}; {times} of {len(letters)} have the key {key[:_KEY_BYTES_MAX]!r}"

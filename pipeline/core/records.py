@@ -40,11 +40,13 @@ class Unheld(bytes):
 class Rejected(msgspec.Struct, frozen=True, gc=False):
     """Why a record is no usage event. detail: what was wrong, bounded, for people.
 
+    nearly: whether it is too old by so little that its way to the log may have made it so.
     event_type: empty, which no event's is.
     """
 
     reason: Reason
     detail: str
+    nearly: bool = False
     event_type: ClassVar[str] = ""
 
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import h11
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,7 +17,6 @@ from fastapi_offline import FastAPIOffline
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from definitions.errors import DefinitionError, Problem
 
@@ -26,6 +24,7 @@ from ..core.windows import RefusedPeriod
 from ..errors import LogUnavailable, PipelineError, UsageError
 from ..settings import Settings
 from . import own
+from .http.connections import Finished, PatientProtocol
 from .http.errors import NOT_FOUND, Refused, refused_of, rendered
 from .http.leaving import GivenUp
 from .http.paths import Segments
@@ -39,7 +38,7 @@ from .metronome import routes as metronome
 from .statsig import routes as statsig
 
 _HEADER_BYTES_MAX: Final = 65_536
-_HEADER_S_MAX: Final = 10.0
+_HANDSHAKE_S_MAX: Final = 10.0
 _KEEP_ALIVE_S: Final = 30
 _CONNECTIONS_MAX: Final = 1_000
 _BACKLOG: Final = 2_048  # connections that wait to be accepted
@@ -72,6 +71,7 @@ def application(settings: Settings) -> FastAPI:
         app.include_router(door.router)
     app.add_middleware(Identified)
     app.add_middleware(Segments)
+    app.add_middleware(Finished)
     app.add_middleware(GivenUp)
     for kind in (Refused, PipelineError, DefinitionError, RefusedPeriod, Limited, Exception):
         app.exception_handler(kind)(_told)
@@ -188,38 +188,6 @@ async def _http(request: Request, error: Any) -> Response:
     return rendered(request, Refused(error.status_code, message, headers=error.headers or {}))
 
 
-class PatientProtocol(H11Protocol):
-    """HTTP that waits only so long for headers: silent clients would hold the server."""
-
-    _patience: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        """Begin to wait."""
-        super().connection_made(transport)
-        self._wait()
-
-    def data_received(self, data: bytes) -> None:
-        """Go on waiting where the headers are not complete yet."""
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._stop()
-        elif self._patience is None:
-            self._wait()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
-        self._stop()
-        super().connection_lost(exc)
-
-    def _wait(self) -> None:
-        self._patience = self.loop.call_later(_HEADER_S_MAX, self.transport.close)
-
-    def _stop(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-
 def serve(settings: Settings, host: str, port: int) -> None:
     """Serve until SIGTERM.
 
@@ -229,6 +197,9 @@ def serve(settings: Settings, host: str, port: int) -> None:
     _check_tls(settings)
     app = application(settings)
     _tell(settings, app.state.vital)
+    PatientProtocol.of_address_max = settings.connections_per_address_max
+    # asyncio's default is a minute, and uvicorn offers no way to say it.
+    asyncio.constants.SSL_HANDSHAKE_TIMEOUT = _HANDSHAKE_S_MAX  # type: ignore[attr-defined]
     config = uvicorn.Config(
         app,
         http=PatientProtocol,

@@ -1,6 +1,7 @@
 """Events that go out byte for byte are those translate() takes (doors/metronome/verbatim.py)."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,7 +21,6 @@ from pipeline.recount.events import read_event
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ARRIVAL = Arrival(NOW, new_id=lambda: "new")
 WIDE = decoder_for(None, context=True)
-LONG = timedelta(days=400)
 GOOD = {
     "transaction_id": "t",
     "customer_id": "c",
@@ -59,7 +59,7 @@ def test_what_goes_out_verbatim_is_what_translate_takes(
     separators = (", ", ": ") if spaced else (",", ":")
     body = json.dumps(events, ensure_ascii=ascii_only, separators=separators).encode()
 
-    lines = verbatim(body, ARRIVAL, LONG, LONG)
+    lines = verbatim(body, ARRIVAL)
 
     seen("verbatim" if lines is not None else "translated")
     if lines is None:
@@ -79,7 +79,7 @@ def test_plain_bodies_go_out_verbatim(count: int) -> None:
     one = json.dumps(GOOD)
     body = f"[{', '.join([one] * count)}]".encode()
 
-    assert verbatim(body, ARRIVAL, LONG, LONG) == [("c", one.encode())] * count
+    assert verbatim(body, ARRIVAL) == [("c", one.encode())] * count
 
 
 def test_limits_are_translates_and_the_deployments() -> None:
@@ -87,14 +87,14 @@ def test_limits_are_translates_and_the_deployments() -> None:
     old = {**GOOD, "timestamp": "2026-02-28T11:00:00Z"}
     day = timedelta(days=1)
 
-    assert verbatim(json.dumps([GOOD] * 101).encode(), ARRIVAL, LONG, LONG) is None
+    assert verbatim(json.dumps([GOOD] * 101).encode(), ARRIVAL) is None
     for body in (b"[]", b"{}", b"", b"[" * 100_000, b'[{"a":' * 3_000, b"\xff"):
-        assert verbatim(body, ARRIVAL, LONG, LONG) is None
-    assert verbatim(json.dumps([old]).encode(), ARRIVAL, LONG, LONG) is not None
-    assert verbatim(json.dumps([old]).encode(), ARRIVAL, day, day) is None
+        assert verbatim(body, ARRIVAL) is None
+    assert verbatim(json.dumps([old]).encode(), ARRIVAL) is not None
+    assert verbatim(json.dumps([old]).encode(), replace(ARRIVAL, oldest=day)) is None
     for time in ("2026-01-20T00:00:00Z", "2026-03-02T12:00:01Z", "now"):
         body = json.dumps([{**GOOD, "timestamp": time}]).encode()
-        assert verbatim(body, ARRIVAL, LONG, LONG) is None
+        assert verbatim(body, ARRIVAL) is None
         try:
             translate("metronome", parse_json(body.decode()), ARRIVAL)
         except DefinitionError:
@@ -113,7 +113,7 @@ def test_what_a_worker_finds_too_deep_does_not_go_out(
     bare = {name: text for name, text in GOOD.items() if name != "properties"}
     body = json.dumps([bare] * 20 * others + [{**bare, "properties": {"a": value}}])
 
-    lines = verbatim(body.encode(), ARRIVAL, LONG, LONG)
+    lines = verbatim(body.encode(), ARRIVAL)
 
     if lines is not None:
         assert all(isinstance(WIDE.decode(line), Event) for _, line in lines)

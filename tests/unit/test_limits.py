@@ -92,3 +92,24 @@ def test_a_doctor_finds_a_lost_membership() -> None:
     assert doctor.look(Signs({}, 3, store_answers=True), {}, 20) is None
     assert doctor.look(Signs({}, -1, store_answers=True), {}, 21) is None
     assert "no member" in (doctor.look(Signs({}, -1, store_answers=True), {}, 34) or "")
+
+
+def test_what_grew_too_old_on_its_way_is_not_held_against_it() -> None:
+    """A door's clients cannot stop a stream: too old by less than an hour never counts."""
+    rejections = Rejections(Limits(consecutive_max=5, ratio_max=0.1))
+    many = list(range(RECENT_EVENTS + 1))
+    nearly = [DeadLetter(Lies(n), Rejected(Reason.TOO_OLD, "a bit", nearly=True)) for n in many]
+
+    assert rejections.add(many, nearly) is None
+    assert rejections.add(many, letters(many, Reason.TOO_OLD)) is not None
+
+
+def test_what_is_too_much_names_the_key_it_comes_from() -> None:
+    """Where most of the rejected events have one key, the operator is told which."""
+    mine = [DeadLetter(Lies(n, key=b"c-17"), Rejected(Reason.NOT_JSON, "bad")) for n in range(8)]
+    others = [DeadLetter(Lies(n, key=None), Rejected(Reason.NOT_JSON, "bad")) for n in (8, 9)]
+
+    said = Rejections(Limits(consecutive_max=5, ratio_max=0)).add(range(10), mine + others)
+
+    assert said is not None
+    assert "8 of 10 have the key b'c-17'" in said

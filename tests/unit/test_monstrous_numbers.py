@@ -41,7 +41,7 @@ def test_the_fast_way_takes_nothing_that_the_other_refuses(number_text: str) -> 
         '[{"transaction_id":"1234567890123456789","customer_id":"c","event_type":"e",'
         f'"timestamp":"2026-03-01T11:00:00Z","properties":{{"n":{number_text}}}}}]'
     )
-    taken = verbatim(event.encode(), ARRIVAL, DAY, DAY) is not None
+    taken = verbatim(event.encode(), ARRIVAL) is not None
     try:
         translated = bool(translate("metronome", parse_json(event), ARRIVAL))
     except DefinitionError:

@@ -12,7 +12,7 @@ from math import inf
 from operator import attrgetter
 from typing import Any, Final
 
-from definitions.times import NS_PER_MS, parse_timestamps
+from definitions.times import NS_PER_MS, NS_PER_S, parse_timestamps
 
 from ..dedup import Heads, generation_of, identities, last_ms_of, seed_of
 from ..deployment import Deployment, Keying
@@ -20,6 +20,7 @@ from ..event import Event, no_time
 from ..reasons import Reason
 from ..records import DeadLetter, LogRecord, Rejected
 
+_NEARLY_NS: Final = 3_600 * NS_PER_S  # clocks and doors together are never off by more
 _OFFSET: Final = attrgetter("record.offset")
 
 
@@ -137,7 +138,8 @@ class Judge:
             return None
         age_s = (clock_ms * NS_PER_MS - at) / 1e9
         if age_s > 0:
-            return Rejected(Reason.TOO_OLD, f"{age_s:.0f} s behind the log clock")
+            nearly = oldest - at <= _NEARLY_NS
+            return Rejected(Reason.TOO_OLD, f"{age_s:.0f} s behind the log clock", nearly)
         return Rejected(Reason.TOO_FAR_AHEAD, f"{-age_s:.0f} s ahead of the log clock")
 
     def _judge_keying(self, rows: Accepted) -> None:

@@ -1,6 +1,7 @@
 """One internal error, rendered as each system does (docs/formats.md 1.8, 2.8, 3.6)."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import Request
@@ -24,6 +25,8 @@ from .service import Limited
 
 JSON_API: Final = "application/vnd.api+json"
 _TEXT_CHARS_MAX: Final = 2_000
+PROBLEMS_MAX: Final = 100  # told of one body
+_MESSAGE_CHARS_MAX: Final = 32_000
 _TITLES: Final = {
     400: "Invalid input.",
     401: "Authentication failed.",
@@ -74,7 +77,7 @@ def refused_of(error: Exception) -> Refused:
     if isinstance(error, Limited):
         return Refused(429, str(error), headers={**_LIMITED, "Retry-After": str(error.retry_s)})
     if isinstance(error, DefinitionError):
-        return Refused(400, "; ".join(p.message for p in error.problems), error.problems)
+        return _of_problems(error.problems)
     if isinstance(error, UnknownNameError):
         return Refused(404, NOT_FOUND)
     if isinstance(error, ConflictError):
@@ -90,6 +93,17 @@ def refused_of(error: Exception) -> Refused:
         stopped = "stopped on purpose; see the log of the server"
         return Refused(503, stopped, headers={"Retry-After": RETRY_S[True]})
     return Refused(500, "a bug; see the log of the server")
+
+
+def _of_problems(problems: Sequence[Problem]) -> Refused:
+    """Every problem, up to a bound; then how many more there are."""
+    shown, more = tuple(problems[:PROBLEMS_MAX]), len(problems) - PROBLEMS_MAX
+    message = "; ".join(problem.message[:_TEXT_CHARS_MAX] for problem in shown)
+    if more > 0:
+        message += f"; and {more} more"
+    refused = Refused(400, "", shown)
+    refused.message = message[:_MESSAGE_CHARS_MAX]
+    return refused
 
 
 def rendered(request: Request, refused: Refused) -> Response:

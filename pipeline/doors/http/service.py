@@ -13,8 +13,9 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 
+from definitions.events.common import Arrival, named, too_far
 from definitions.formats.bodies import Problems
-from definitions.times import NS_PER_MS, parse_timestamp
+from definitions.times import parse_timestamp
 
 from ...control.entities import DeploymentRecord, Metric
 from ...control.log import ControlLog
@@ -40,7 +41,7 @@ from ...settings import Settings
 IN_FLIGHT_MAX: Final = 20_000  # events that are on their way to Kafka; more are refused for now
 LARGE_MAX: Final = 4  # large questions that a server answers at a time; more are refused
 T = TypeVar("T")
-_NO_AGE_MS: Final = 10**13  # three centuries
+AGE_MARGIN: Final = timedelta(seconds=60)  # longer than an event is on its way to the log
 DURABLE_S_MAX: Final = 20.0
 ACTIVE_S_MAX: Final = 3.0
 _ACTIVE_POLL_S: Final = 0.05
@@ -157,12 +158,23 @@ class Service:
         """The deployment as the control log says now: partitions are added while servers run."""
         return identity_of(self.control.state)
 
-    @property
-    def accepted(self) -> tuple[timedelta, timedelta]:
-        """How old an event may be, and how far ahead, by the deployment's settings."""
+    def arrival(self) -> Arrival:
+        """A body that is whole now. Call it when the body was read, not before.
+
+        An event is judged again by the log's clock, later. What a door takes must still be in time
+        then, so it takes less than the deployment does: less by AGE_MARGIN, or by a tenth of the
+        limit where that is less.
+        """
         deployment = self.identity.deployment
-        oldest = timedelta(milliseconds=deployment.max_age_ms or _NO_AGE_MS)
-        return oldest, timedelta(milliseconds=deployment.max_ahead_ms)
+        oldest = None
+        if deployment.max_age_ms:
+            oldest = _within(timedelta(milliseconds=deployment.max_age_ms))
+        return Arrival(
+            self.clock.now(),
+            new_id=self.new_id,
+            oldest=oldest,
+            newest=_within(timedelta(milliseconds=deployment.max_ahead_ms)),
+        )
 
     async def fresh(self) -> ControlState:
         """Return what the control log says now; questions that come together share one look."""
@@ -283,21 +295,19 @@ class Service:
         Raises:
             DefinitionError: one that a worker would reject by what it is.
         """
-        problems, lines = Problems(), []
-        deployment, now_ms = self.identity.deployment, int(self.clock.now().timestamp() * 1000)
+        problems, lines, arrival = Problems(), [], self.arrival()
         for number, event in enumerate(events):
+            which = named(number, event)
             line = line_of(event)
             lines.append((event["customer_id"], line))
             read = _DECODER.decode(line)
             at_ns = None if isinstance(read, Rejected) else parse_timestamp(read.timestamp)
             if isinstance(read, Rejected):
-                problems.add("EVENT", f"/{number}", f"{read.reason}: {read.detail}")
+                problems.add("EVENT", f"/{number}", f"{which}: {read.reason}: {read.detail}")
             elif at_ns is None:
-                problems.add("EVENT", f"/{number}", no_time(read).detail)
-            elif at_ns // NS_PER_MS > now_ms + deployment.max_ahead_ms:
-                problems.add("EVENT", f"/{number}", "further ahead than the deployment takes")
-            elif deployment.max_age_ms and at_ns // NS_PER_MS < now_ms - deployment.max_age_ms:
-                problems.add("EVENT", f"/{number}", "older than the deployment takes")
+                problems.add("EVENT", f"/{number}", f"{which}: {no_time(read).detail}")
+            elif (far := too_far(at_ns, arrival)) is not None:
+                problems.add("EVENT", f"/{number}", f"{which}: {far}")
         problems.raise_if_any()
         return lines
 
@@ -306,6 +316,10 @@ class Service:
 def _home_of(customer: str, homes: int) -> tuple[int, bytes]:
     """The home of a customer, and the key of its events."""
     return home_of(customer, homes), customer.encode()
+
+
+def _within(limit: timedelta) -> timedelta:
+    return limit - min(AGE_MARGIN, limit / 10)
 
 
 def of_format(metrics: Iterable[Metric], format_: str) -> list[Metric]:

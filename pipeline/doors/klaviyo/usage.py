@@ -18,7 +18,7 @@ from fastapi.responses import Response
 
 from definitions.errors import Problem
 from definitions.events import translate
-from definitions.events.common import Arrival, digest
+from definitions.events.common import digest
 from definitions.formats.klaviyo import measured, parse
 from definitions.metric import Definition
 from definitions.times import parse_timestamp
@@ -91,8 +91,8 @@ async def create_events(
 
 
 async def _take(request: Request, service: Service) -> Response:
-    arrival = Arrival(service.clock.now(), new_id=service.new_id)
-    events = translate("klaviyo", await body_json(request), arrival)
+    body = await body_json(request)
+    events = translate("klaviyo", body, service.arrival())
     lines = service.checked(events)  # what is refused registers nothing
     await _watch(service, {event["event_type"] for event in events})
     await service.send(lines)

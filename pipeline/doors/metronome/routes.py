@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from definitions.events import translate
-from definitions.events.common import Arrival
 from definitions.formats import native_body
 from definitions.formats.bodies import dump_json, parse_json
 from definitions.times import parse_timestamp
@@ -175,9 +174,9 @@ async def of_customer(
 @router.post("/v1/ingest", **_DOCUMENTED, **takes([_EVENT]))
 async def ingest(request: Request, service: Ingesting) -> Response:
     """Take 1 to 100 events; 200 only when Kafka has all of them durably."""
-    arrival = Arrival(service.clock.now(), new_id=service.new_id)
     body = await body_bytes(request)
-    lines = verbatim(body, arrival, *service.accepted)
+    arrival = service.arrival()
+    lines = verbatim(body, arrival)
     if lines is not None:
         await service.send(lines)
     else:

@@ -6,12 +6,13 @@ its bytes; where that is not plain to see, nothing comes out, and translate() de
 
 import re
 from datetime import timedelta
+from math import inf
 from typing import Annotated, Final
 
 import msgspec
 
 from definitions.events.common import Arrival
-from definitions.events.metronome import EVENTS_MAX, NEWEST, OLDEST, TRANSACTION_ID_CHARS_MAX
+from definitions.events.metronome import EVENTS_MAX, TRANSACTION_ID_CHARS_MAX
 from definitions.times import NS_PER_S, parse_timestamp
 
 from ...core.event import DEPTH_MAX
@@ -40,22 +41,17 @@ _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _ONE: Final = msgspec.json.Decoder(_Event)
 
 
-def verbatim(
-    body: bytes, arrival: Arrival, oldest: timedelta, newest: timedelta
-) -> list[tuple[str, bytes]] | None:
-    """Return the customer and the bytes of each event of a body, or None.
-
-    Args:
-        oldest, newest: How far from its arrival an event may lie besides Metronome's own limits.
-    """
+def verbatim(body: bytes, arrival: Arrival) -> list[tuple[str, bytes]] | None:
+    """Return the customer and the bytes of each event of a body, or None."""
     # ASCII without escapes: what is skipped cannot hide a fault (core/event.py).
     if not body.isascii() or b"\\" in body:
         return None
     if _MANY_DIGITS in body.translate(_ZEROED) and _MONSTROUS.search(body):
         return None
     received_s = arrival.received_at.timestamp()
-    earliest = (received_s - min(oldest, OLDEST) / _SECOND) * NS_PER_S
-    latest = (received_s + min(newest, NEWEST) / _SECOND) * NS_PER_S
+    oldest, newest = arrival.oldest, arrival.newest
+    earliest = -inf if oldest is None else (received_s - oldest / _SECOND) * NS_PER_S
+    latest = (received_s + newest / _SECOND) * NS_PER_S
     found = []
     try:
         raws = _LIST.decode(body)

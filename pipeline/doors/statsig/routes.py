@@ -10,7 +10,6 @@ from fastapi.responses import Response
 
 from definitions.errors import DefinitionError, Problem
 from definitions.events import translate
-from definitions.events.common import Arrival
 from definitions.formats import native_body
 from definitions.formats.bodies import dump_json, parse_json
 from definitions.times import NS_PER_MS, parse_timestamp
@@ -374,8 +373,7 @@ async def log_event(request: Request, service: Ingesting) -> Response:
     events = body.get("events") if isinstance(body, dict) else None
     if isinstance(events, list) and len(events) > EVENTS_MAX:
         raise Refused(413, f"{len(events)} events; a body has at most {EVENTS_MAX}: send several")
-    arrival = Arrival(service.clock.now(), new_id=service.new_id)
-    await service.ingest(translate("statsig", body, arrival))
+    await service.ingest(translate("statsig", body, service.arrival()))
     return Response(dump_json({"success": True}), status_code=202, media_type="application/json")
 
 

@@ -15,7 +15,26 @@ PipelineError
 Anything else is ours: exit 70, nothing written.
 """
 
+import re
 from enum import IntEnum
+from typing import Final
+
+# What a terminal acts on or hides: control characters of both blocks, what turns the direction of
+# writing, line separators, the byte order mark, and surrogates, which no encoding has.
+_ACTS: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def harmless(text: str, *, keep: str = "") -> str:
+    r"""Return a text that a terminal only shows: what acts is spelt `\u001b`, as JSON spells it.
+
+    Event data, names and ids are strangers' texts: an escape sequence in one of them could clear
+    the screen, change its title or hide a line. keep: characters that are left as they are.
+    """
+    return _ACTS.sub(
+        lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text
+    )
 
 
 class ExitCode(IntEnum):

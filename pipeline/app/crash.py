@@ -8,14 +8,14 @@ from collections.abc import Awaitable
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 
-from ..errors import ExitCode, PipelineError
+from ..errors import ExitCode, PipelineError, harmless
 
 T = TypeVar("T")
 
 
 def leave(error: PipelineError) -> NoReturn:
     """End the process now, from any thread, without waiting for any lock of another one."""
-    os.write(2, f"recount: {error}\n".encode())
+    os.write(2, f"recount: {harmless(str(error))}\n".encode())
     os._exit(error.exit_code)
 
 
@@ -23,11 +23,12 @@ def die(error: BaseException) -> NoReturn:
     """End the process now, with the exit code that the error stands for."""
     if isinstance(error, PipelineError):
         code = error.exit_code
-        sys.stderr.write(f"recount: {error}\n")
+        sys.stderr.write(f"recount: {harmless(str(error))}\n")
     else:
         code = ExitCode.BUG
         sys.stderr.write("recount: a bug; nothing was written past it\n")
-        traceback.print_exception(error)
+        told = "".join(traceback.format_exception(error))
+        sys.stderr.write(harmless(told, keep="\n\t"))
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

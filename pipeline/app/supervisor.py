@@ -20,7 +20,7 @@ from ..core.commit import transitions
 from ..deploy.checks import check_state
 from ..deploy.opened import Deployed, opened
 from ..edges.clock import SystemClock
-from ..errors import ExitCode, Unavailable
+from ..errors import ExitCode, Unavailable, harmless
 from ..settings import Settings
 from .catalogue import Definitions
 
@@ -35,7 +35,7 @@ _FINAL: Final = (ExitCode.DONE, ExitCode.USAGE, ExitCode.DEFINITION, ExitCode.HA
 
 def say(text: str) -> None:
     """Tell the operator, on stderr."""
-    sys.stderr.write(f"recount worker: {text}\n")
+    sys.stderr.write(f"recount worker: {harmless(text)}\n")
     sys.stderr.flush()
 
 

@@ -18,7 +18,7 @@ from ..core.limits import Limits
 from ..deploy.opened import Deployed, opened
 from ..edges.clock import SystemClock
 from ..edges.kafka_client import KafkaAdmin
-from ..errors import ExitCode, UsageError
+from ..errors import ExitCode, UsageError, harmless
 from ..settings import Settings
 from .catalogue import Definitions
 from .crash import guarded
@@ -44,12 +44,21 @@ def run(settings: Settings, number: int) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(Seldom())
+        handler.setFormatter(Harmless("%(asctime)s %(name)s %(message)s"))
     # Long-lived objects are frozen out of the collector; what a batch makes dies by refcount.
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
     # Two threads share the lock, fetching and folding: fewer, longer turns waste less.
     sys.setswitchinterval(_SWITCH_S)
     asyncio.run(guarded(_serve(settings, number)))
+
+
+class Harmless(logging.Formatter):
+    """Writes nothing that a terminal acts on, whatever a message quotes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, or the lines of a trace."""
+        return harmless(super().format(record), keep="\n\t")
 
 
 class Seldom(logging.Filter):

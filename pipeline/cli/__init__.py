@@ -8,7 +8,7 @@ import typer
 from definitions.errors import DefinitionError
 
 from ..app.crash import CrashOnly
-from ..errors import ExitCode
+from ..errors import ExitCode, harmless
 from . import demo, keys, metrics, operate, read, rebuild, rejected, serve, stack
 
 app = typer.Typer(
@@ -34,9 +34,8 @@ def run_command_line() -> None:
             app()
         except DefinitionError as error:
             for problem in error.problems:
-                sys.stderr.write(
-                    f"{problem.rule} at {problem.pointer or '/'}: {problem.message}\n"
-                )
+                told = f"{problem.rule} at {problem.pointer or '/'}: {problem.message}"
+                sys.stderr.write(harmless(told) + "\n")
             sys.exit(ExitCode.DEFINITION)
         except BrokenPipeError:
             # The reader of our output has left: nothing is wrong, and nothing can be told.

@@ -9,7 +9,7 @@ import typer
 
 from definitions.errors import DefinitionError
 from definitions.formats import FORMATS, guess, native_body, parse
-from definitions.formats.bodies import dump_json, parse_json
+from definitions.formats.bodies import parse_json
 from definitions.times import rfc3339
 
 from ..control.entities import Metric
@@ -18,7 +18,7 @@ from ..edges.clock import SystemClock
 from ..errors import ExitCode, UnknownNameError, UsageError
 from ..reads.summary import summary_of
 from .open import Opened, opened
-from .output import TableOption, show, wait
+from .output import TableOption, show, wait, write_json
 
 Id = Annotated[str, typer.Argument(metavar="METRIC", help="Id or name.")]
 
@@ -174,7 +174,7 @@ def show_command(
                 raise UsageError(f"{found.name!r} was given as {body.definition.origin.format}")
             return native_body(found.origin, found.name)
 
-    sys.stdout.write(dump_json(wait(work())) + "\n")
+    write_json([wait(work())])
 
 
 def rename(metric: Id, name: Annotated[str, typer.Argument(help="The new name.")]) -> None:

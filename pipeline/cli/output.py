@@ -17,7 +17,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
+
+from definitions.formats.bodies import dump_json
+
+from ..errors import harmless
 
 T = TypeVar("T")
 TableOption = Annotated[bool, typer.Option("--table", help="A table for people, not JSON lines.")]
@@ -29,7 +34,13 @@ def show(lines: Iterable[dict[str, Any]], *, table: bool = False) -> None:
         _show_tables(list(lines))
         return
     for line in lines:
-        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stdout.write(harmless(json.dumps(line, ensure_ascii=False)) + "\n")
+    sys.stdout.flush()
+
+
+def write_json(bodies: Iterable[Any]) -> None:
+    """Print JSON whose numbers keep all their digits, a line each."""
+    sys.stdout.writelines(harmless(dump_json(body)) + "\n" for body in bodies)
     sys.stdout.flush()
 
 
@@ -39,9 +50,10 @@ def _show_tables(lines: list[dict[str, Any]]) -> None:
     at = 0
     while at < len(lines):
         columns = list(lines[at])
-        table = Table(*columns)
+        table = Table(*(Column(Text(harmless(name))) for name in columns))
         while at < len(lines) and list(lines[at]) == columns:
-            table.add_row(*(_cell(lines[at][name]) for name in columns))
+            # Text, not str: a str would be read as markup, and event data may look like it.
+            table.add_row(*(Text(harmless(_cell(lines[at][name]))) for name in columns))
             at += 1
         console.print(table)
 

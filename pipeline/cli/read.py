@@ -1,14 +1,12 @@
 """usage, status, audit, explain."""
 
 import json
-import sys
 from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
-from definitions.formats.bodies import dump_json
 from definitions.times import parse_timestamp
 
 from ..audit import Auditor, Findings
@@ -18,7 +16,7 @@ from ..errors import ExitCode, UnknownNameError, UsageError
 from ..reads.explain import Explainer
 from ..reads.query import Query
 from .open import opened
-from .output import TableOption, progress, show, wait
+from .output import TableOption, progress, show, wait, write_json
 
 
 def register(app: typer.Typer) -> None:
@@ -205,4 +203,4 @@ def explain(
             f"no event on the log has the transaction_id {transaction_id!r}; an event that could "
             "not be read has none: see `recount rejected list`"
         )
-    sys.stdout.writelines(dump_json(line) + "\n" for line in lines)
+    write_json(lines)

@@ -36,12 +36,14 @@ class Span:
 class Book:
     """Cells of one partition with the state they stand at, from one atomic read.
 
-    elements: the UNIQUE sets, by cell.
+    elements: the UNIQUE sets, by cell. foreign: what lies in the keys asked for and is not ours,
+    as texts for people; a reader halts on it, the audit tells of it.
     """
 
     state: PartitionState
     cells: Mapping[CellKey, str]
     elements: Mapping[CellKey, frozenset[str]]
+    foreign: tuple[str, ...] = ()
 
 
 class Listing(NamedTuple):
@@ -120,6 +122,10 @@ class RollupStore(Protocol):
 
     def addresses(self, partition: int) -> AsyncIterator[CellAddress]:
         """Yield every address that holds cells, indexed or not; those made meanwhile may lack."""
+        ...
+
+    def strays(self, partition: int) -> AsyncIterator[str]:
+        """Yield what lies under the partition's prefix outside cells and is not ours."""
         ...
 
     async def read_addresses(

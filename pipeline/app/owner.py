@@ -41,7 +41,7 @@ from typing import Final, NamedTuple, TypeVar
 from definitions.matcher import Matcher
 from definitions.times import NS_PER_MS
 
-from ..core.aggregations import Partial, decode_partial
+from ..core.aggregations import Partial, stored_partial
 from ..core.buckets import moment_of
 from ..core.cells import CellKey
 from ..core.commit import Answer, Commit, settle, transitions
@@ -372,7 +372,7 @@ class Owner:
             assert loaded is not None
             for cell, text in loaded.items():
                 kind = plan.cells[cell].aggregation
-                stored[cell] = None if text is None else decode_partial(kind, text)
+                stored[cell] = None if text is None else stored_partial(kind, text, cell)
         return stored
 
     async def _apply(self, commit: Commit, finals: dict[CellKey, Partial]) -> None:

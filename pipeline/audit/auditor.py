@@ -117,7 +117,10 @@ class Auditor:
                 return await self._partition(number, plan, progress)
             except WentBack:
                 continue
-        raise StoreUnavailable(f"partition {number} goes back all the time; audit it again later")
+        raise StoreUnavailable(
+            f"partition {number} goes back all the time, or its log is cut "
+            "while it is read; audit it again later"
+        )
 
     async def _state(self, number: int) -> PartitionState:
         return check_state(await self._store.state(number), self._identity, number)
@@ -150,6 +153,10 @@ class Auditor:
                     compared = {cell: kept.pop(cell) for cell in mine}
                     self._compare(number, own, compared, measures, since, findings)
             self._compare(number, common, kept, measures, since, findings)
+        if (await self._log.spans())[number].start > max(span.start, state.start):
+            raise WentBack  # retention took records while they were read
+        async for what in self._store.strays(number):
+            findings.stray(number, what)
         findings.events = sums.fates["consumed"]
         findings.duplicate_conflicts = sums.conflicts
         findings.offsets[f"{self._identity.topics['events'][0]}/{number}"] = state.next
@@ -165,19 +172,17 @@ class Auditor:
     async def _verifiable_since(
         self, number: int, state: PartitionState, span: Span
     ) -> float | None:
-        """From which event time on (ns) every event must still be on the log; None is all.
+        """From which event time on (ns) no event that is gone can lie; None is all.
 
-        An event is at most max_ahead before its time on the log, and whether it repeats another
-        one depends on the window before it, which is up to five generations long.
+        An event is at most max_ahead before its time on the log. What the events that are left
+        owe to those that are gone, the ledger says, cell by cell.
         """
         if span.start <= state.start:
             return None
         first = await self._log.probe(number, span.start)
         if first is None:
             return inf
-        window_ms = self._terms.dedup_window_ms * (GENERATIONS_PER_WINDOW + 1)
-        ahead_ms = self._terms.max_ahead_ms + window_ms / GENERATIONS_PER_WINDOW
-        return (first.timestamp + ahead_ms) * NS_PER_MS
+        return (first.timestamp + self._terms.max_ahead_ms) * NS_PER_MS + 1
 
     async def _recount(
         self, asked: "_Pass", kept: dict[Cell, Kept], progress: Progress
@@ -194,6 +199,7 @@ class Auditor:
             until=asked.until,
             closes=asked.closes(measures),
             kept=kept,
+            cut=asked.span.start > latest.start,
         )
         low, high = max(latest.start, asked.span.start), asked.ends
         if low < high:
@@ -231,6 +237,8 @@ class Auditor:
         findings: Findings,
     ) -> None:
         """Compare every cell that either side has and that readers may look at."""
+        for what in books.foreign:
+            findings.stray(number, what)
         expected = _expected(kept, books, number, self._day_of)
         held = {
             cell: (books.cells.get(cell), books.elements.get(cell))
@@ -241,7 +249,7 @@ class Auditor:
             if not measures.covers(cell, opens):
                 continue
             findings.cells += 1
-            if since is not None and opens < since:
+            if since is not None and (opens < since or _is_doubtful(kept.get(cell))):
                 findings.unverifiable_cells += 1
                 continue
             stored, wanted = held.get(cell, _NOTHING), expected.get(cell, _NOTHING)
@@ -250,6 +258,10 @@ class Auditor:
 
     def _day_of(self, cell: Cell) -> int:
         return cell.bucket * self._terms.bucket_s // _SECONDS_PER_DAY
+
+
+def _is_doubtful(kept: Kept | None) -> bool:
+    return kept is not None and kept.doubtful
 
 
 def _parts(count: int, most: int) -> int:

@@ -34,6 +34,7 @@ class Books:
     cells: dict[Cell, str] = field(default_factory=dict)
     elements: dict[Cell, frozenset[str]] = field(default_factory=dict)
     listed: set[CellAddress] = field(default_factory=set)
+    foreign: list[str] = field(default_factory=list)
 
     @property
     def until(self) -> int:
@@ -87,6 +88,7 @@ async def read_books(
         books.cells |= {Cell(*cell): text for cell, text in book.cells.items()}
         books.elements |= {Cell(*cell): members for cell, members in book.elements.items()}
         books.listed.update(addresses)
+        books.foreign += book.foreign
         if book.state.next > books.latest.next:
             books.latest = book.state
     return books

@@ -25,6 +25,10 @@ class Findings:
             line = {"partition": partition, **what, "stored": stored, "recounted": recounted}
             self.lines.append(line)
 
+    def stray(self, partition: int, what: str) -> None:
+        """Note something in Redis that no deployment of ours writes."""
+        self.differ(partition, {"foreign": what}, what, None)
+
     def add(self, other: "Findings") -> None:
         """Take the findings of another partition."""
         self.cells += other.cells

@@ -14,13 +14,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from definitions.formats.shown import check_depth, check_shown
 from definitions.matcher import compile_version
-from definitions.metric import Definition, MetricVersion
+from definitions.metric import Definition, MetricVersion, Origin
 from definitions.times import NS_PER_S, parse_timestamp
 
 from ..core.buckets import moment_of
 from ..core.deployment import Deployment, Keying
+from ..errors import PipelineError
 from .entities import ApiKey, DeploymentRecord, Ignored, Metric, Version
+from .members import InvalidRecord, bucket_of, number_in, starts_of, text_in
+from .terms import terms_of
 
 SCHEMA_VERSION: Final = 1
 _METRIC_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -56,6 +60,9 @@ class ControlState:
             record = json.loads(value or b"")
             if not isinstance(record, dict):
                 raise TypeError("not an object")
+            check_depth(record)
+            # Lone surrogates and NaN: nobody could write them into an answer.
+            json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
             kind = record["type"]
             if record.get("schema_version") != SCHEMA_VERSION:
                 self._hold(record)
@@ -64,7 +71,9 @@ class ControlState:
             # Who wrote `claim` first: a writer looks its own offset up here.
             self.won.setdefault(claim_of(record), offset)
         except _INVALID as error:
-            self.ignored.append(Ignored(offset, f"{type(error).__name__}: {str(error)[:300]}"))
+            why = f"{type(error).__name__}: {str(error)[:300]}"
+            # The message may quote the record, lone surrogates and all.
+            self.ignored.append(Ignored(offset, why.encode(errors="replace").decode()))
 
     def find(self, name_or_id: str) -> Metric | None:
         """Return a metric by id or by its present name."""
@@ -86,9 +95,9 @@ class ControlState:
         """Read a time that must lie on a base-bucket boundary (docs/design.md 6)."""
         ns = parse_timestamp(text)
         if self.identity is None or ns is None:
-            raise _Refused("an effective time is RFC 3339, on a deployment with an identity")
+            raise InvalidRecord("an effective time is RFC 3339, on a deployment with an identity")
         if ns % (self.identity.deployment.base_bucket_s * NS_PER_S):
-            raise _Refused("an effective time lies on a base-bucket boundary")
+            raise InvalidRecord("an effective time lies on a base-bucket boundary")
         return moment_of(ns)
 
     # -- the kinds of record ---------------------------------------------------------------------
@@ -96,53 +105,59 @@ class ControlState:
     def take_identity(self, record: dict[str, Any]) -> None:
         """The deployment, once."""
         if self.identity is not None:
-            raise _Refused("the deployment has its identity")
+            raise InvalidRecord("the deployment has its identity")
         settings = record["settings"]
+        days = record["retention_days"]
+        if days is not None and (type(days) not in {int, float} or days < 0):
+            raise InvalidRecord("retention_days is a number or null")
+        formats = record.get("formats") or {}
+        terms_of(formats)
         self.identity = DeploymentRecord(
             deployment=Deployment(
-                store_id=record["store_id"],
-                homes=settings["homes"],
-                dedup_window_ms=settings["dedup_window_ms"],
-                max_age_ms=settings["max_age_ms"],
-                max_ahead_ms=settings["max_ahead_ms"],
-                base_bucket_s=settings["base_bucket_s"],
+                store_id=text_in(record, "store_id"),
+                homes=number_in(settings, "homes", 1),
+                dedup_window_ms=number_in(settings, "dedup_window_ms", 1),
+                max_age_ms=number_in(settings, "max_age_ms"),
+                max_ahead_ms=number_in(settings, "max_ahead_ms"),
+                base_bucket_s=bucket_of(settings),
                 keying=Keying(settings["keying"]),
             ),
-            rules=record["rules"],
-            format_version=record["format_version"],
-            id_hash=record["id_hash"],
+            rules=number_in(record, "rules"),
+            format_version=number_in(record, "format_version"),
+            id_hash=text_in(record, "id_hash"),
             topics={
-                role: (topic["name"], topic["id"]) for role, topic in record["topics"].items()
+                role: (text_in(topic, "name"), text_in(topic, "id"))
+                for role, topic in record["topics"].items()
             },
-            starts={int(number): start for number, start in record["starts"].items()},
-            retention_days=record["retention_days"],
-            replication_factor=record["replication_factor"],
-            formats=record.get("formats") or {},
+            starts=starts_of(record),
+            retention_days=days,
+            replication_factor=number_in(record, "replication_factor", 1),
+            formats=formats,
             text=json.dumps(record, sort_keys=True).encode(),
         )
 
     def take_partitions(self, record: dict[str, Any]) -> None:
         """Partitions that were added."""
         if self.identity is None or record["store_id"] != self.identity.deployment.store_id:
-            raise _Refused("partitions of another store")
-        starts = {int(number): int(start) for number, start in record["starts"].items()}
+            raise InvalidRecord("partitions of another store")
+        starts = starts_of(record)
         merged = {**starts, **self.identity.starts}
         self.identity = replace(self.identity, starts=dict(sorted(merged.items())))
 
     def take_rebuild(self, record: dict[str, Any]) -> None:
         """Every partition applied again from `starts`: maybe another topic, or other rules."""
         if self.identity is None or record["store_id"] != self.identity.deployment.store_id:
-            raise _Refused("a rebuild of another store")
-        starts = {int(number): int(start) for number, start in record["starts"].items()}
+            raise InvalidRecord("a rebuild of another store")
+        starts = starts_of(record)
         if set(self.identity.starts) - set(starts):
-            raise _Refused("a rebuild of all partitions names the start of each")
+            raise InvalidRecord("a rebuild of all partitions names the start of each")
         topic, _ = self.identity.topics["events"]
         rules, format_version = record["rules"], record["format_version"]
         if type(rules) is not int or type(format_version) is not int:
-            raise _Refused("rules and format_version are integers")
+            raise InvalidRecord("rules and format_version are integers")
         self.identity = replace(
             self.identity,
-            topics={**self.identity.topics, "events": (topic, str(record["events_topic_id"]))},
+            topics={**self.identity.topics, "events": (topic, text_in(record, "events_topic_id"))},
             rules=rules,
             format_version=format_version,
             starts=dict(sorted(starts.items())),
@@ -160,24 +175,25 @@ class ControlState:
             digest=record["digest"],
         )
         if digest_of(record) != record["digest"]:
-            raise _Refused("the digest is not that of the body")
-        self._admit(metric_id, number, name, body, record["created_at"])
+            raise InvalidRecord("the digest is not that of the body")
+        check_shown(body.definition.origin)
+        self._admit(metric_id, number, name, body, text_in(record, "created_at"))
 
     def _hold(self, record: dict[str, Any]) -> None:
         """A record of another release: it holds its version and its name, and cannot be folded."""
         if record["type"] != "definition":
-            raise _Refused("a record of an unknown schema_version")
+            raise InvalidRecord("a record of an unknown schema_version")
         self._admit(record["metric_id"], record["version"], record["name"], None, "")
 
     def _admit(
         self, metric_id: str, number: int, name: str, body: MetricVersion | None, created_at: str
     ) -> None:
         if not _METRIC_ID.fullmatch(metric_id) or type(number) is not int:
-            raise _Refused("a metric id is 1 to 64 of A-Z a-z 0-9 _ . -, a version an integer")
+            raise InvalidRecord("a metric id is 1 to 64 of A-Z a-z 0-9 _ . -, a version a number")
         metric = self.metrics.get(metric_id)
         expected = 1 if metric is None else metric.latest.number + 1
         if number != expected:
-            raise _Refused(f"version {number} of {metric_id}: the next one is {expected}")
+            raise InvalidRecord(f"version {number} of {metric_id}: the next one is {expected}")
         version = Version(metric_id, number, body, _is_foldable(body), created_at)
         if metric is None:
             self._claim_name(name, metric_id)
@@ -191,35 +207,39 @@ class ControlState:
     def take_rename(self, record: dict[str, Any]) -> None:
         """Another name for a metric."""
         metric = self.metrics[record["metric_id"]]
+        at = text_in(record, "at") if "at" in record else metric.changed_at
         if record["name"] == metric.name:
             return
         if not metric.named:
-            raise _Refused(f"{metric.id} was deleted")
+            raise InvalidRecord(f"{metric.id} was deleted")
         self._claim_name(record["name"], metric.id)
         del self.names[metric.name]
         metric.name = record["name"]
-        metric.changed_at = str(record.get("at", metric.changed_at))
+        metric.changed_at = at
 
     def take_annotation(self, record: dict[str, Any]) -> None:
         """Another native body for what is counted as before."""
         metric = self.metrics[record["metric_id"]]
         if record["version"] != metric.latest.number or not isinstance(record["text"], str):
-            raise _Refused("an annotation is a text for the latest version")
-        metric.annotated, metric.changed_at = record["text"], str(record["at"])
+            raise InvalidRecord("an annotation is a text for the latest version")
+        if metric.format is None:
+            raise InvalidRecord(f"{metric.latest.key} was written by a release unknown here")
+        check_shown(Origin(format=metric.format, text=record["text"]))
+        metric.annotated, metric.changed_at = record["text"], text_in(record, "at")
 
     def take_free_name(self, record: dict[str, Any]) -> None:
         """An archived metric's name may be another's; the metric is found by its id alone."""
         metric = self.metrics[record["metric_id"]]
         if metric.archived_at is None or not metric.named:
-            raise _Refused("only the name of an archived metric is given away, once")
+            raise InvalidRecord("only the name of an archived metric is given away, once")
         del self.names[metric.name]
         metric.named = False
 
     def _claim_name(self, name: str, metric_id: str) -> None:
         if not isinstance(name, str) or not name.strip() or len(name) > _NAME_CHARS_MAX:
-            raise _Refused("a name is 1 to 1,024 characters, not blank")
+            raise InvalidRecord("a name is 1 to 1,024 characters, not blank")
         if name in self.names:
-            raise _Refused(f"the name {name!r} belongs to metric {self.names[name]}")
+            raise InvalidRecord(f"the name {name!r} belongs to metric {self.names[name]}")
         self.names[name] = metric_id
 
     def take_end(self, record: dict[str, Any]) -> None:
@@ -227,9 +247,12 @@ class ControlState:
         metric = self.metrics[record["metric_id"]]
         version = {item.number: item for item in metric.versions}[record["version"]]
         if version.effective_to is not None:
-            raise _Refused(f"{version.key} has an end already")
+            raise InvalidRecord(f"{version.key} has an end already")
+        archived = record["archived"]
+        if type(archived) is not bool:
+            raise InvalidRecord("archived is true or false")
         version.effective_to = self._boundary(record["effective_to"])
-        if record["archived"]:
+        if archived:
             metric.archived_at = record["effective_to"]
 
     def take_resume(self, record: dict[str, Any]) -> None:
@@ -237,9 +260,9 @@ class ControlState:
         metric, at = self.metrics[record["metric_id"]], parse_timestamp(record["resumed_at"])
         until = self.resumable_until(metric)
         if record["version"] != metric.latest.number or until is None:
-            raise _Refused("only the end of an archived metric that keeps its name is undone")
+            raise InvalidRecord("only the end of an archived metric that keeps its name is undone")
         if at is None or moment_of(at) >= until:
-            raise _Refused(f"it could be undone until {until.isoformat()}")
+            raise InvalidRecord(f"it could be undone until {until.isoformat()}")
         metric.latest.effective_to = metric.archived_at = None
         self.won.pop(f"end {metric.latest.key}", None)  # it may end again
 
@@ -256,21 +279,23 @@ class ControlState:
         if self.identity.deployment.max_age_ms:
             half = timedelta(milliseconds=self.identity.deployment.max_age_ms // 2)
             most = min(most, half)
-        return ends + most
+        try:
+            return ends + most
+        except OverflowError:  # it ends in the last year there is
+            return ends
 
     def take_key(self, record: dict[str, Any]) -> None:
         """A key of the HTTP doors."""
         key_id, hashed = record["key_id"], record["hashed"]
         if key_id in self.keys or not isinstance(key_id, str):
-            raise _Refused(f"there is a key {key_id!r} already")
+            raise InvalidRecord(f"there is a key {key_id!r} already")
         if not isinstance(hashed, str) or not _HASHED.fullmatch(hashed):
-            raise _Refused("hashed is 64 hex digits")
+            raise InvalidRecord("hashed is 64 hex digits")
         roles = frozenset(record["roles"])
         if not roles or roles - ROLES:
-            raise _Refused(f"roles are some of {', '.join(sorted(ROLES))}")
-        self.keys[key_id] = ApiKey(
-            key_id, str(record["name"]), roles, hashed, record["created_at"]
-        )
+            raise InvalidRecord(f"roles are some of {', '.join(sorted(ROLES))}")
+        name, created_at = text_in(record, "name"), text_in(record, "created_at")
+        self.keys[key_id] = ApiKey(key_id, name, roles, hashed, created_at)
 
     def take_key_end(self, record: dict[str, Any]) -> None:
         """A key is worth nothing from now on."""
@@ -281,28 +306,25 @@ def _hand_over(before: Version, body: MetricVersion) -> None:
     """A later version ends the one before it: one record, so there is no gap and no overlap."""
     starts = body.effective_from
     if starts is None:
-        raise _Refused("a later version has an effective_from")
+        raise InvalidRecord("a later version has an effective_from")
     if before.effective_to is not None:
-        raise _Refused(f"{before.key} has an end already")
+        raise InvalidRecord(f"{before.key} has an end already")
     began = None if before.body is None else before.body.effective_from
     if began is not None and starts <= began:
-        raise _Refused("a later version begins after the one before it")
+        raise InvalidRecord("a later version begins after the one before it")
     before.effective_to = starts
-
-
-class _Refused(Exception):
-    """A record that is not valid at its place on the log."""
 
 
 # What a foreign record can make the readers above raise. ValidationError is a ValueError.
 _INVALID: Final = (
-    _Refused,
+    InvalidRecord,
     ValueError,
     LookupError,
     TypeError,
     AttributeError,
     ArithmeticError,
     RecursionError,
+    PipelineError,  # a configuration that terms_of() refuses
 )
 
 _KINDS: Final = {

@@ -16,6 +16,8 @@ from definitions.metric import Aggregation
 from definitions.times import NS_PER_MS
 from definitions.values import EXACT, QUOTIENT, canonical
 
+from ..errors import Halt
+
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -203,6 +205,21 @@ def decode_partial(aggregation: Aggregation, text: str) -> Partial:
     """Read a cell's stored text."""
     value, _, unreadable = text.partition("|")
     return Partial(AGGREGATIONS[aggregation].decode(value), int(unreadable or 0))
+
+
+def stored_partial(aggregation: Aggregation, text: str, cell: object) -> Partial:
+    """Read the text that a store holds for a cell.
+
+    Raises:
+        Halt: nothing of ours wrote it.
+    """
+    try:
+        return decode_partial(aggregation, text)
+    except (ValueError, ArithmeticError, LookupError, TypeError) as error:
+        raise Halt(
+            f"Redis holds {text[:80]!r} for {cell}, which is no {aggregation} of ours; `recount "
+            "audit` names what else is wrong; run `recount rebuild`"
+        ) from error
 
 
 def empty_partial(aggregation: Aggregation) -> Partial:

@@ -147,5 +147,27 @@ def decode_state(fields: Mapping[str, str]) -> PartitionState:
     )
 
 
+_FIELDS: Final = frozenset(
+    (
+        "store_id",
+        "topic_id",
+        "format",
+        "rules",
+        "start",
+        "next",
+        "clock",
+        "last",
+        "acts",
+        "ids",
+        "rebuilt_to",
+    )
+) | frozenset(COUNTERS)
+
+
+def is_state_field(name: str) -> bool:
+    """Whether a field of a partition's hash is one that encode_state() writes."""
+    return name in _FIELDS or name.startswith(("act:", "end:", "rejected:"))
+
+
 def _prefixed(fields: Mapping[str, str], prefix: str) -> Iterable[tuple[str, str]]:
     return ((name, name[len(prefix) :]) for name in sorted(fields) if name.startswith(prefix))

@@ -37,6 +37,7 @@ class MemoryStore:
     def __init__(self, base_bucket_s: int = 3600) -> None:
         self._per_day = 86_400 // base_bucket_s
         self._partitions: dict[int, _Partition] = {}
+        self._strays: dict[int, list[str]] = {}
 
     def snapshot(self) -> dict[int, _Partition]:
         """Return everything held now."""
@@ -174,6 +175,11 @@ class MemoryStore:
     ) -> dict[int, Book | None]:
         """Return the same of several partitions."""
         return {each: await self.read(each, measures, customers, days) for each in partitions}
+
+    async def strays(self, partition: int) -> AsyncIterator[str]:
+        """Yield what a test put there."""
+        for text in self._strays.get(partition, ()):
+            yield text
 
     async def read_addresses(
         self, partition: int, addresses: Sequence[CellAddress]

@@ -4,6 +4,7 @@ Rule: no two addresses share a text. Every part that may hold anything carries i
 stands last; a metric id holds neither `:` nor `#` (control.py checks).
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -11,6 +12,7 @@ from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
 
 SECONDS_PER_DAY: Final = 86_400
 _NULL: Final = "-"
+_WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,8}", re.ASCII)
 
 
 class Keys:
@@ -63,14 +65,18 @@ class Keys:
         """The cell that a field stands for.
 
         Raises:
-            ValueError: the field is not ours.
+            ValueError: the field is not ours: field() makes each in one way alone.
         """
         head, _, rest = field.partition(":")
         bucket = day * self._per_day + int(head)
         if not rest:
-            return CellKey(measure, customer, bucket, 0, ())
-        number, _, values = rest.partition(":")
-        return CellKey(measure, customer, bucket, int(number), tuple(_split(values)))
+            cell = CellKey(measure, customer, bucket, 0, ())
+        else:
+            number, _, values = rest.partition(":")
+            cell = CellKey(measure, customer, bucket, int(number), tuple(_split(values)))
+        if self.field(cell) != field:
+            raise ValueError(f"not a field of ours: {field[:80]!r}")
+        return cell
 
     def member(self, cell: CellKey, element: str) -> str:
         """The member of an element in the set of its day."""
@@ -99,7 +105,19 @@ class Keys:
         if len(parts) != 4 or parts[0] not in {CELLS, ELEMENTS}:
             return None
         kind, measure, day, owner = parts
+        if not _WHOLE.fullmatch(day):
+            return None
         return CellAddress(kind, measure, int(day), owner)
+
+
+def is_index(kind: str) -> bool:
+    """Whether a key's kind is that of a set of customers or of days."""
+    return kind in {"i", "d"}
+
+
+def is_day(member: str) -> bool:
+    """Whether a member of a set of days is one of ours."""
+    return _WHOLE.fullmatch(member) is not None
 
 
 def _field_end(text: str) -> int:

@@ -1,16 +1,17 @@
 """Redis, as readers ask it: states, cells in one MULTI or one trip of scripts, every address."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
-from ..core.state import PartitionState, decode_state
-from ..errors import NotOpen, PartitionHalt, StoreUnavailable
+from ..core.state import PartitionState, decode_state, is_state_field
+from ..errors import Halt, NotOpen, PartitionHalt, StoreUnavailable
 from ..ports import Book, Listing
 from .redis_client import NoScriptError, connect, guard
-from .redis_keys import Keys
+from .redis_keys import Keys, is_day, is_index
 
 _READ: Final = (Path(__file__).parent / "lua" / "read.lua").read_text()
 REBUILDING: Final = "rebuilding"
@@ -60,7 +61,8 @@ class RedisReads:
             pipe.hgetall(keys.state)
             pipe.hgetall(keys.names)
             fields, found = await pipe.execute()
-        names = {place.decode(): text.decode() for place, text in found.items()}
+        with _ours():
+            names = {place.decode(): text.decode() for place, text in found.items()}
         return _state(fields, partition), names
 
     async def listing(self, partition: int, measures: Iterable[str]) -> Listing | None:
@@ -77,9 +79,10 @@ class RedisReads:
         if state is None:
             return None
         owners, days = found or (set(), set())
-        return Listing(
-            state, frozenset(name.decode() for name in owners), frozenset(map(int, days))
-        )
+        with _ours():
+            return Listing(
+                state, frozenset(name.decode() for name in owners), frozenset(map(int, days))
+            )
 
     async def read(
         self,
@@ -113,7 +116,7 @@ class RedisReads:
                 return None
             fresh = _among(days, book[0])
             if not customers or known.issuperset(fresh):
-                return book[1]
+                return _all_ours(book[1])
             known.update(fresh)
         raise StoreUnavailable("the stream adds days faster than they can be read; try again")
 
@@ -144,7 +147,7 @@ class RedisReads:
             ]
             state = _state(_pairs(fields), number)
             made = None if state is None else _book_of(self.keys(number), state, wanted, pairs)
-            found[number] = made
+            found[number] = None if made is None else _all_ours(made)
         return found
 
     async def _ask(self, partitions: Sequence[int], wanted: Sequence[CellAddress]) -> list[Any]:
@@ -175,11 +178,42 @@ class RedisReads:
             fresh = [name for name in names if name not in seen]
             seen = set(names)
             for name in fresh:
-                address = keys.address_of(name.decode())
-                if address is not None:
+                address = keys.address_of(name.decode(errors="replace"))
+                # A name that is no UTF-8 would be asked for by another one: see strays().
+                if address is not None and keys.at(address).encode() == name:
                     yield address
             if not cursor:
                 return
+
+    async def strays(self, partition: int) -> AsyncIterator[str]:
+        """Yield what lies under the partition's prefix outside cells and is not ours."""
+        keys, client = self.keys(partition), self._client
+        async with guard(client):
+            for name in await client.hkeys(keys.state):
+                if not is_state_field(name.decode(errors="replace")):
+                    yield f"key {keys.state!r}: {_quoted(name)} is not ours"
+            async for name in client.scan_iter(f"{escape(keys.prefix)}*", count=SCAN_COUNT):
+                text = name.decode(errors="replace")
+                kind, _, rest = text[len(keys.prefix) :].partition(":")
+                address = keys.address_of(text)
+                if address is not None and keys.at(address).encode() == name:
+                    continue
+                if text in {keys.state, keys.names}:
+                    continue
+                if kind == "ids" and is_day(rest):
+                    wanted = "list"
+                elif is_index(kind) and text.encode() == name:
+                    wanted = "set"
+                else:
+                    yield f"key {_quoted(name)} is not one of ours"
+                    continue
+                found = (await client.type(name)).decode()
+                if found not in {wanted, "none"}:  # none: a living id log may go meanwhile
+                    yield f"key {_quoted(name)} is a {found}, not a {wanted}"
+                elif wanted == "set" and found == "set":
+                    async for member in client.sscan_iter(name, count=SCAN_COUNT):
+                        if not _is_member(kind, member):
+                            yield f"key {_quoted(name)}: member {_quoted(member)} is not ours"
 
     async def read_addresses(
         self, partition: int, addresses: Sequence[CellAddress]
@@ -229,13 +263,19 @@ async def _book(
             pipe.hgetall(keys.at(address))
         else:
             pipe.smembers(keys.at(address))
-    answers = await pipe.execute()
-    days = {int(day) for answer in answers[:skipped] for day in answer}
-    fields, *found = answers[skipped:]
+    # A key of another type is told of, not raised: the audit must see all the others.
+    answers = await pipe.execute(raise_on_error=False)
+    *asked, fields = answers[: skipped + 1]
+    for error in (*asked, fields, *answers[skipped + 1 :]):
+        if isinstance(error, Exception) and (error in (*asked, fields) or not _is_type(error)):
+            raise error
+    found = answers[skipped + 1 :]
+    with _ours():
+        days = {int(day) for answer in asked for day in answer}
     state = _state(fields, partition)
     if state is None:
         return None
-    if sum(map(len, found)) <= _HERE_MAX:
+    if sum(len(each) for each in found if not isinstance(each, Exception)) <= _HERE_MAX:
         return days, _book_of(keys, state, addresses, found)
     return days, await asyncio.to_thread(_book_of, keys, state, addresses, found)
 
@@ -250,9 +290,11 @@ def _book_of(
 ) -> Book:
     cells: dict[CellKey, str] = {}
     elements: dict[CellKey, set[str]] = {}
+    foreign: list[str] = []
     for address, content in zip(addresses, found, strict=True):
-        _collect(keys, address, content, cells, elements)
-    return Book(state, cells, {cell: frozenset(members) for cell, members in elements.items()})
+        _collect(keys, address, content, cells, elements, foreign)
+    sets = {cell: frozenset(members) for cell, members in elements.items()}
+    return Book(state, cells, sets, tuple(foreign))
 
 
 def _collect(
@@ -261,15 +303,59 @@ def _collect(
     content: Any,
     cells: dict[CellKey, str],
     elements: dict[CellKey, set[str]],
+    foreign: list[str],
 ) -> None:
     kind, measure, day, customer = address
-    if kind == CELLS:
-        for field, text in content.items():
-            cells[keys.cell_of(measure, day, customer, field.decode())] = text.decode()
+    if isinstance(content, Exception):
+        foreign.append(f"key {keys.at(address)!r} is not a {'hash' if kind == CELLS else 'set'}")
         return
     for member in content:
-        cell, element = keys.element_of(measure, day, customer, member.decode())
-        elements.setdefault(cell, set()).add(element)
+        try:
+            if kind == CELLS:
+                cell = keys.cell_of(measure, day, customer, member.decode())
+                cells[cell] = content[member].decode()
+            else:
+                cell, element = keys.element_of(measure, day, customer, member.decode())
+                elements.setdefault(cell, set()).add(element)
+        except ValueError:
+            foreign.append(f"key {keys.at(address)!r}: {_quoted(member)} is not ours")
+
+
+def _is_type(error: Exception) -> bool:
+    return str(error).startswith("WRONGTYPE")
+
+
+def _is_member(kind: str, member: bytes) -> bool:
+    try:
+        text = member.decode()
+    except UnicodeDecodeError:
+        return False
+    return kind == "i" or is_day(text)
+
+
+def _quoted(raw: bytes) -> str:
+    return ascii(raw[:120].decode(errors="backslashreplace"))
+
+
+_CLEAN: Final = (
+    "somebody else wrote into this deployment's keys; `recount audit` names all of it; remove it, "
+    "or run `recount rebuild`"
+)
+
+
+def _all_ours(book: Book) -> Book:
+    """Return a book, or halt: numbers beside foreign fields cannot be answered for."""
+    if book.foreign:
+        raise Halt(f"Redis: {book.foreign[0]}: {_CLEAN}")
+    return book
+
+
+@contextmanager
+def _ours() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise Halt(f"Redis: an index or a list of names is damaged ({error}): {_CLEAN}") from error
 
 
 def escape(pattern: str) -> str:

@@ -4,11 +4,12 @@ A letter is known by where its event lay and when it was appended: a crash may h
 twice, and a topic made anew begins at offset 0 again.
 """
 
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from definitions.times import NS_PER_MS, parse_timestamp
 
@@ -22,6 +23,9 @@ from ..edges.kafka import KafkaLog, all_records, durable, letter_key, producer, 
 from ..edges.kafka_client import KafkaAddress
 from ..errors import UsageError
 
+# What letter_key() makes, and nothing that only looks like it: `²` is a digit to str.isdigit().
+_KEY: Final = re.compile(r"(?s:(.+))/([0-9]{1,10})@([0-9]{1,19})", re.ASCII)
+_APPEND_TIME: Final = re.compile(r"-1|[0-9]{1,15}", re.ASCII)
 _DECODE: Final = Decoder(None, context=True).decode
 
 
@@ -47,15 +51,42 @@ class Letter:
 
 async def letters_of(address: KafkaAddress, topic: str) -> list[Letter]:
     """Return the dead letters of a deployment, each rejected event once, oldest first."""
+    return collect([record async for record in all_records(address, topic)])
+
+
+class LetterRecord(Protocol):
+    """A record of the topic of dead letters, as Kafka's client gives it."""
+
+    @property
+    def key(self) -> bytes | None:
+        """What letter_key() made, or anything."""
+        ...
+
+    @property
+    def value(self) -> bytes | None:
+        """The original."""
+        ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
+        """Names and texts."""
+        ...
+
+
+def collect(records: Iterable[LetterRecord]) -> list[Letter]:
+    """Return the letters among records, in their order; whatever else lies there is passed over.
+
+    A letter has a key that letter_key() makes and an append time. Anyone may write to the topic,
+    so nothing in a record can make this fail.
+    """
     found: dict[tuple[str, str], Letter] = {}
-    async for record in all_records(address, topic):
-        key = (record.key or b"").decode(errors="replace")
-        place, _, offset = key.rpartition("@")
-        source, _, partition = place.rpartition("/")
-        if not offset.isdigit() or not partition.isdigit():
-            continue  # not one of ours: anyone may write to the topic
-        headers = {name: text.decode(errors="replace") for name, text in record.headers}
-        known = (key, headers.get("append_time", "-1"))
+    for record in records:
+        place = _KEY.fullmatch((record.key or b"").decode(errors="replace"))
+        headers = {name: (text or b"").decode(errors="replace") for name, text in record.headers}
+        append_time = headers.get("append_time", "-1")
+        if place is None or _APPEND_TIME.fullmatch(append_time) is None:
+            continue
+        known = (place[0], append_time)
         letter = found.get(known)
         if "redriven" in headers:
             if letter is not None:
@@ -64,10 +95,10 @@ async def letters_of(address: KafkaAddress, topic: str) -> list[Letter]:
             found[known] = Letter(
                 reason=headers.get("reason", ""),
                 detail=headers.get("detail", ""),
-                topic=source,
-                partition=int(partition),
-                offset=int(offset),
-                append_time_ms=int(known[1]),
+                topic=place[1],
+                partition=int(place[2]),
+                offset=int(place[3]),
+                append_time_ms=int(append_time),
                 key=headers.get("key"),
                 original=record.value,
                 omitted=headers.get("omitted"),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from definitions.metric import Definition
 
-from ..core.aggregations import Partial, decode_partial
+from ..core.aggregations import Partial, stored_partial
 from ..core.cells import CellKey
 from ..core.windows import Window
 from ..ports import Book
@@ -45,7 +45,7 @@ def merge(
     for book in books.values():
         for cell, text in book.cells.items():
             part = by_measure[cell.measure]
-            add(cell, decode_partial(part.aggregation, text), part)
+            add(cell, stored_partial(part.aggregation, text, cell), part)
         for cell, members in book.elements.items():
             add(cell, Partial(members, 0), by_measure[cell.measure])
     return merged

@@ -26,12 +26,14 @@ class Kept:
     """What a cell must hold.
 
     first_text, first_element: offsets of the first events that made the cell's text, and its
-    UNIQUE set; -1 before.
+    UNIQUE set; -1 before. doubtful: whether some event is in it depends on a part of the log that
+    is gone.
     """
 
     __slots__ = (
         "best",
         "count",
+        "doubtful",
         "elements",
         "first_element",
         "first_text",
@@ -43,6 +45,7 @@ class Kept:
     def __init__(self, kind: Aggregation) -> None:
         self.kind = kind
         self.count = 0
+        self.doubtful = False
         self.unreadable = 0
         self.total = Decimal(0)
         self.best: Reading | None = None

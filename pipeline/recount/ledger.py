@@ -20,6 +20,7 @@ from .matching import ABSENT, look_up, matches, text_of, value_of
 
 _MS = 1_000_000
 _BODY = (1 << 64) - 1
+_REMEMBERED = 4  # generations: an id repeats one that is at most so old
 
 
 class LedgerTerms(NamedTuple):
@@ -81,7 +82,10 @@ class Ledger:
     share: whose events are judged and counted; a repeat has the customer of its first, so that
     parts can be recounted one after the other. fates: of the share's records below `until`;
     what has no customer belongs to part 0. clock_until: the log clock there. closes: (measure,
-    owner) → the offset below which events reach the owner's cells; 0 for none.
+    owner) → the offset below which events reach the owner's cells; 0 for none. cut: the log's
+    beginning is gone, so an id may have been counted before what is fed; a cell that an event
+    reaches whose verdict depends on that is doubtful (Kept). Append times are taken not to step
+    back over the cut.
     """
 
     partition: int
@@ -97,11 +101,16 @@ class Ledger:
     conflicts: int = 0
     clock_ms: int = -1
     clock_until: int = -1
+    cut: bool = False
+    _cut_at: int | None = None
     _seen: dict[bytes, int] = field(default_factory=dict)
+    _open: dict[bytes, frozenset[int]] = field(default_factory=dict)
 
     def feed(self, offset: int, append_ms: int, value: bytes | None) -> None:
         """Take one record."""
         self.clock_ms = max(self.clock_ms, append_ms)
+        if self._cut_at is None:
+            self._cut_at = self._generation()
         if offset < self.until:
             self.clock_until = self.clock_ms
         try:
@@ -120,8 +129,9 @@ class Ledger:
         self._note(offset, "consumed")
         if away:
             self._note(offset, "misplaced")
-        generation = (4 * self.clock_ms) // self.terms.dedup_window_ms
-        if self._is_repeated(event, value or b"", generation):
+        generation = self._generation()
+        repeated = self._is_repeated(event, value or b"", generation)
+        if repeated:
             self._note(offset, "duplicate")
             return
         if offset < self.until:
@@ -129,8 +139,12 @@ class Ledger:
         counted = False
         for item in self.active:
             if item.start <= offset and (item.end is None or offset < item.end):
-                counted = self._count(item.version, event, offset) or counted
+                found = self._count(item.version, event, offset, doubtful=repeated is None)
+                counted = found or counted
         self._note(offset, "counted" if counted else "unmatched")
+
+    def _generation(self) -> int:
+        return (4 * self.clock_ms) // self.terms.dedup_window_ms
 
     def _note(self, offset: int, fate: str) -> None:
         if offset < self.until:
@@ -151,20 +165,47 @@ class Ledger:
             return "too_far_ahead"
         return "misplaced" if away and self.terms.strict else None
 
-    def _is_repeated(self, event: Plain, value: bytes, generation: int) -> bool:
-        """At most four generations old; a repeat does not renew the memory (docs/design.md 5)."""
+    def _is_repeated(self, event: Plain, value: bytes, generation: int) -> bool | None:
+        """At most four generations old; a repeat does not renew the memory (docs/design.md 5).
+
+        None: it depends on what the log no longer holds.
+        """
         customer, body = event.customer_id.encode(), hashlib.sha256(value).digest()[:8]
         pair = hashlib.sha256(b"%d:%s" % (len(customer), customer))
         pair.update(event.transaction_id.encode())
         key = pair.digest()[:16]
+        if self.cut and key not in self._seen:
+            verdict = self._judged_open(key, generation)
+            if verdict is None:
+                return None
+            if key in self._open:
+                return verdict
         known = self._seen.get(key)
-        if known is not None and generation - (known >> 64) <= 4:
+        if known is not None and generation - (known >> 64) <= _REMEMBERED:
             self.conflicts += known & _BODY != int.from_bytes(body, "big")
             return True
         self._seen[key] = generation << 64 | int.from_bytes(body, "big")
         return False
 
-    def _count(self, version: MetricVersion, event: Plain, offset: int) -> bool:
+    def _judged_open(self, key: bytes, generation: int) -> bool | None:
+        """Judge an id under every generation at which it may have been counted last.
+
+        None where they differ. Ways meet again, for instance once an id pauses for longer than
+        the window; from then on the id is known as if it had been seen from the start.
+        """
+        assert self._cut_at is not None
+        oldest = self._cut_at - _REMEMBERED - 1  # stands for everything older, and for never
+        ways = self._open.pop(key, None) or frozenset(range(oldest, self._cut_at + 1))
+        verdicts = {way: generation - way <= _REMEMBERED for way in ways}
+        after = frozenset(way if repeats else generation for way, repeats in verdicts.items())
+        agreed = set(verdicts.values())
+        if len(after) > 1:
+            self._open[key] = after
+        elif len(agreed) > 1:
+            self._seen[key] = generation << 64  # counted in this generation on every way
+        return agreed.pop() if len(agreed) == 1 else None
+
+    def _count(self, version: MetricVersion, event: Plain, offset: int, *, doubtful: bool) -> bool:
         found = False
         for number, measure in enumerate(version.definition.measures):
             if not version.definition.computable or not matches(measure, event):
@@ -186,7 +227,9 @@ class Ledger:
                 kept = self.kept.get(cell)
                 if kept is None:
                     kept = self.kept[cell] = Kept(measure.aggregation)
-                if value is None:
+                if doubtful:
+                    kept.doubtful = True
+                elif value is None:
                     kept.skip(offset)
                 else:
                     kept.add(Reading(event.at, self.clock_ms, offset, value))

@@ -1,0 +1,45 @@
+"""Members of a record of the control log, each of the type that every reader relies on."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+_NUMBERS_END: Final = 1 << 53  # what JSON readers of other languages hold exactly
+_PARTITION: Final = re.compile(r"0|[1-9][0-9]{0,5}", re.ASCII)
+_DAY_S: Final = 86_400
+
+
+class InvalidRecord(Exception):
+    """A record that is not valid at its place on the log."""
+
+
+def text_in(record: Mapping[str, Any], name: str) -> str:
+    """A text."""
+    value = record[name]
+    if not isinstance(value, str):
+        raise InvalidRecord(f"{name} is a text")
+    return value
+
+
+def number_in(record: Mapping[str, Any], name: str, least: int = 0) -> int:
+    """A whole number that every JSON reader holds exactly."""
+    value = record[name]
+    if type(value) is not int or not least <= value < _NUMBERS_END:
+        raise InvalidRecord(f"{name} is a whole number, at least {least}")
+    return value
+
+
+def bucket_of(settings: Mapping[str, Any]) -> int:
+    """The base bucket in seconds: a part of a day."""
+    bucket_s = number_in(settings, "base_bucket_s", 1)
+    if _DAY_S % bucket_s:
+        raise InvalidRecord("base_bucket_s divides a day")
+    return bucket_s
+
+
+def starts_of(record: Mapping[str, Any]) -> dict[int, int]:
+    """Partition → offset."""
+    starts = {name: number_in(record["starts"], name) for name in record["starts"]}
+    if not all(_PARTITION.fullmatch(name) for name in starts):
+        raise InvalidRecord("starts has numbers of partitions")
+    return {int(name): start for name, start in starts.items()}

@@ -256,7 +256,8 @@ class Definition(_Model):
 class MetricVersion(_Model):
     """An immutable version of a metric.
 
-    effective_from: inclusive, on a base-bucket boundary; None counts all that the log holds.
+    effective_from: inclusive, on a base-bucket boundary; None is no bound:
+    the version counts whatever is applied after its activation, however old.
     digest: over metric, version, effective_from and body (docs/design.md 6); made by the writer.
     """
 

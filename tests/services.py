@@ -103,7 +103,8 @@ class Recount:
         """Publish events; bytes go out as they are."""
         lines = [item if isinstance(item, bytes) else json.dumps(item).encode() for item in events]
         text = b"".join(line + b"\n" for line in lines)
-        assert self.run("publish", "-", *options, stdin=text) == [{"published": len(lines)}]
+        sent = self.run("publish", "-", "--send-anyway", *options, stdin=text)
+        assert [line["published"] for line in sent] == [len(lines)]
 
     def catch_up(self, *options: str) -> None:
         """Run a worker to the end of the log."""

@@ -44,7 +44,11 @@ def create(
     format_: Annotated[str, typer.Option("--format", help="klaviyo, metronome or statsig.")],
     effective_from: Annotated[str | None, typer.Option(help="RFC 3339 or now.")] = None,
 ) -> None:
-    """Register a metric. Without --effective-from it counts all that the log holds."""
+    """Register a metric. It counts what workers apply after they have heard of it.
+
+    What was applied before is not counted, however young, until `recount rebuild` applies the log
+    again. --effective-from leaves events out that are older than this time.
+    """
     if format_ not in FORMATS:
         raise UsageError(f"--format is one of {', '.join(sorted(FORMATS))}")
     text = _read(file)

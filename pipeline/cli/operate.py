@@ -1,27 +1,33 @@
 """init, settings, publish, worker."""
 
 import json
+import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from tempfile import SpooledTemporaryFile
+from typing import Annotated, Any, BinaryIO, cast
 
 import typer
 
 from definitions.events import SYSTEMS
 
 from ..control.terms import check_config
-from ..core.deployment import BASE_BUCKETS_S, Keying
+from ..core.deployment import BASE_BUCKETS_S, Deployment, Keying
+from ..core.reasons import Reason
 from ..deploy.init import Wish, init
+from ..edges.clock import SystemClock
 from ..errors import UsageError
-from ..log.publish import publish, translated
+from ..log.publish import Checked, check, publish, translated
 from ..settings import describe, load_settings
 from .open import opened
 from .output import TableOption, progress, show, wait
 
 _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
+_SPOOL_BYTES_MAX = 64 * 1_048_576  # of stdin in memory; more goes to a temporary file
 
 
 def register(app: typer.Typer) -> None:
@@ -122,50 +128,102 @@ def publish_command(
         str, typer.Option("--format", help="metronome (default), cloudevents, klaviyo, statsig.")
     ] = "metronome",
     key: Annotated[str, typer.Option(help="customer (default) or none.")] = "customer",
+    send_anyway: Annotated[
+        bool,
+        typer.Option(
+            "--send-anyway",
+            envvar="RECOUNT_SEND_ANYWAY",
+            help="Send also what workers will reject: it becomes dead letters.",
+        ),
+    ] = False,
 ) -> None:
-    """Send every line to the events topic, durable before this ends."""
+    """Send every line to the events topic, durable before this ends.
+
+    First every event is judged as workers will judge it, by its form and its age. If any would be
+    rejected, nothing is sent (exit 2), and stderr says how many and why.
+    """
     if format_ not in SYSTEMS:
         raise UsageError(f"--format is one of {', '.join(SYSTEMS)}")
     if key not in {"customer", "none"}:
         raise UsageError("--key is customer or none")
-    show([{"published": wait(_publish(file, format_, keyed=key == "customer"))}])
+    with _spooled(file) as lines:
+        sent, checked = wait(
+            _publish(lines, format_, keyed=key == "customer", send_anyway=send_anyway)
+        )
+    show([{"published": sent, **_rejections(checked)}])
 
 
-async def _publish(file: str, format_: str, *, keyed: bool) -> int:
+def _rejections(checked: Checked) -> dict[str, Any]:
+    """What of the events that were sent workers will reject, where there is any."""
+    if not checked.rejected:
+        return {}
+    sys.stderr.write(f"sent; {checked.told}; see `recount rejected list`\n")
+    counts = {str(reason): count for reason, (count, _) in checked.rejected.items()}
+    return {"will_be_rejected": counts}
+
+
+async def _publish(
+    lines: BinaryIO, format_: str, *, keyed: bool, send_anyway: bool
+) -> tuple[int, Checked]:
     async with opened() as deployment:
-        total = None if file == "-" else _count(Path(file))
-        with progress("published", total) as (bar, task):
-            return await publish(
+        settings = deployment.identity.deployment
+
+        def events() -> Iterator[bytes]:
+            lines.seek(0)
+            bare = (line.removesuffix(b"\n") for line in lines)
+            return bare if format_ == "metronome" else translated(format_, bare)
+
+        checked = check(events(), settings, SystemClock().now())
+        if checked.rejected and not send_anyway:
+            raise UsageError(
+                f"checked before sending: {checked.told}. {_advice(checked, settings)}"
+            )
+        with progress("published", checked.total) as (bar, task):
+            sent = await publish(
                 deployment.settings.address,
                 deployment.identity.topics["events"][0],
-                _lines(file) if format_ == "metronome" else translated(format_, _lines(file)),
-                homes=deployment.identity.deployment.homes,
+                events(),
+                homes=settings.homes,
                 keyed=keyed,
                 progress=lambda done: bar.advance(task, done),
             )
+    return sent, checked
 
 
-def _open(path: Path) -> BinaryIO:
+def _advice(checked: Checked, deployment: Deployment) -> str:
+    """What to do about events that would be rejected."""
+    advice = "Nothing was sent. Correct them, or send them all with --send-anyway: those that are "
+    advice += "rejected are kept as dead letters"
+    if Reason.TOO_OLD in checked.rejected:
+        days = deployment.max_age_ms / _DAY_MS
+        advice += (
+            f". This deployment takes events of at most {days:g} days, for ever; to load history, "
+            "make a deployment with `recount init --max-age-days 0` (docs/operations.md, Loading "
+            "history)"
+        )
+    return advice
+
+
+@contextmanager
+def _spooled(file: str) -> Iterator[BinaryIO]:
+    """A file that can be read twice; stdin, or a pipe, is kept aside while it is read.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
     try:
-        return path.open("rb")
+        with ExitStack() as stack:
+            given: BinaryIO = sys.stdin.buffer
+            if file != "-":
+                given = stack.enter_context(Path(file).open("rb"))
+                if given.seekable():
+                    yield given
+                    return
+            kept = stack.enter_context(SpooledTemporaryFile(max_size=_SPOOL_BYTES_MAX))
+            shutil.copyfileobj(given, kept)
+            yield cast("BinaryIO", kept)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-
-
-def _count(path: Path) -> int:
-    with _open(path) as lines:
-        return sum(1 for _ in lines)
-
-
-def _lines(file: str) -> Iterator[bytes]:
-    """Every line without its newline, otherwise unchanged."""
-    if file == "-":
-        for line in sys.stdin.buffer:
-            yield line.removesuffix(b"\n")
-        return
-    with _open(Path(file)) as lines:
-        for line in lines:
-            yield line.removesuffix(b"\n")
+        raise UsageError(f"{file}: {error.strerror}") from error
 
 
 def worker_command(

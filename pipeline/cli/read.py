@@ -1,6 +1,7 @@
 """usage, status, audit, explain."""
 
 import json
+import sys
 from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any
@@ -147,6 +148,14 @@ def status(table: TableOption = False) -> None:
 
     lines = wait(work())
     show(lines, table=table)
+    if lines[-1]["rejected"]:
+        each = ", ".join(
+            f"{count:,} {why}" for why, count in lines[-1]["rejected_by_reason"].items()
+        )
+        sys.stderr.write(
+            f"{lines[-1]['rejected']:,} events were rejected and are in no number ({each}); see "
+            "`recount rejected list`\n"
+        )
     if not lines[-1]["balanced"]:
         raise typer.Exit(ExitCode.DIFFERENCE)
 

@@ -62,7 +62,9 @@ class Writer:
         *,
         metric_id: str | None = None,
     ) -> Metric:
-        """Register a metric; without an effective time it counts all that the log holds.
+        """Register a metric, which counts from its activation in each partition on.
+
+        effective_from: Older events are left out; None is no such bound.
 
         An archived metric that has the name, where parse() let it, gives it away first.
         """

@@ -3,6 +3,8 @@
 import uuid
 from asyncio import Future
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -11,8 +13,14 @@ from definitions.errors import DefinitionError
 from definitions.events import translate
 from definitions.events.common import Arrival
 from definitions.formats.bodies import parse_json
+from definitions.times import NS_PER_MS, parse_timestamp
 
+from ..core.buckets import ns_of
 from ..core.dedup import home_of
+from ..core.deployment import Deployment
+from ..core.event import decoder_for
+from ..core.reasons import Reason
+from ..core.records import Rejected
 from ..edges.clock import SystemClock
 from ..edges.kafka import durable, producer, sending
 from ..edges.kafka_client import KafkaAddress
@@ -28,6 +36,7 @@ class _Keyed(msgspec.Struct):
 _CUSTOMER: Final = msgspec.json.Decoder(_Keyed)
 
 
+_DECODE: Final = decoder_for(frozenset(), context=False).decode
 _ENCODE: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -59,6 +68,59 @@ def customer_of(line: bytes) -> str | None:
     except (msgspec.MsgspecError, UnicodeError):
         return None
     return customer
+
+
+@dataclass(slots=True)
+class Checked:
+    """What workers would say of events that were not sent yet.
+
+    total: events. rejected: reason → how many, and the number of the first of them, from 1 on.
+    """
+
+    total: int = 0
+    rejected: dict[Reason, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def rejected_total(self) -> int:
+        """How many workers would reject."""
+        return sum(count for count, _ in self.rejected.values())
+
+    @property
+    def told(self) -> str:
+        """One sentence for people."""
+        each = ", ".join(
+            f"{count:,} {reason} (first at line {first:,})"
+            for reason, (count, first) in self.rejected.items()
+        )
+        return f"{self.rejected_total:,} of {self.total:,} would be rejected: {each}"
+
+
+def check(lines: Iterable[bytes], deployment: Deployment, now: datetime) -> Checked:
+    """Judge events as workers would, by their form and their age now; sends nothing."""
+    found = Checked()
+    oldest = None
+    if deployment.max_age_ms:
+        oldest = ns_of(now) - deployment.max_age_ms * NS_PER_MS
+    newest = ns_of(now) + deployment.max_ahead_ms * NS_PER_MS
+    for number, line in enumerate(lines, start=1):
+        found.total = number
+        reason = _reason(line, oldest, newest)
+        if reason is not None:
+            count, first = found.rejected.get(reason, (0, number))
+            found.rejected[reason] = count + 1, first
+    return found
+
+
+def _reason(line: bytes, oldest: int | None, newest: int) -> Reason | None:
+    event = _DECODE(line)
+    if isinstance(event, Rejected):
+        return event.reason
+    at = parse_timestamp(event.timestamp)
+    if at is None:
+        return Reason.INVALID_TIMESTAMP
+    if at > newest:
+        return Reason.TOO_FAR_AHEAD
+    return Reason.TOO_OLD if oldest is not None and at < oldest else None
 
 
 async def publish(

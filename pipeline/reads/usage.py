@@ -9,6 +9,7 @@ customers are read in slices of bounded numbers of keys and lines, and slices th
 merged in a thread, so that the loop turns and a question can be given up between two of them.
 """
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import replace
@@ -81,9 +82,13 @@ class Reader:
         """Return a line for each partition and a total line; it shows what is being rebuilt."""
         standings = await self.standings()
         lines = [status_line(number, stands) for number, stands in standings.items()]
-        total = {
+        total: dict[str, Any] = {
             name: sum(line[name] for line in lines) for name in ("next", "end", "lag", *COUNTERS)
         }
+        reasons: Counter[str] = Counter()
+        for line in lines:
+            reasons.update(line["rejected_by_reason"])
+        total["rejected_by_reason"] = dict(reasons)
         through = min((line["applied_through"] or "" for line in lines), default="")
         balanced = all(line["balanced"] for line in lines)
         return [*lines, {**total, "applied_through": through or None, "balanced": balanced}]

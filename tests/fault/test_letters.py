@@ -38,7 +38,7 @@ def test_strict_keying_and_redrive(staging: Staging) -> None:
         events = stage.events(200)
         lines = [json.dumps(event).encode() for event in events]
         text = b"".join(line + b"\n" for line in lines)
-        stage.recount.run("publish", "-", "--key", "none", stdin=text)
+        stage.recount.run("publish", "-", "--send-anyway", "--key", "none", stdin=text)
         stage.worker()
         stage.caught_up()
         status = stage.recount.run("status")[-1]

@@ -85,7 +85,7 @@ def found(state: ControlState, metric_id: str) -> Metric:
 
 @router.post("/custom-metrics", status_code=201, **ONE, **takes(_EXAMPLE, JSON_API))
 async def create(request: Request, service: Managing) -> Response:
-    """Create a custom metric; it counts all that the log holds once workers hear of it."""
+    """Create a custom metric; it counts what workers apply after they hear of it."""
     fields_of(request, "custom-metric")
     text = await body_text(request)
     async with service.writing() as writer:

@@ -98,7 +98,7 @@ def _shown(metric: Metric) -> dict[str, Any]:
     "/v1/billable-metrics/create", response_model=shapes.One, **_DOCUMENTED, **takes(_EXAMPLE)
 )
 async def create(request: Request, service: Managing) -> Response:
-    """Create a billable metric; it counts all that the log holds once workers hear of it."""
+    """Create a billable metric; it counts what workers apply after they hear of it."""
     text = await body_text(request)
     async with service.writing() as writer:
         name, definition = writer.parse("metronome", text, reuse=True)

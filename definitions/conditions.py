@@ -59,6 +59,7 @@ def _none(test: Callable[[str, str], bool], wanted: tuple[Any, ...]) -> Test:
 
 
 PATTERN_CHARS_MAX: Final = 1_000  # CK9
+PATTERN_STEPS_MAX: Final = 20_000  # some 320 KB; checked when a definition is taken
 
 
 @lru_cache(maxsize=1_024)
@@ -81,9 +82,11 @@ def _pattern(text: str) -> Any:
 def check_pattern(text: str) -> str | None:
     """Return why a text is no pattern (CK9), or None where it is one."""
     try:
-        _pattern(text)
+        size = _pattern(text).programsize
     except ValueError as error:
         return str(error)
+    if size > PATTERN_STEPS_MAX:
+        return f"a pattern compiles to at most {PATTERN_STEPS_MAX:,} steps of RE2, not {size:,}"
     return None
 
 

@@ -36,16 +36,16 @@ _OF_COUNTS: Final = {
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rule:
-    """One compiled measure of a version.
+    """One compiled measure of a version. Compared as an object: a body is long to hash.
 
     key: `metric_id#version.measure`: whose cells these are.
     from_ns: effective_from in nanoseconds since 1970; earlier events reach only dead cells.
     tests: one for each condition of measure.where, of its field's value; all must hold.
     read: what the value of measure.field contributes; None is unreadable (C10). An event without
     the field contributes nothing, which is not counted as unreadable. No reader: COUNT.
-    group_keys: the properties of each grouping set besides the total.
+    sets: the fields of each grouping set besides the total.
     scope: whose cells they are, where measure.unit does not say it.
     """
 
@@ -55,7 +55,7 @@ class Rule:
     from_ns: int | None
     tests: tuple[Test, ...]
     read: Callable[[object], Value] | None
-    group_keys: tuple[tuple[str, ...], ...]
+    sets: tuple[tuple[Field, ...], ...]
     scope: Scope
 
     @property
@@ -63,7 +63,7 @@ class Rule:
         """Every field of an event that it reads."""
         read = [condition.field for condition in self.measure.where]
         read += [each for each in (self.measure.field, self.measure.unit) if each is not None]
-        read += [Field(source="property", key=key) for keys in self.group_keys for key in keys]
+        read += [field for fields in self.sets for field in fields]
         return tuple(read)
 
 
@@ -80,20 +80,15 @@ class Matcher:
         self.reads_context = False
         # A type that no definition names: only rules without `include` can match it.
         self._other = tuple(rule for rule in self._rules if rule.measure.events.include is None)
-        including: dict[str, list[Rule]] = {}
-        excluded: dict[str, None] = {}
+        # By type, the rules that name it: work and memory of what is named, however much it is.
+        self._including: dict[str, list[Rule]] = {}
+        self._excluding: dict[str, set[Rule]] = {}
+        self._by_type: dict[str, tuple[Rule, ...]] = {}  # of the named types that were asked for
         for rule in self._rules:
-            excluded.update(dict.fromkeys(rule.measure.events.exclude or ()))
+            for event_type in rule.measure.events.exclude or ():
+                self._excluding.setdefault(event_type, set()).add(rule)
             for event_type in dict.fromkeys(rule.measure.events.include or ()):
-                including.setdefault(event_type, []).append(rule)
-        self._by_type = {
-            event_type: tuple(
-                rule
-                for rule in (*including.get(event_type, ()), *self._other)
-                if selects(rule.measure.events, event_type)
-            )
-            for event_type in (*including, *excluded)
-        }
+                self._including.setdefault(event_type, []).append(rule)
 
     def see(self, event_type: str) -> bool:
         """Note an event type; return whether more must be decoded for it than before."""
@@ -112,7 +107,16 @@ class Matcher:
 
     def candidates(self, event_type: str) -> tuple[Rule, ...]:
         """The rules whose event types admit this one, in a fixed order."""
-        return self._by_type.get(event_type, self._other)
+        found = self._by_type.get(event_type)
+        if found is not None:
+            return found
+        including = self._including.get(event_type, ())
+        excluding = self._excluding.get(event_type, ())
+        if not including and not excluding:
+            return self._other
+        found = tuple(rule for rule in (*including, *self._other) if rule not in excluding)
+        self._by_type[event_type] = found
+        return found
 
 
 def selects(events: EventSelector, event_type: str) -> bool:
@@ -140,7 +144,7 @@ def compile_version(version: MetricVersion) -> tuple[Rule, ...]:
             from_ns=_nanoseconds(version.effective_from),
             tests=tuple(compile_condition(condition) for condition in measure.where),
             read=_reader(measure),
-            group_keys=definition.dimensions,
+            sets=definition.sets,
             scope=definition.scope,
         )
         for index, measure in enumerate(definition.measures)

@@ -7,7 +7,7 @@ so two workers that fold different bodies can never write into the same cells.
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -221,11 +221,14 @@ class Origin(_Model):
     text: str
 
 
+VALUE_NAME: Final = "$value"  # how Klaviyo calls an event's own value (CK12)
+
+
 class Definition(_Model):
     """The body of a metric version.
 
     dimensions: the grouping sets besides the total, each a tuple of property names in the order
-    in which the native body names them.
+    in which the native body names them; Klaviyo's `$value` is the event's own value (CK12).
     day_offset_minutes: where the days of units begin, minutes east of UTC (CS19).
     reasons: why a stream cannot compute it; empty where it can.
     """
@@ -244,6 +247,15 @@ class Definition(_Model):
     def computable(self) -> bool:
         """Whether a stream can compute it; otherwise its values are null (C07)."""
         return self.execution is not Class.NOT_COMPUTABLE and not self.reasons
+
+    @property
+    def sets(self) -> tuple[tuple[Field, ...], ...]:
+        """The fields of each grouping set besides the total."""
+        own = VALUE_NAME if self.origin.format == "klaviyo" else None
+        return tuple(
+            tuple(Field(source="value" if key == own else "property", key=key) for key in keys)
+            for keys in self.dimensions
+        )
 
     @property
     def answering(self) -> frozenset[str]:

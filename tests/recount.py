@@ -20,6 +20,8 @@ _TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
 
+_OWN_VALUE = ("$value", "klaviyo")  # CK12: a name, and whose definitions mean the value by it
+
 
 class Record(NamedTuple):
     """A record of the log."""
@@ -138,6 +140,12 @@ def _depth(value: Any) -> int:
     return 1 + max(map(_depth, inside), default=0)
 
 
+def member(event: Mapping[str, Any], name: str, source: str) -> Any:
+    """What an event has under a name; as a `value` its own value stands before the property."""
+    own = (event.get("context") or {}).get("value") if source == "value" else None
+    return (event.get("properties") or {}).get(name) if own is None else own
+
+
 def matches(definition: Definition, event: Mapping[str, Any]) -> bool:
     """Whether an event belongs to a single-measure definition."""
     measure = definition.measures[0]
@@ -147,7 +155,7 @@ def matches(definition: Definition, event: Mapping[str, Any]) -> bool:
     if others is not None and event["event_type"] in others:
         return False
     for condition in measure.where:
-        value = (event.get("properties") or {}).get(condition.field.key)
+        value = member(event, str(condition.field.key), condition.field.source)
         known = text(value)
         verdict = {
             "is_set": value is not None,
@@ -201,16 +209,22 @@ def _add(
     measure, properties = definition.measures[0], event.get("properties") or {}
     value: Any = 1
     if measure.field is not None:
-        if measure.field.key not in properties:
+        name_, source = str(measure.field.key), measure.field.source
+        raw = member(event, name_, source)
+        if raw is None and name_ not in properties:
             return
-        raw = properties[measure.field.key]
         if measure.aggregation == "count_distinct":
             value = text(raw)
         else:
             value = number(raw) if isinstance(raw, str) else None
+    kind = definition.origin.format
     sets: list[Any] = [()]
     sets += [
-        tuple(text(properties.get(each)) for each in names) for names in definition.dimensions
+        tuple(
+            text(member(event, each, "value" if (each, kind) == _OWN_VALUE else "property"))
+            for each in names
+        )
+        for names in definition.dimensions
     ]
     for number_, groups in enumerate(sets):
         key = (name, event["customer_id"], at // (bucket_s * 10**9), number_, groups)

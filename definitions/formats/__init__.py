@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Container
 from typing import Any, Final
 
+from ..limits import check_size, check_work
 from ..metric import Definition, Origin
 from . import klaviyo, metronome, statsig
 from .bodies import DEFAULT_TERMS, Terms, dump_json, parse_json
@@ -22,7 +23,11 @@ def parse(format_: str, text: str, terms: Terms = DEFAULT_TERMS) -> tuple[str, D
     Raises:
         DefinitionError: every broken rule with its pointer. The operator's fault.
     """
-    return FORMATS[format_](text, terms)
+    body = parse_json(text)
+    check_size(text, body)
+    name, definition = FORMATS[format_](text, terms)
+    check_work(body, definition)
+    return name, definition
 
 
 def native_body(origin: Origin, name: str) -> dict[str, Any]:
@@ -70,6 +75,7 @@ def updated(origin: Origin, name: str, text: str) -> tuple[str, str | None]:
     Raises:
         DefinitionError: every broken rule of the update with its pointer.
     """
+    check_size(text, parse_json(text))
     before = native_body(origin, name)
     if origin.format == "klaviyo":
         new_name, definition = klaviyo.parse_update(text)

@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from ..errors import DefinitionError, Problem
+from ..limits import BODY_NESTING_MAX, nested_deeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Terms:
 
 _DUMP: Final = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
 _INTEGER_CHARS_MAX: Final = 18
+_TOO_DEEP: Final = f"nested deeper than {BODY_NESTING_MAX} levels"
 DEFAULT_TERMS: Final = Terms()
 
 
@@ -45,9 +47,11 @@ def parse_json(text: str) -> Any:
     except UnicodeEncodeError as error:
         raise DefinitionError([Problem("JSON", "", f"lone surrogate: {error.reason}")]) from error
     except RecursionError as error:
-        raise DefinitionError([Problem("JSON", "", "nested too deeply")]) from error
+        raise DefinitionError([Problem("JSON", "", _TOO_DEEP)]) from error
     except ValueError as error:
         raise DefinitionError([Problem("JSON", "", f"not JSON: {error}")]) from error
+    if nested_deeper(text, body, BODY_NESTING_MAX):
+        raise DefinitionError([Problem("JSON", "", _TOO_DEEP)])
     return body
 
 

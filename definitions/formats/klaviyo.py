@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ..conditions import check_pattern
 from ..metric import (
+    VALUE_NAME,
     Aggregation,
     Class,
     Comparison,
@@ -46,7 +47,6 @@ MEASUREMENTS: Final = {
     "unique": Aggregation.UNIQUE,
 }
 _METHODS: Final = {"count": Aggregation.COUNT, "value": Aggregation.SUM}
-_VALUE: Final = "$value"
 _ATTRIBUTES: Final = "/data/attributes"
 _DEFINITION: Final = "/data/attributes/definition"
 
@@ -331,9 +331,12 @@ def event_of(metric_id: str, terms: Terms) -> str:
 
 def _value(group: dict[str, Any]) -> Field:
     name = group.get("value_property")
-    if name is None or name == _VALUE:
-        return Field(source="value", key=_VALUE)  # CK12
-    return Field(source="property", key=name)
+    return _field(VALUE_NAME if name is None else name)
+
+
+def _field(name: str) -> Field:
+    """Where a name that a definition gives lies in an event (CK12)."""
+    return Field(source="value" if name == VALUE_NAME else "property", key=name)
 
 
 def _condition(item: dict[str, Any]) -> Condition:
@@ -342,7 +345,7 @@ def _condition(item: dict[str, Any]) -> Condition:
     operator, value = operators[body["operator"]], body.get("value")
     operands = () if comparison is Comparison.EXISTENCE else (value,)
     return Condition(
-        field=Field(source="property", key=item["property"]),
+        field=_field(item["property"]),
         operator=operator,
         operands=tuple(value) if operator is Operator.IN else operands,
         comparison=comparison,

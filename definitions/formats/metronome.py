@@ -44,6 +44,7 @@ _MEMBERS: Final = {
     "custom_fields",
 }
 _STREAMING: Final = _MEMBERS - {"name", "sql", "custom_fields"}
+_REASON_CHARS_MAX: Final = 500
 _LISTS: Final = ("in_values", "not_in_values")
 
 
@@ -255,7 +256,7 @@ def _build_sql(sql: str, origin: Origin) -> Definition:
             measures=(),
             result=None,
             execution=Class.NOT_COMPUTABLE,
-            reasons=(str(why),),
+            reasons=(str(why)[:_REASON_CHARS_MAX],),
         )
     return Definition(
         scope=Scope.CUSTOMER,

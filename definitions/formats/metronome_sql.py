@@ -56,6 +56,13 @@ def translate(sql: str) -> Translated:
         Untranslatable: with the reason.
     """
     try:
+        return _translate(sql)
+    except RecursionError as error:
+        raise Untranslatable("the SQL is nested too deeply; write it flatter") from error
+
+
+def _translate(sql: str) -> Translated:
+    try:
         statements = sqlglot.parse(sql)
     except (sqlglot.errors.SqlglotError, RecursionError, ValueError) as error:
         first = str(error).splitlines()[0][:200]

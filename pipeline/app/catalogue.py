@@ -16,6 +16,7 @@ from ..deploy.checks import identity_of
 from ..errors import LogUnavailable
 
 _RETRY_S: Final = 0.5
+_AT_ONCE_CHARS_MAX: Final = 65_536  # of native bodies: some milliseconds of compiling
 
 
 class Definitions:
@@ -54,17 +55,25 @@ class Definitions:
             self._ends = (self.changes, found)
         return self._ends[1]
 
-    def matcher(self, keys: Iterable[str]) -> Matcher:
-        """The matcher of a set of versions, compiled once."""
+    async def matcher(self, keys: Iterable[str]) -> Matcher:
+        """The matcher of a set of versions, compiled once; large ones in a thread.
+
+        The event loop must not stand still while 200 large definitions are compiled.
+        """
         wanted = frozenset(keys)
         found = self._matchers.get(wanted)
         if found is None:
             bodies = [version for version in self.foldable() if version.key in wanted]
             assert len(bodies) == len(wanted), "a version that cannot be folded was to be folded"
+            size = sum(len(body.definition.origin.text) for body in bodies)
+            if size > _AT_ONCE_CHARS_MAX:
+                made = await asyncio.to_thread(compile_matcher, bodies)
+            else:
+                made = compile_matcher(bodies)
             # The last set is all that is asked for but for partitions on the way to it.
             if len(self._matchers) > 8:
                 self._matchers.clear()
-            found = self._matchers[wanted] = compile_matcher(bodies)
+            found = self._matchers[wanted] = made
         return found
 
     def missing(self, keys: Iterable[str], digests: dict[str, str]) -> tuple[list[str], list[str]]:

@@ -283,7 +283,7 @@ class Owner:
         """Apply the first records of a batch in one commit; return how many were taken."""
         began = self._clock.monotonic()
         changes, active = self._transitions()
-        folding = self._folding_of(active)
+        folding = await self._folding_of(active)
         try:
             plan = fold(
                 records[: self._slice],
@@ -338,11 +338,11 @@ class Owner:
         )
         return changes, active
 
-    def _folding_of(self, active: PartitionState) -> _Folding:
+    async def _folding_of(self, active: PartitionState) -> _Folding:
         """What a state's versions fold with, made once for the same activations and ends."""
         held = self._folding
         if held is None or held.active is not active.active or held.ended is not active.ended:
-            matcher, native = self._definitions.matcher(active.folded), None
+            matcher, native = await self._definitions.matcher(active.folded), None
             if self._module is not None:
                 native = RustFold(self._module, self.partition, self._deployment, matcher)
             held = self._folding = _Folding(active.active, active.ended, matcher, native)

@@ -1,12 +1,16 @@
 """Creating, changing and archiving metrics and keys: what the command line and the doors write."""
 
+import asyncio
+import json
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from definitions.errors import DefinitionError, Problem
 from definitions.formats import native_body, parse, registered_name, updated
 from definitions.formats.bodies import dump_json, parse_json
+from definitions.limits import NAME_CHARS_MAX
 from definitions.metric import Definition, Origin
 from definitions.times import parse_timestamp, rfc3339
 
@@ -17,6 +21,8 @@ from .entities import DeploymentRecord, Metric, Version
 from .log import ControlLog
 from .records import digest_of
 from .terms import terms_of
+
+RECORD_BYTES_MAX: Final = 900_000  # a topic takes 1 MiB, envelope included
 
 
 class Writer:
@@ -94,7 +100,9 @@ class Writer:
             raise ConflictError(f"{found.name!r} is archived; make a new metric")
         origin, format_ = found.origin, body.definition.origin.format
         name, native = updated(origin, found.name, text)
-        definition = None if native is None else self._definition_of(format_, native)
+        definition = None
+        if native is not None:  # SQL takes time to read
+            definition = await asyncio.to_thread(self._definition_of, format_, native)
         if dry_run:
             return found
         counts = definition is not None and _counts(definition) != _counts(body.definition)
@@ -179,11 +187,19 @@ class Writer:
             "created_at": rfc3339(self._clock.now()),
         }
         record["digest"] = digest_of(record)
+        given = len(json.dumps(record))
+        if given > RECORD_BYTES_MAX:
+            message = f"its record has at most {RECORD_BYTES_MAX:,} bytes, not {given:,}; "
+            message += "give fewer or shorter values, or make several metrics"
+            raise DefinitionError([Problem("LIMIT-RECORD", "", message)])
         await self._control.write(record)
         return self._control.state.metrics[metric_id]
 
     async def rename(self, found: Metric, name: str) -> Metric:
         """Give a metric another name. No new version: what is counted stays."""
+        if len(name) > NAME_CHARS_MAX:
+            message = f"a name has at most {NAME_CHARS_MAX:,} characters, not {len(name):,}"
+            raise DefinitionError([Problem("LIMIT-NAME", "/name", message)])
         if found.format is not None:
             name = self._registered(found.format, name, found.origin.text)
         holder = self._names.get(name)

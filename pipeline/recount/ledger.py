@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from definitions.metric import Measure, MetricVersion, Scope
@@ -219,7 +219,7 @@ class Ledger:
                 continue
             sets: list[tuple[str | None, ...]] = [()]
             sets += [
-                tuple(text_of(event.properties.get(name)) for name in names)
+                tuple(text_of(_group_value(version, name, event)) for name in names)
                 for names in version.definition.dimensions
             ]
             for grouping_set, groups in enumerate(sets):
@@ -238,6 +238,14 @@ class Ledger:
     def texts(self) -> dict[Cell, tuple[str | None, frozenset[str] | None]]:
         """What every cell must hold: its stored text, and a UNIQUE cell's elements."""
         return {cell: kept.holds(self.partition) for cell, kept in self.kept.items()}
+
+
+def _group_value(version: MetricVersion, name: str, event: Plain) -> Any:
+    """What an event is grouped by; `$value` of Klaviyo is first the event's own value (CK12)."""
+    own = event.context.get("value")
+    if name == "$value" and version.definition.origin.format == "klaviyo" and own is not None:
+        return own
+    return event.properties.get(name)
 
 
 def _owner_of(version: MetricVersion, measure: Measure, event: Plain) -> str | None:

@@ -187,8 +187,7 @@ class _Source:
             lines += join
         else:
             lines += [f"if v is None: {lane}.add({where}, {_VALUE})", "else:", *_indented(join)]
-        for grouping_set, keys in enumerate(rule.group_keys, 1):
-            fields = [Field(source="property", key=key) for key in keys]
+        for grouping_set, fields in enumerate(rule.sets, 1):
             groups = "".join(f"TEXT({self._value(field)})," for field in fields)
             lines.append(f"{lane}.add(({owner}, bucket, {grouping_set}, ({groups})), {_VALUE})")
         if measure.field is not None and not _asks_for(measure.where, measure.field):

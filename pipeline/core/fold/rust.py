@@ -13,6 +13,7 @@ from operator import attrgetter
 from types import ModuleType
 from typing import Any, Final
 
+from definitions.limits import readable
 from definitions.matcher import Matcher, Rule
 from definitions.metric import Aggregation, Comparison, Condition, Scope
 from definitions.times import NS_PER_S
@@ -185,7 +186,7 @@ def _spelled(rule: Rule) -> dict[str, Any] | None:
         "from_ns": rule.from_ns,
         "everybody": rule.scope is Scope.DEPLOYMENT,
         "tests": tests,
-        "grouping_sets": rule.group_keys,
+        "grouping_sets": [[each.key for each in fields] for fields in rule.sets],
     }
 
 
@@ -193,6 +194,8 @@ def _spelled_test(condition: Condition) -> dict[str, Any] | None:
     operands: list[Any] = list(condition.operands)
     if condition.comparison is Comparison.NUMBER and len(operands) == 1:
         operand = number_or_text(operands[0])
+        if operand is not None and not readable(operand):
+            return None  # its text could be a billion digits
         operands = [None if operand is None else canonical(operand)]
     if not all(type(operand) is str for operand in operands):
         return None

@@ -1,5 +1,6 @@
 """Metronome's native API (docs/formats.md 3): the official client works unchanged."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -101,7 +102,7 @@ async def create(request: Request, service: Managing) -> Response:
     """Create a billable metric; it counts what workers apply after they hear of it."""
     text = await body_text(request)
     async with service.writing() as writer:
-        name, definition = writer.parse("metronome", text, reuse=True)
+        name, definition = await asyncio.to_thread(writer.parse, "metronome", text, reuse=True)
         made = await writer.create(name, definition, None)
     return answer({"data": {"id": made.id}})
 

@@ -1,5 +1,6 @@
 """Statsig's console metrics and log_event (docs/formats.md 2), over plain HTTP."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -141,7 +142,7 @@ async def create(request: Request, service: Managing) -> Response:
     """Create a metric; `dryRun: true` checks it and stores nothing."""
     text, message = await body_text(request), "Metric created successfully."
     async with service.writing() as writer:
-        name, definition = writer.parse("statsig", text)
+        name, definition = await asyncio.to_thread(writer.parse, "statsig", text)
         if parse_json(text).get("dryRun"):
             own, now = parse_json(text), service.clock.now()
             shown = {

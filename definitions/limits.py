@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from .errors import DefinitionError, Problem
-from .metric import Definition, Operator
+from .metric import Condition, Definition, Operator
 from .values import EXPONENT_MAX, NUMBER_CHARS_MAX
 
 BYTES_MAX: Final = 262_144
@@ -131,8 +131,12 @@ def check_work(body: object, definition: Definition) -> None:
         for at, _, value in _walk(body)
         if isinstance(value, Decimal) and not readable(value)
     ]
-    # Of what one event meets: measures that share conditions evaluate them each.
-    where = [each for measure in definition.measures for each in measure.where]
+    # Of what one event meets: measures that share conditions evaluate them each. What a metric
+    # keeps for every unit type is counted once: their number has a limit of its own.
+    by_unit: dict[str, list[Condition]] = {}  # their names are measure@unit
+    for measure in definition.measures:
+        by_unit.setdefault(measure.name.partition("@")[2], []).extend(measure.where)
+    where = max(by_unit.values(), key=len, default=[])
     types = [
         each
         for measure in definition.measures

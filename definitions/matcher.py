@@ -32,6 +32,7 @@ _OF_COUNTS: Final = {
     ResultKind.UNIT_FUNNEL,
     ResultKind.UNITS,
     ResultKind.UNIT_DAYS,
+    ResultKind.ADD_METRICS,
 }
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -162,7 +163,9 @@ def _check_result(definition: Definition) -> None:
     kinds = {measure.name: measure.aggregation for measure in definition.measures}
     if result is None or len(kinds) != len(definition.measures):
         raise ValueError("a result, and a name of its own for each measure, are due")
-    if result.op is ResultKind.ADD_METRICS:
+    if not {name for names in result.steps for name in names} <= set(result.args):
+        raise ValueError("steps are made of args")
+    if result.op is ResultKind.ADD_METRICS and not result.args:
         return
     sides = [result.args, result.denominator] if result.op in _RATIOS else [result.args]
     for names in sides:
@@ -170,6 +173,11 @@ def _check_result(definition: Definition) -> None:
             raise ValueError(f"{result.op} needs measures by their names")
         if len({kinds[name] for name in names}) > 1:
             raise ValueError(f"{result.op} adds measures of one aggregation")
+    if result.op is ResultKind.ADD_ROWS and (len(result.args), len(definition.dimensions)) not in {
+        (1, 0),
+        (1, 1),
+    }:
+        raise ValueError("rows are of one measure and at most one grouping set")
     if result.op in _OF_COUNTS and {kinds[name] for name in result.args} != {Aggregation.COUNT}:
         raise ValueError(f"{result.op} is of counts")
     for limit in (result.cap, result.threshold):

@@ -171,6 +171,7 @@ class ResultKind(StrEnum):
     """How measures become a metric's value (reads/results.py computes each)."""
 
     ADD = "add"
+    ADD_ROWS = "add_rows"
     RATIO = "ratio"
     RATIO_SAME_DAY = "ratio_same_day"
     UNIT_DAYS = "unit_days"
@@ -194,24 +195,30 @@ class Result(_Model):
     """How the measures become the metric's value.
 
     add: the partials of `args` merged: sums add up, a mean is over all values.
+    add_rows: the sum over the rows of a grouped statement of each row's value: a row is one group
+    of the definition's grouping set in one of the UTC windows that `windows` names.
     ratio: add of `args` ÷ add of `denominator`; null where that is zero.
     ratio_same_day: the same over units and days; a unit's numerator counts on the days on which
     the unit has a denominator.
     unit_days, units: how many (unit, day) pairs, how many units have an event.
-    funnel: the last of `args` ÷ the first; each is a step. unit_funnel: a step counts the
+    funnel: the last step ÷ the first. `steps` has the measures of each; without it each of `args`
+    is a step. unit_funnel: a step counts the
     (unit, day) pairs that have it and every step before it, in any order.
     unit_totals: the sum over units of their daily totals, each day at most `cap`; with
     `threshold` a unit adds 1 where its total reaches it, else nothing.
     unit_means, unit_day_means: the mean over units, over (unit, day) pairs, of their values.
-    add_metrics: the sum of other metrics.
+    add_metrics: the sum of other metrics, and of `args`: counts of events, or, where a measure is
+    kept by unit, of (unit, day) pairs.
     """
 
     op: ResultKind = ResultKind.ADD
     args: tuple[str, ...] = ()
     denominator: tuple[str, ...] = ()
+    steps: tuple[tuple[str, ...], ...] = ()
     cap: Operand = None
     threshold: Operand = None
     components: tuple[Component, ...] = ()
+    windows: tuple[Literal["hour", "day", "week", "month"], ...] = ()
 
 
 class Origin(_Model):
@@ -230,6 +237,9 @@ class Definition(_Model):
     dimensions: the grouping sets besides the total, each a tuple of property names in the order
     in which the native body names them; Klaviyo's `$value` is the event's own value (CK12).
     day_offset_minutes: where the days of units begin, minutes east of UTC (CS19).
+    unit_types: each of them has a value of its own (result_of).
+    awaits: names that no metric had, taken for events: until such an event was seen there is no
+    value.
     reasons: why a stream cannot compute it; empty where it can.
     """
 
@@ -240,6 +250,8 @@ class Definition(_Model):
     result: Result | None
     dimensions: tuple[tuple[str, ...], ...] = ()
     day_offset_minutes: int = 0
+    unit_types: tuple[str, ...] = ()
+    awaits: tuple[Component, ...] = ()
     execution: Class
     reasons: tuple[str, ...] = ()
 
@@ -260,9 +272,36 @@ class Definition(_Model):
     @property
     def answering(self) -> frozenset[str]:
         """The names of the measures that make the value; others are kept for other questions."""
-        if self.result is None:
-            return frozenset()
-        return frozenset((*self.result.args, *self.result.denominator))
+        return self.answering_of(None)
+
+    def answering_of(self, unit: str | None) -> frozenset[str]:
+        """The names of the measures that make the value of a unit type; None: the overall one."""
+        result = self.result_of(unit)
+        return frozenset() if result is None else frozenset((*result.args, *result.denominator))
+
+    def result_of(self, unit: str | None) -> Result | None:
+        """How the value of a unit type is made: of `name@unit` where there is such a measure."""
+        if self.result is None or unit is None:
+            return self.result
+        known = {measure.name for measure in self.measures}
+
+        def own(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(
+                each if (variant := of_unit(each, unit)) not in known else variant
+                for each in names
+            )
+
+        changed = {
+            "args": own(self.result.args),
+            "denominator": own(self.result.denominator),
+            "steps": tuple(map(own, self.result.steps)),
+        }
+        return self.result.model_copy(update=changed)
+
+
+def of_unit(name: str, unit: str) -> str:
+    """Return the name of a measure that stands for another one in the value of a unit type."""
+    return f"{name}@{unit}"
 
 
 class MetricVersion(_Model):

@@ -10,6 +10,7 @@ import msgspec
 
 from ..errors import DefinitionError, Problem
 from ..limits import BODY_NESTING_MAX, nested_deeper
+from ..metric import Definition
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,14 @@ class Terms:
     klaviyo_metrics: metric id → event name; another id stands for the metric of that name, unless
     klaviyo_strict (CK18). statsig_sources: metric source → event name (CS15).
     statsig_day_minutes: where Statsig's day begins, minutes east of UTC (CS19).
+    statsig_metric: the definition of a metric by its own name and type, if there is one.
     """
 
     klaviyo_metrics: Mapping[str, str] = field(default_factory=dict)
     klaviyo_strict: bool = False
     statsig_sources: Mapping[str, str] = field(default_factory=dict)
     statsig_day_minutes: int = -480
+    statsig_metric: Callable[[str, str], Definition | None] = lambda _name, _type: None
 
 
 _DUMP: Final = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode

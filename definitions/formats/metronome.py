@@ -243,7 +243,8 @@ def _build(body: dict[str, Any], text: str) -> Definition:
 def _build_sql(sql: str, origin: Origin) -> Definition:
     """Translate a SQL metric, or keep it with the reason (CM13)."""
     # sqlglot is large: only whoever creates an SQL metric waits for it.
-    from .metronome_sql import Untranslatable, translate  # noqa: PLC0415
+    from .metronome_sql import translate  # noqa: PLC0415
+    from .sql_words import Untranslatable  # noqa: PLC0415
 
     try:
         found = translate(sql)
@@ -262,7 +263,7 @@ def _build_sql(sql: str, origin: Origin) -> Definition:
         scope=Scope.CUSTOMER,
         origin=origin,
         measures=(found.measure,),
-        result=Result(args=(found.measure.name,)),
+        result=found.result,
         dimensions=found.dimensions,
         execution=found.execution,
     )

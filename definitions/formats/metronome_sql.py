@@ -1,12 +1,15 @@
 """Metronome's SQL metrics → the neutral model, where one SELECT says what we can count (CM13).
 
+Where a statement has GROUP BY, its usage is the sum over its rows (Metronome's documents: over all
+results, unless the question groups by the column). reads/results.py adds them up.
+
 SQL's NULL makes a condition neither true nor false, so unknown is false throughout. Whatever is
 not spelled out here is not translated: the definition is kept, and the reason names what it was.
 """
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 import sqlglot
 from sqlglot import exp
@@ -20,15 +23,22 @@ from ..metric import (
     Field,
     Measure,
     Operator,
+    Result,
+    ResultKind,
 )
 from ..values import decimal_of_text
-from .sql_words import AGGREGATES, COMPARED, MIRRORED, NAMED, NEGATED, NODES, WINDOWS
-
-_PLACE_DIGITS_MAX: Final = 4  # of a column's number in GROUP BY
-
-
-class Untranslatable(Exception):
-    """Why a statement is kept as it is."""
+from .sql_groups import Groups, grouped_by, is_timestamp, property_of, window_of
+from .sql_words import (
+    ADDITIVE,
+    AGGREGATES,
+    COMPARED,
+    MIRRORED,
+    NAMED,
+    NEGATED,
+    NODES,
+    Untranslatable,
+    Window,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,7 @@ class Translated:
     """What a statement counts."""
 
     measure: Measure
+    result: Result
     dimensions: tuple[tuple[str, ...], ...]
     execution: Class
 
@@ -84,23 +95,35 @@ def _translate(sql: str) -> Translated:
     where = _Where()
     if select.args.get("where"):
         _conjunct(select.args["where"].this, where)
-    measure, columns = _columns(select, where)
-    execution = (
-        Class.COMBINE_AT_READ if measure.aggregation is Aggregation.MEAN else Class.INCREMENTAL
+    measure, grouped = _columns(select, where)
+    # Counts and sums of any windows add up to those of the whole: no window cuts them.
+    windows = () if measure.aggregation in ADDITIVE else grouped.windows
+    in_rows = bool(grouped.columns or windows)
+    result = Result(
+        op=ResultKind.ADD_ROWS if in_rows else ResultKind.ADD,
+        args=(measure.name,),
+        windows=windows,
     )
-    return Translated(measure, (columns,) if columns else (), execution)
+    combined = measure.aggregation is Aggregation.MEAN or (
+        in_rows and measure.aggregation not in ADDITIVE
+    )
+    execution = Class.COMBINE_AT_READ if combined else Class.INCREMENTAL
+    dimensions = (grouped.columns,) if grouped.columns else ()
+    return Translated(measure, result, dimensions, execution)
 
 
-def _columns(select: exp.Select, where: _Where) -> tuple[Measure, tuple[str, ...]]:
-    """The one aggregate, and the properties it is grouped by."""
+def _columns(select: exp.Select, where: _Where) -> tuple[Measure, Groups]:
+    """The one aggregate, and what it is grouped by."""
     aggregates: list[exp.Expression] = []
     columns: list[str] = []
+    windows: list[Window] = []
     for item in select.expressions:
         inner = item.this if isinstance(item, exp.Alias) else item
-        if _is_window(inner):
-            continue
-        name = _property(inner)
-        if name is None:
+        window = window_of(inner)
+        name = property_of(inner)
+        if window is not None:
+            windows.append(window)
+        elif name is None:
             aggregates.append(item)
         elif isinstance(item, exp.Alias) and item.alias != name:
             raise Untranslatable(f"column {name!r} under another name is not translated")
@@ -111,68 +134,12 @@ def _columns(select: exp.Select, where: _Where) -> tuple[Measure, tuple[str, ...
     (value,) = aggregates
     if isinstance(value, exp.Alias) and value.alias.lower() != "value":
         raise Untranslatable("the column of the aggregate is named value")
-    grouped = _grouped(select, columns)
-    if set(columns) - set(grouped):
-        raise Untranslatable(f"column {columns[0]!r} is not in GROUP BY")
+    grouped = grouped_by(select, columns)
+    if lacking := set(columns) - set(grouped.columns):
+        raise Untranslatable(f"column {min(lacking)!r} is not in GROUP BY")
+    if missing := set(windows) - set(grouped.windows):
+        raise Untranslatable(f"DATE_TRUNC by {min(missing)} is not in GROUP BY")
     return _measure(value.this if isinstance(value, exp.Alias) else value, where), grouped
-
-
-def _grouped(select: exp.Select, columns: list[str]) -> tuple[str, ...]:
-    group = select.args.get("group")
-    if group is None:
-        return ()
-    if any(given for name, given in group.args.items() if name != "expressions"):
-        raise Untranslatable("ROLLUP, CUBE and GROUPING SETS are not translated")
-    names: dict[str, None] = {}
-    for item in (_meant(each, select) for each in group.expressions):
-        if _is_window(item):
-            continue
-        bare = isinstance(item, exp.Column) and not item.table and item.name in columns
-        name = item.name if bare else _property(item)
-        if name is None:
-            raise Untranslatable(f"GROUP BY {item.sql()} is not translated")
-        names[name] = None
-    return tuple(names)
-
-
-def _meant(item: exp.Expression, select: exp.Select) -> exp.Expression:
-    """The selected column that a number or another name in GROUP BY stands for, or the item."""
-    chosen: exp.Expression | None = None
-    if isinstance(item, exp.Literal) and not item.is_string and str(item.this).isdigit():
-        at = int(item.this) if len(item.this) <= _PLACE_DIGITS_MAX else 0
-        chosen = select.expressions[at - 1] if 0 < at <= len(select.expressions) else None
-    elif isinstance(item, exp.Column) and not item.table:
-        named = [each for each in select.expressions if isinstance(each, exp.Alias)]
-        chosen = next((each for each in named if each.alias == item.name), None)
-    if chosen is None:
-        return item
-    return chosen.this if isinstance(chosen, exp.Alias) else chosen
-
-
-def _is_window(item: exp.Expression) -> bool:
-    """Whether a column is a window of time, which every answer of ours has anyway."""
-    if not isinstance(item, exp.DateTrunc | exp.TimestampTrunc):
-        return False
-    unit = str(item.args["unit"].name).upper()
-    if unit not in WINDOWS or not _is_timestamp(item.this):
-        raise Untranslatable(f"{item.sql()} is not translated")
-    return True
-
-
-def _is_timestamp(item: exp.Expression | None) -> bool:
-    return isinstance(item, exp.Column) and not item.table and item.name.lower() == "timestamp"
-
-
-def _property(item: exp.Expression) -> str | None:
-    """The property that an expression names, or None."""
-    if isinstance(item, exp.Column) and item.table.lower() == "properties" and not item.db:
-        return item.name
-    if isinstance(item, exp.Bracket) and len(item.expressions) == 1:
-        holder, key = item.this, item.expressions[0]
-        named = isinstance(holder, exp.Column) and holder.name.lower() == "properties"
-        if named and isinstance(key, exp.Literal) and key.is_string:
-            return str(key.this)
-    return None
 
 
 def _measure(item: exp.Expression, where: _Where) -> Measure:
@@ -193,9 +160,9 @@ def _aggregate(item: exp.Expression, where: _Where) -> tuple[Aggregation, str | 
     inner = item.this
     if isinstance(item, exp.Anonymous) and len(item.expressions) == 1:
         aggregation, inner = NAMED.get(str(item.this).lower()), item.expressions[0]
-    if isinstance(item, exp.ArgMax | exp.ArgMin) and not _is_timestamp(item.expression):
+    if isinstance(item, exp.ArgMax | exp.ArgMin) and not is_timestamp(item.expression):
         aggregation = None
-    name = None if aggregation is None else _property(_uncast(inner))
+    name = None if aggregation is None else property_of(_uncast(inner))
     if aggregation is None or name is None:
         raise Untranslatable(f"{item.sql()} is not translated")
     return aggregation, name
@@ -203,13 +170,15 @@ def _aggregate(item: exp.Expression, where: _Where) -> tuple[Aggregation, str | 
 
 def _count(item: exp.Count, where: _Where) -> tuple[Aggregation, str | None]:
     inner = item.this
+    if item.expressions:
+        raise Untranslatable(f"{item.sql()}: COUNT of one column is translated")
     if inner is None or isinstance(inner, exp.Star) or inner.sql() == "1":
         return Aggregation.COUNT, None
     if isinstance(inner, exp.Distinct) and len(inner.expressions) == 1:
-        name = _property(inner.expressions[0])
+        name = property_of(inner.expressions[0])
         if name is not None:
             return Aggregation.UNIQUE, name
-    name = _property(inner)
+    name = property_of(inner)
     if name is None:
         raise Untranslatable(f"{item.sql()} is not translated")
     where.conditions.append(_existence(name, Operator.IS_SET))
@@ -257,7 +226,7 @@ def _single(item: exp.Expression, where: _Where, *, negated: bool) -> None:
     if isinstance(subject, exp.Column) and not subject.table and subject.name == "event_type":
         _select_types(operator, operands, where, item)
         return
-    name = _property(_uncast(subject))
+    name = property_of(_uncast(subject))
     if name is None:
         raise Untranslatable(f"{item.sql()} is not translated")
     if comparison is Comparison.EXISTENCE:
@@ -354,6 +323,8 @@ def _literal(item: exp.Expression) -> str | Decimal:
 def _select_types(
     operator: Operator, operands: tuple[Any, ...], where: _Where, item: exp.Expression
 ) -> None:
+    if not all(isinstance(each, str) for each in operands):
+        raise Untranslatable(f"{item.sql()}: event_type is compared with text")
     if operator in {Operator.EQUAL, Operator.IN}:
         both = (
             operands

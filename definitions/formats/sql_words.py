@@ -1,10 +1,15 @@
 """The SQL that is understood: aggregates, comparisons, and every kind of node with its members."""
 
-from typing import Final
+from typing import Final, Literal
 
 from sqlglot import exp
 
 from ..metric import Aggregation, Operator
+
+
+class Untranslatable(Exception):
+    """Why a statement is kept as it is."""
+
 
 AGGREGATES: Final[dict[type[exp.Expression], Aggregation]] = {
     exp.Sum: Aggregation.SUM,
@@ -47,7 +52,16 @@ NEGATED: Final = {
     Operator.LESS: Operator.GREATER_OR_EQUAL,
     Operator.GREATER_OR_EQUAL: Operator.LESS,
 }
-WINDOWS: Final = {"HOUR", "DAY", "WEEK", "MONTH"}
+Window = Literal["hour", "day", "week", "month"]
+WINDOWS: Final[dict[str, Window]] = {
+    "HOUR": "hour",
+    "DAY": "day",
+    "WEEK": "week",
+    "MONTH": "month",
+}
+# Over rows of groups these give what they give over all events.
+ADDITIVE: Final = {Aggregation.COUNT, Aggregation.SUM}
+COLUMNS: Final = {"transaction_id", "customer_id", "event_type", "timestamp", "properties"}
 _ONE, _TWO = frozenset({"this"}), frozenset({"this", "expression"})
 _LISTED = frozenset({"this", "expressions"})
 _TRUNCATED = frozenset({"this", "unit"})

@@ -22,7 +22,7 @@ from .statsig_members import (
     MEMBERS,
     WAREHOUSE,
 )
-from .statsig_neutral import NotComputable, build_cloud
+from .statsig_neutral import NotComputable, awaited, build_cloud, with_units
 from .statsig_warehouse import build_warehouse
 
 NAME: Final = re.compile(r"[a-zA-Z0-9_.\-()/ %:]{4,200}")
@@ -293,7 +293,8 @@ def _build(body: dict[str, Any], text: str, terms: Terms) -> Definition:
         "day_offset_minutes": terms.statsig_day_minutes,
     }
     try:
-        measures, result, execution, reasons = make(body, terms)
+        _, result, execution, reasons = make(body, terms)
+        measures = with_units(body, lambda each: make(each, terms))
     except NotComputable as why:
         return Definition(
             **shared,
@@ -303,5 +304,11 @@ def _build(body: dict[str, Any], text: str, terms: Terms) -> Definition:
             reasons=(str(why),),
         )
     return Definition(
-        **shared, measures=measures, result=result, execution=execution, reasons=reasons
+        **shared,
+        measures=measures,
+        result=result,
+        unit_types=tuple(dict.fromkeys(body.get("unitTypes") or ())),
+        awaits=awaited(body, terms),
+        execution=execution,
+        reasons=reasons,
     )

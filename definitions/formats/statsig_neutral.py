@@ -1,5 +1,6 @@
 """A checked Statsig body → the neutral model: what is computed, and why the rest is not."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from ..metric import (
@@ -8,12 +9,14 @@ from ..metric import (
     Comparison,
     Component,
     Condition,
+    Definition,
     EventSelector,
     Field,
     Measure,
     Operator,
     Result,
     ResultKind,
+    of_unit,
 )
 from .bodies import Terms
 
@@ -44,6 +47,8 @@ _CONDITIONS: Final = {
     "is_true": (Operator.IS_TRUE, Comparison.BOOLEAN),
     "is_false": (Operator.IS_FALSE, Comparison.BOOLEAN),
 }
+# Statsig has these two metrics for every event, without anybody making them.
+OF_EVERY_EVENT: Final = ("event_count", "event_dau")
 _WITHOUT_VALUES: Final = {"is_null", "non_null", "is_true", "is_false"}
 # Statsig's words for what a number of an event is → how its values combine
 _SUMS: Final = {"value", "metadata"}
@@ -56,7 +61,7 @@ class NotComputable(Exception):
 Built = tuple[tuple[Measure, ...], Result, Class, tuple[str, ...]]
 
 
-def build_cloud(body: dict[str, Any], _: Terms) -> Built:
+def build_cloud(body: dict[str, Any], terms: Terms) -> Built:
     """Return what a metric of any other type than user_warehouse computes.
 
     Raises:
@@ -68,16 +73,16 @@ def build_cloud(body: dict[str, Any], _: Terms) -> Built:
             "a custom window is counted from exposure: an exposure stream is needed"
         )
     if kind == "composite_sum":
-        components = tuple(Component(**each) for each in body["metricComponentMetrics"])
-        result = Result(op=ResultKind.ADD_METRICS, components=components)
-        return (), result, Class.COMBINE_AT_READ, ()
+        return _composite_sum(body)
     if kind == "funnel":
-        return _funnel(body)
+        return _funnel(body, terms)
     if kind not in {"sum", "mean", "event_count_custom", "event_user", "ratio"}:
         raise NotComputable(f"what a {kind} metric computes from events is not documented")
     events = body["metricEvents"]
     if kind == "ratio":
         return _ratio(body, *numerator_and_denominator(events))
+    if any(_counts_distinct(event, kind) for event in events):
+        return _distinct(body, events)
     aggregation = {"sum": Aggregation.SUM, "mean": Aggregation.MEAN}.get(kind, Aggregation.COUNT)
     unit = unit_of(body) if kind == "event_user" else None
     measures = tuple(
@@ -98,6 +103,49 @@ def build_cloud(body: dict[str, Any], _: Terms) -> Built:
         return measures, Result(op=op, args=names), Class.ENTITY_STATE, ()
     execution = Class.COMBINE_AT_READ if kind == "mean" else Class.INCREMENTAL
     return measures, Result(args=names), execution, ()
+
+
+def _counts_distinct(event: dict[str, Any], kind: str) -> bool:
+    """Whether an event says count_distinct where that changes the number: users are units."""
+    distinct = event.get("type") == "count_distinct"
+    return distinct and (kind != "event_user" or bool(event.get("metadataKey")))
+
+
+def _distinct(body: dict[str, Any], events: list[dict[str, Any]]) -> Built:
+    """Distinct units, or distinct values of metadataKey, of one event (S-10)."""
+    kind = body["type"]
+    if kind not in {"sum", "event_count_custom"}:
+        raise NotComputable(f"what count_distinct means in a {kind} metric is not documented")
+    if len(events) > 1:
+        raise NotComputable("how distinct counts of several events add up is not documented")
+    (event,) = events
+    measure = Measure(
+        name="m0",
+        events=EventSelector(include=(event["name"],)),
+        where=conditions(event.get("criteria", [])),
+        **_side(event, unit_of(body)),
+    )
+    return (measure,), Result(args=("m0",)), Class.INCREMENTAL, ()
+
+
+def _composite_sum(body: dict[str, Any]) -> Built:
+    """Other metrics, and events whose metrics Statsig makes by itself (S-6)."""
+    named = [Component(**each) for each in body["metricComponentMetrics"]]
+    measures = tuple(
+        Measure(
+            name=f"m{index}",
+            events=EventSelector(include=(each.name,)),
+            aggregation=Aggregation.COUNT,
+            unit=unit_of(body) if each.type == "event_dau" else None,
+        )
+        for index, each in enumerate(each for each in named if each.type in OF_EVERY_EVENT)
+    )
+    result = Result(
+        op=ResultKind.ADD_METRICS,
+        args=tuple(measure.name for measure in measures),
+        components=tuple(each for each in named if each.type not in OF_EVERY_EVENT),
+    )
+    return measures, result, Class.COMBINE_AT_READ, ()
 
 
 def numerator_and_denominator(
@@ -137,22 +185,91 @@ def _side(event: dict[str, Any], unit: Field) -> dict[str, Any]:
     return {"aggregation": Aggregation.COUNT}
 
 
-def _funnel(body: dict[str, Any]) -> Built:
+def _funnel(body: dict[str, Any], terms: Terms) -> Built:
     of_users = body["funnelCountDistinct"] == "users"
     unit = unit_of(body) if of_users else None
-    measures = tuple(
+    measures: list[Measure] = []
+    steps: list[tuple[str, ...]] = []
+    for number, step in enumerate(body["funnelEventList"], 1):
+        own = _step(number, Component(**step), unit, terms)
+        measures += own
+        steps.append(tuple(measure.name for measure in own))
+    op = ResultKind.UNIT_FUNNEL if of_users else ResultKind.FUNNEL
+    execution = Class.ENTITY_STATE if of_users else Class.COMBINE_AT_READ
+    result = Result(op=op, args=tuple(measure.name for measure in measures), steps=tuple(steps))
+    return tuple(measures), result, execution, ()
+
+
+def _step(number: int, step: Component, unit: Field | None, terms: Terms) -> list[Measure]:
+    """What a step counts: the events of the metric that it names, else the event of its name."""
+    named = _named(step, terms)
+    if named is None:
+        selected = [(EventSelector(include=(step.name,)), ())]  # type: list[Any]
+    else:
+        counting = [each for each in named.measures if each.name in named.answering]
+        what = f"step {number} names the metric {step.name}::{step.type}, which"
+        if not named.computable:
+            raise NotComputable(f"{what} is not computed: {'; '.join(named.reasons)}")
+        if {each.aggregation for each in counting} != {Aggregation.COUNT}:
+            raise NotComputable(f"{what} does not count events")
+        selected = [(each.events, each.where) for each in counting]
+    return [
         Measure(
-            name=f"step{index}",
-            events=EventSelector(include=(step["name"],)),
+            name=f"step{number}" if at == 0 else f"step{number}.{at}",
+            events=events,
+            where=where,
             aggregation=Aggregation.COUNT,
             unit=unit,
         )
-        for index, step in enumerate(body["funnelEventList"], 1)
-    )
-    op = ResultKind.UNIT_FUNNEL if of_users else ResultKind.FUNNEL
-    execution = Class.ENTITY_STATE if of_users else Class.COMBINE_AT_READ
-    result = Result(op=op, args=tuple(measure.name for measure in measures))
-    return measures, result, execution, ()
+        for at, (events, where) in enumerate(selected)
+    ]
+
+
+def _named(step: Component, terms: Terms) -> Definition | None:
+    """The metric that a step names; those of every event are the events themselves."""
+    if step.type in OF_EVERY_EVENT:
+        return None
+    return terms.statsig_metric(step.name, step.type)
+
+
+def awaited(body: dict[str, Any], terms: Terms) -> tuple[Component, ...]:
+    """The names of a checked body that were taken for events, because no metric has them."""
+    if body["type"] == "composite_sum":
+        named = [Component(**each) for each in body["metricComponentMetrics"]]
+        return tuple(each for each in named if each.type in OF_EVERY_EVENT)
+    if body["type"] == "funnel":
+        steps = [Component(**each) for each in body["funnelEventList"]]
+        return tuple(each for each in steps if _named(each, terms) is None)
+    return ()
+
+
+def with_units(
+    body: dict[str, Any], make: Callable[[dict[str, Any]], Built]
+) -> tuple[Measure, ...]:
+    """Return the measures of a checked body, with those that give each unit type its own value.
+
+    The value of a unit type is of the events that have such a unit; the overall value stays what
+    `make` says of the whole body: of all events, or, where units are followed, of the first type.
+    """
+    measures, *_ = make(body)
+    added: list[Measure] = []
+    for unit_type in dict.fromkeys(body.get("unitTypes") or ()):
+        unit = _user_field(unit_type)
+        has_it = Condition(
+            field=unit,
+            operator=Operator.IS_SET,
+            comparison=Comparison.EXISTENCE,
+            if_unknown=False,
+        )
+        own, *_ = make({**body, "unitTypes": [unit_type]})
+        for plain, each in zip(measures, own, strict=True):
+            variant = each
+            if each.unit is None and each.field != unit:
+                variant = each.model_copy(update={"where": (*each.where, has_it)})
+            if variant != plain:
+                name = of_unit(plain.name, unit_type)
+                added.append(variant.model_copy(update={"name": name}))
+    return (*measures, *added)
 
 
 def _number_of(event: dict[str, Any]) -> Field:

@@ -66,10 +66,16 @@ async def _create(format_: str, text: str, effective_from: str | None) -> None:
             show([{"id": None, "name": name, "status": status, "reasons": reasons}])
             return
         starts = writer.boundary(effective_from)
-        show([_created(await writer.create(name, definition, starts))])
+        made = await writer.create(name, definition, starts)
+        show([_created(made, await _unresolved(deployment, made))])
 
 
-def _created(metric: Metric) -> dict[str, Any]:
+async def _unresolved(deployment: Opened, metric: Metric) -> list[str]:
+    find = deployment.control.state.find_typed
+    return (await deployment.reader.unresolved([metric], find))[metric.id]
+
+
+def _created(metric: Metric, unresolved: list[str]) -> dict[str, Any]:
     body = metric.latest.body
     starts = None if body is None else body.effective_from
     return {
@@ -79,6 +85,7 @@ def _created(metric: Metric) -> dict[str, Any]:
         "status": status_of(metric, SystemClock().now()),
         "effective_from": None if starts is None else rfc3339(starts),
         "reasons": [] if body is None else list(body.definition.reasons),
+        **({"unresolved": unresolved} if unresolved else {}),
     }
 
 
@@ -92,7 +99,8 @@ def update(
     async def work() -> dict[str, Any]:
         async with opened() as deployment:
             found = deployment.metric(metric)
-            return _created(await deployment.writer.update(found, _read(file), effective_from))
+            changed = await deployment.writer.update(found, _read(file), effective_from)
+            return _created(changed, await _unresolved(deployment, changed))
 
     show([wait(work())])
 
@@ -138,7 +146,9 @@ def _read(file: str) -> str:
 async def _summaries(deployment: Opened, metrics: list[Metric]) -> list[dict[str, Any]]:
     standings = await deployment.reader.standings() if metrics else {}
     now = SystemClock().now()
-    return [summary_of(metric, deployment.reader, standings, now) for metric in metrics]
+    reader, find = deployment.reader, deployment.control.state.find_typed
+    unresolved = await reader.unresolved(metrics, find)
+    return [summary_of(each, reader, standings, now, unresolved[each.id]) for each in metrics]
 
 
 def list_command(

@@ -4,12 +4,13 @@ import asyncio
 import json
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from definitions.errors import DefinitionError, Problem
 from definitions.formats import native_body, parse, registered_name, updated
-from definitions.formats.bodies import dump_json, parse_json
+from definitions.formats.bodies import Terms, dump_json, parse_json
 from definitions.limits import NAME_CHARS_MAX
 from definitions.metric import Definition, Origin
 from definitions.times import parse_timestamp, rfc3339
@@ -41,12 +42,23 @@ class Writer:
         Raises:
             DefinitionError: every broken rule. ConflictError: the name is taken.
         """
-        name, definition = parse(format_, text, terms_of(self._identity.formats))
+        name, definition = parse(format_, text, self._terms)
         registered = self._registered(format_, name, text)
         held = self._control.state.metrics.get(self._names.get(registered, ""))
         if held is not None and not (reuse and held.archived_at is not None):
             raise ConflictError(f"a metric is named {name!r} already; choose another name")
         return registered, definition
+
+    @property
+    def _terms(self) -> Terms:
+        """What names stand for, now: it is written into a version, so no worker looks it up."""
+
+        def typed(name: str, type_: str) -> Definition | None:
+            found = self._control.state.find_typed(name, type_)
+            body = None if found is None else found.latest.body
+            return None if body is None else body.definition
+
+        return replace(terms_of(self._identity.formats), statsig_metric=typed)
 
     def _registered(self, format_: str, name: str, text: str) -> str:
         """The name to register a metric by; one of Statsig's own twice is a conflict (CS16)."""
@@ -157,7 +169,7 @@ class Writer:
         counted = parse_json(native)
         if format_ == "statsig":
             counted.pop("owner", None)  # Statsig's updates take it, its creates do not
-        _, definition = parse(format_, dump_json(counted), terms_of(self._identity.formats))
+        _, definition = parse(format_, dump_json(counted), self._terms)
         kept = Origin(format=format_, text=native)
         return definition.model_copy(update={"origin": kept})
 

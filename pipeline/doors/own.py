@@ -60,7 +60,11 @@ async def metrics(service: Reading) -> Response:
     """Every metric, archived ones too: its version, its status, what it has seen."""
     state, now = await service.fresh(), service.clock.now()
     reader, standings = service.reader, await service.reader.standings()
-    shown = [summary_of(each, reader, standings, now) for each in state.metrics.values()]
+    unresolved = await reader.unresolved([*state.metrics.values()], state.find_typed)
+    shown = [
+        summary_of(each, reader, standings, now, unresolved[each.id])
+        for each in state.metrics.values()
+    ]
     return _answer({"data": shown})
 
 
@@ -74,7 +78,10 @@ async def show(metric: str, service: Reading) -> Response:
         "native": native_of(found),
         "neutral": None if body is None else body.model_dump(mode="json"),
     }
-    return _answer({"data": {**summary_of(found, service.reader, standings, now), **more}})
+    reader, find = service.reader, service.control.state.find_typed
+    unresolved = (await reader.unresolved([found], find))[found.id]
+    summary = summary_of(found, reader, standings, now, unresolved)
+    return _answer({"data": {**summary, **more}})
 
 
 async def _found(service: Service, name: str) -> Metric:

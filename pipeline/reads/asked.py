@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from definitions.metric import Definition, ResultKind
+from definitions.metric import Definition
 
-from ..control.entities import Metric
 from ..core.windows import Window
 from .query import Part, Query
 
@@ -23,13 +22,12 @@ HEAVY_WINDOWS: Final = 5_000  # a question of more is a large one
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question that was understood. order: the places of its group names in the grouping set."""
+    """A question that was understood. names: its group key in the order of stored_key()."""
 
     query: Query
     spread: Sequence[Window]
     parts: Sequence[Part]
-    grouping_set: int
-    order: Sequence[int]
+    names: tuple[str, ...]
     definitions: Sequence[Definition | None]
 
 
@@ -55,14 +53,3 @@ def too_long(query: Query, lines: str) -> str:
         "for one customer or fewer of them, for a shorter period or wider windows; "
         "`recount usage` and the pages of /recount/v1/usage have no such limit"
     )
-
-
-def components_of(query: Query) -> list[Metric | None] | None:
-    """The metrics that a metric adds up; None where it has measures of its own."""
-    body = query.metric.latest.body
-    if body is None or not body.definition.computable or body.definition.result is None:
-        return None
-    result = body.definition.result
-    if result.op is not ResultKind.ADD_METRICS:
-        return None
-    return [query.find(each.name, each.type) for each in result.components]

@@ -9,9 +9,8 @@ from ..core.cells import CellKey
 from ..core.windows import Window
 from ..ports import Book
 from .query import Part, Query, WindowFinder
-from .results import Answered, Held, add_to, answer
+from .results import Answered, Group, Held, add_to, answer
 
-Group = tuple[str | None, ...]
 Rows = dict[tuple[int, Group], Held]
 Row = tuple[Window, dict[str, str | None] | None, Answered]
 
@@ -20,7 +19,6 @@ def merge(
     query: Query,
     books: Mapping[int, Book],
     parts: Sequence[Part],
-    grouping_set: int,
     finder: WindowFinder,
     together: Rows,
 ) -> dict[str, Rows]:
@@ -33,13 +31,13 @@ def merge(
     merged: dict[str, Rows] = {}
 
     def add(cell: CellKey, partial: Partial, part: Part) -> None:
-        window = finder.window_of(cell.bucket)
-        if window is None or cell.grouping_set != grouping_set:
+        window, grouping = finder.window_of(cell.bucket), part.grouping
+        if window is None or grouping is None or cell.grouping_set != grouping.number:
             return
         if not part.covers(cell.bucket, bucket_s):
             return
         rows = merged.setdefault(cell.customer, {}) if query.is_of_customers else together
-        held = rows.setdefault((window, cell.groups), {})
+        held = rows.setdefault((window, grouping.of(cell.groups)), {})
         add_to(held, part.place_of(cell, bucket_s), part.aggregation, partial)
 
     for book in books.values():
@@ -55,14 +53,14 @@ def rows_of(
     query: Query,
     definitions: Sequence[Definition | None],
     merged: Rows,
-    order: Sequence[int],
+    names: Sequence[str],
     spread: Sequence[Window],
 ) -> list[Row]:
     """A row for each window, or for each window and group that has a cell."""
 
     def answered(at: int, held: Held) -> Answered:
         definition = definitions[at]
-        return Answered(None) if definition is None else answer(definition, held)
+        return Answered(None) if definition is None else answer(definition, held, query.unit)
 
     if query.group_key is None:
         return [
@@ -71,7 +69,8 @@ def rows_of(
         ]
     rows: list[Row] = []
     for (at, values), held in sorted(merged.items(), key=_row_order):
-        group = {query.group_key[n]: values[order[n]] for n in range(len(order))}
+        named = dict(zip(names, values, strict=True))
+        group = {name: named[name] for name in query.group_key}
         if all(group[name] in wanted for name, wanted in query.group_filters.items()):
             rows.append((spread[at], group, answered(at, held)))
     return rows

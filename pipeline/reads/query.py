@@ -3,22 +3,25 @@
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from definitions.matcher import measure_key
-from definitions.metric import Aggregation, Definition, Scope
-from definitions.times import NS_PER_DAY, NS_PER_S
+from definitions.metric import Aggregation, Definition, ResultKind, Scope
+from definitions.times import NS_PER_DAY, NS_PER_S, rfc3339
 
 from ..control.entities import Metric, Version
 from ..core.buckets import bucket_of, ns_of
 from ..core.cells import CellKey
 from ..core.windows import Window, WindowSize
 from ..errors import UsageError
-from .results import adds_up, shape_of
+from .results import Group, Place, adds_up, shape_of
 
 SECONDS_PER_DAY: Final = 86_400
+_ADDITIVE: Final = {Aggregation.COUNT, Aggregation.SUM}
+_DAYS_IN_400_YEARS: Final = 146_097
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Query:
     customer None: each customer that has usage; a metric of the whole deployment has none.
     group_filters: name → values. find: another metric by its name and its system's type.
     after, limit: of all customers, those behind this one in the order of their ids, and how many.
+    unit: the unit type whose value is asked for; None: the overall value.
     """
 
     metric: Metric
@@ -41,6 +45,7 @@ class Query:
     find: Callable[[str, str], Metric | None] = lambda _name, _type: None
     after: str | None = None
     limit: int | None = None
+    unit: str | None = None
 
     @property
     def each_customer(self) -> bool:
@@ -55,11 +60,30 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Grouping:
+    """Which cells answer a question, and what of their group tells the rows of the answer apart.
+
+    number: of the grouping set. kept: the places in a cell's group that were asked for, in the
+    order of the answer; None: all as they are. windows: those of the statement whose rows add up;
+    None where no rows do.
+    """
+
+    number: int
+    kept: tuple[int, ...] | None = None
+    windows: tuple[str, ...] | None = None
+
+    def of(self, groups: Group) -> Group:
+        """The asked part of a cell's group."""
+        return groups if self.kept is None else tuple(groups[at] for at in self.kept)
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A version's measure, and the buckets that are read from it.
 
     number: of the measure in its definition. by_unit: cells are kept for each unit, whose days
-    begin day_offset_s before midnight UTC.
+    begin day_offset_s before midnight UTC. grouping: None where the version cannot answer the
+    question, which definition_of() refuses for the windows that need it.
     """
 
     measure: str
@@ -69,9 +93,13 @@ class Part:
     day_offset_s: int
     from_ns: int | None
     to_ns: int | None
+    grouping: Grouping | None
 
-    def place_of(self, cell: CellKey, bucket_s: int) -> tuple[int, str, int]:
+    def place_of(self, cell: CellKey, bucket_s: int) -> Place:
         """Where results.py wants a cell's partial."""
+        if self.grouping is not None and self.grouping.windows is not None:
+            opens_s = cell.bucket * bucket_s
+            return self.number, cell.groups, _windows_at(opens_s, self.grouping.windows)
         if not self.by_unit:
             return self.number, "", 0
         opens_s = cell.bucket * bucket_s + self.day_offset_s
@@ -99,15 +127,40 @@ class WindowFinder:
         return bisect_right(self._starts, bucket) - 1
 
 
-def parts_of(metric: Metric) -> list[Part]:
-    """The measures to read; none where a stream cannot compute the metric."""
-    parts = []
+@lru_cache(maxsize=4_096)
+def _windows_at(opens_s: int, sizes: tuple[str, ...]) -> tuple[int, ...]:
+    """The numbers of the UTC windows of these sizes that hold a second (DATE_TRUNC)."""
+    return tuple(_window_at(opens_s, size) for size in sizes)
+
+
+def _window_at(opens_s: int, size: str) -> int:
+    day = opens_s // SECONDS_PER_DAY
+    if size == "hour":
+        return opens_s // 3_600
+    if size == "week":
+        return (day + 3) // 7  # 1970 began on a Thursday, weeks begin on Monday (C14)
+    if size == "month":
+        # The calendar repeats after 400 years; `date` itself ends with the year 9999.
+        turn, rest = divmod(day + date(1970, 1, 1).toordinal() - 1, _DAYS_IN_400_YEARS)
+        found = date.fromordinal(rest + 1)
+        return (turn * 400 + found.year) * 12 + found.month
+    return day
+
+
+def parts_of(query: Query, names: tuple[str, ...]) -> list[Part]:
+    """The measures to read; none where a stream cannot compute the metric.
+
+    names: the group key in the order of stored_key().
+    """
+    parts, metric = [], query.metric
     for version in metric.versions:
         body = version.body
         if body is None or not body.definition.computable:
             continue
+        asked = None if query.group_key is None else names
+        grouping = _grouping_of(body.definition, asked)
         for index, measure in enumerate(body.definition.measures):
-            if measure.name not in body.definition.answering:
+            if measure.name not in body.definition.answering_of(query.unit):
                 continue
             parts.append(
                 Part(
@@ -118,6 +171,7 @@ def parts_of(metric: Metric) -> list[Part]:
                     body.definition.day_offset_minutes * 60,
                     None if body.effective_from is None else ns_of(body.effective_from),
                     None if version.effective_to is None else ns_of(version.effective_to),
+                    grouping,
                 )
             )
     return parts
@@ -137,26 +191,53 @@ def versions_of(metric: Metric, window: Window) -> list[Version]:
     ]
 
 
-def grouping_set_of(query: Query) -> tuple[int, list[int]]:
-    """Return the number of the grouping set and, for each asked name, its place in it.
+def stored_key(query: Query) -> tuple[str, ...]:
+    """The names that were asked for, in the order of the latest version: rows are sorted by it.
 
-    The order of names makes no other set. Raises UsageError for a set nobody declared.
+    Raises:
+        UsageError: a group key that nobody declared, or filters that do not fit it.
     """
-    body = query.metric.latest.body
     if query.group_key is None:
         if query.group_filters:
             raise UsageError("--group-filter needs --group-key")
-        return 0, []
+        return ()
+    body = query.metric.latest.body
     sets = () if body is None else body.definition.dimensions
+    found = None if body is None else _grouping_of(body.definition, query.group_key)
+    if found is None:
+        declared = "; ".join(",".join(names) for names in sets) or "none"
+        asked = ",".join(query.group_key)
+        raise UsageError(
+            f"{asked!r} is no group key of {query.metric.name!r} (it has: {declared})"
+        )
+    if unknown := set(query.group_filters) - set(query.group_key):
+        raise UsageError(f"--group-filter {min(unknown)!r} is not in the group key")
+    return tuple(name for name in sets[found.number - 1] if name in query.group_key)
+
+
+def _grouping_of(definition: Definition, asked: tuple[str, ...] | None) -> Grouping | None:
+    """The cells that answer; None where the definition keeps none for this group key.
+
+    Of a statement whose rows add up, any of its columns may be asked for: the rows of the others
+    are added. Any other group key is asked for whole; the order of names makes no other set.
+    """
+    result, sets = definition.result, definition.dimensions
+    if result is not None and result.op is ResultKind.ADD_ROWS:
+        names = sets[0] if sets else ()
+        if len(set(asked or ())) != len(asked or ()) or not set(asked or ()) <= set(names):
+            return None
+        kinds = {measure.aggregation for measure in definition.measures}
+        if asked is None and kinds <= _ADDITIVE:
+            return Grouping(0)
+        kept = tuple(names.index(name) for name in asked or ())
+        return Grouping(len(sets), kept, result.windows)
+    if asked is None:
+        return Grouping(0)
     for number, names in enumerate(sets, start=1):
-        if sorted(names) == sorted(query.group_key):
-            unknown = set(query.group_filters) - set(names)
-            if unknown:
-                raise UsageError(f"--group-filter {min(unknown)!r} is not in the group key")
-            return number, [names.index(name) for name in query.group_key]
-    declared = "; ".join(",".join(names) for names in sets) or "none"
-    asked = ",".join(query.group_key)
-    raise UsageError(f"{asked!r} is no group key of {query.metric.name!r} (it has: {declared})")
+        if sorted(names) == sorted(asked):
+            in_order = names == asked
+            return Grouping(number, None if in_order else tuple(map(names.index, asked)))
+    return None
 
 
 def days_of(spread: Sequence[Window]) -> range:
@@ -168,24 +249,49 @@ def days_of(spread: Sequence[Window]) -> range:
     return range(first, last + 1)
 
 
-def definition_of(metric: Metric, window: Window) -> Definition | None:
+def definition_of(query: Query, window: Window) -> Definition | None:
     """The definition a window is read by; None where a stream cannot compute it.
 
     Raises:
-        UsageError: the window lies on both sides of a change after which values do not add up.
+        UsageError: the window lies on both sides of a change after which values do not add up, or
+            is not of whole windows of the statement whose rows are added.
     """
+    metric = query.metric
     found = [version.body for version in versions_of(metric, window)] or [metric.latest.body]
     if any(body is None or not body.definition.computable for body in found):
         return None
     definitions = [body.definition for body in found if body is not None]
+    if query.unit is not None and any(query.unit not in each.unit_types for each in definitions):
+        return None
+    last = metric.latest.body
+    changed = None if last is None or last.effective_from is None else last.effective_from
+    for definition in definitions:
+        if _grouping_of(definition, query.group_key) is None:
+            raise UsageError(
+                f"{metric.name!r} has the group key {','.join(query.group_key or ())!r} from "
+                f"{changed} on; ask for windows that begin there or later"
+            )
+        _check_whole(metric, definition, window)
     if len({shape_of(definition) for definition in definitions}) > 1:
         widest = max(definitions, key=lambda definition: len(definition.measures))
         if all(adds_up(definition, widest) for definition in definitions):
             return widest
-        last = metric.latest.body
-        changed = None if last is None or last.effective_from is None else last.effective_from
         raise UsageError(
             f"{metric.name!r} counts something else from {changed} on; ask for windows that do "
             "not cross it"
         )
     return definitions[-1]
+
+
+def _check_whole(metric: Metric, definition: Definition, window: Window) -> None:
+    """Refuse a window that cuts one of the statement's own: its value there is not kept."""
+    sizes = () if definition.result is None else definition.result.windows
+    for size in sizes:
+        for bound in window:
+            at = ns_of(bound)
+            if _window_at(at // NS_PER_S, size) == _window_at((at - 1) // NS_PER_S, size):
+                whole = "; ".join(f"whole {each}s of UTC" for each in sizes)
+                raise UsageError(
+                    f"{metric.name!r} adds up one value for each {size} of UTC; "
+                    f"{rfc3339(bound)} lies inside one: ask for windows that are {whole}"
+                )

@@ -7,6 +7,7 @@ their numerator and denominator.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
 
 from definitions.metric import Aggregation, Definition, Result, ResultKind
@@ -14,11 +15,13 @@ from definitions.values import EXACT, QUOTIENT, canonical
 
 from ..core.aggregations import AGGREGATIONS, Partial, empty_partial, merge_partials
 
-# Of one window and group: (number of the measure, unit, day of the unit) → partial. Measures that
-# are not kept by unit have unit "" and day 0.
-Place = tuple[int, str, int]
+# Of one window and group: (number of the measure, whose, when) → partial. A measure kept by unit
+# has the unit and its day; one whose value is added over rows has the row's group and windows;
+# any other has "" and 0.
+Group = tuple[str | None, ...]
+Place = tuple[int, str | Group, int | tuple[int, ...]]
 Held = dict[Place, Partial]
-_UnitDay = tuple[str, int]
+_UnitDay = tuple[str | Group, int | tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,16 @@ def add_to(held: Held, place: Place, aggregation: Aggregation, partial: Partial)
     held[place] = partial if present is None else merge_partials(aggregation, present, partial)
 
 
-def answer(definition: Definition, held: Held) -> Answered:
-    """Return the value of a definition that can be computed from one window's partials."""
-    assert definition.result is not None
+def answer(definition: Definition, held: Held, unit: str | None = None) -> Answered:
+    """Return the value of a definition that can be computed from one window's partials.
+
+    unit: of which unit type; None: the overall value.
+    """
+    result = definition.result_of(unit)
+    assert result is not None
     sums = _Sums(definition, held)
     unreadable = sum(partial.unreadable for partial in held.values())
-    value, more = _COMPUTE[definition.result.op](sums, definition.result)
+    value, more = _COMPUTE[result.op](sums, result)
     return Answered(value, unreadable, more)
 
 
@@ -78,6 +85,7 @@ class _Sums:
     def __init__(self, definition: Definition, held: Held) -> None:
         self._names = [measure.name for measure in definition.measures]
         self._kinds = [measure.aggregation for measure in definition.measures]
+        self._by_unit = {measure.name for measure in definition.measures if measure.unit}
         self._held = held
 
     def _merged(
@@ -104,7 +112,16 @@ class _Sums:
         """The numbers of measures added together, for each unit and day that has one."""
         return _numbers(*self._merged(names, lambda place: (place[1], place[2])))
 
-    def by_unit(self, names: Sequence[str]) -> dict[str, Decimal]:
+    def is_by_unit(self, name: str) -> bool:
+        """Whether a measure is kept by unit."""
+        return name in self._by_unit
+
+    def rows(self, names: Sequence[str]) -> tuple[Aggregation, list[Any]]:
+        """The payload of each row."""
+        kind, merged = self._merged(names, lambda place: (place[1], place[2]))
+        return kind, [partial.value for partial in merged.values()]
+
+    def by_unit(self, names: Sequence[str]) -> dict[str | Group, Decimal]:
         """The same for each unit."""
         return _numbers(*self._merged(names, lambda place: place[1]))
 
@@ -135,6 +152,33 @@ def _add(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
     return AGGREGATIONS[kind].finish(payload), {}
 
 
+def _add_rows(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    kind, payloads = sums.rows(result.args)
+    if len(payloads) < 2:
+        return _add(sums, result)
+    if kind is Aggregation.MEAN:
+        return _sum_of_means(payloads), {}
+    finish = AGGREGATIONS[kind].finish
+    texts = [text for text in map(finish, payloads) if text is not None]  # SUM skips NULL
+    return (sum_of(texts) if texts else None), {}
+
+
+def _sum_of_means(payloads: Iterable[tuple[Decimal, int]]) -> str | None:
+    """The exact sum of quotients, rounded once.
+
+    Those of one count are added as decimals first: there are as many fractions as different
+    counts, so their denominator stays small.
+    """
+    by_count: dict[int, Decimal] = {}
+    for total, count in payloads:
+        if count:
+            by_count[count] = EXACT.add(by_count.get(count, Decimal(0)), total)
+    if not by_count:
+        return None
+    exact = sum((Fraction(total) / count for count, total in by_count.items()), Fraction())
+    return canonical(QUOTIENT.divide(Decimal(exact.numerator), Decimal(exact.denominator)))
+
+
 def _ratio(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
     sides = []
     for names in (result.args, result.denominator):
@@ -162,13 +206,17 @@ def _units(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
 
 
 def _funnel(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
-    return _of_steps([Decimal(sums.total((name,))[1]) for name in result.args])  # COUNTs
+    return _of_steps([Decimal(sums.total(names)[1]) for names in _steps(result)])  # COUNTs
+
+
+def _steps(result: Result) -> Sequence[tuple[str, ...]]:
+    return result.steps or tuple((name,) for name in result.args)
 
 
 def _unit_funnel(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
     steps, passed = [], None
-    for name in result.args:
-        here = {at for at, number in sums.by_unit_day((name,)).items() if number > 0}
+    for names in _steps(result):
+        here = {at for at, number in sums.by_unit_day(names).items() if number > 0}
         passed = here if passed is None else passed & here
         steps.append(Decimal(len(passed)))
     return _of_steps(steps)
@@ -179,9 +227,20 @@ def _of_steps(steps: list[Decimal]) -> tuple[str | None, dict[str, Any]]:
     return value, {**more, "steps": [canonical(step) for step in steps]}
 
 
+def _own_counts(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    """What a sum of metrics counts itself: events, or (unit, day) pairs."""
+    total = 0
+    for name in result.args:
+        if sums.is_by_unit(name):
+            total += sum(number > 0 for number in sums.by_unit_day((name,)).values())
+        else:
+            total += sums.total((name,))[1]
+    return str(total), {}
+
+
 def _unit_totals(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
     cap, threshold = _decimal(result.cap), _decimal(result.threshold)
-    totals: dict[str, Decimal] = {}
+    totals: dict[str | Group, Decimal] = {}
     for (unit, _), number in sums.by_unit_day(result.args).items():
         limited = number if cap is None else min(number, cap)
         totals[unit] = EXACT.add(totals.get(unit, Decimal(0)), limited)
@@ -209,6 +268,7 @@ def _mean(numbers: Iterable[Decimal]) -> tuple[str | None, dict[str, Any]]:
 
 _COMPUTE: Final[dict[ResultKind, Callable[[_Sums, Result], tuple[str | None, dict[str, Any]]]]] = {
     ResultKind.ADD: _add,
+    ResultKind.ADD_ROWS: _add_rows,
     ResultKind.RATIO: _ratio,
     ResultKind.RATIO_SAME_DAY: _ratio_same_day,
     ResultKind.UNIT_DAYS: _unit_days,
@@ -218,4 +278,5 @@ _COMPUTE: Final[dict[ResultKind, Callable[[_Sums, Result], tuple[str | None, dic
     ResultKind.UNIT_TOTALS: _unit_totals,
     ResultKind.UNIT_MEANS: _unit_means,
     ResultKind.UNIT_DAY_MEANS: _unit_day_means,
+    ResultKind.ADD_METRICS: _own_counts,
 }

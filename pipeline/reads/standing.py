@@ -4,7 +4,8 @@ Rule R-2 (docs/semantics.md): a window is complete if the stream has passed its 
 and nothing that was durable when the question was asked is unapplied.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from definitions.times import NS_PER_MS, rfc3339
 
 from ..control.entities import Metric, Version
 from ..core.buckets import moment_of, ns_of
-from ..core.state import PartitionState
+from ..core.state import COUNTERS, PartitionState
 from ..core.windows import Window
 from ..ports import Span
 from .query import versions_of
@@ -164,6 +165,28 @@ def status_line(number: int, stands: Standing) -> dict[str, Any]:
     if stands.closed is None:
         return line
     return {**line, "rebuilt_to": state.rebuilt_to or None, "reason": stands.closed}
+
+
+def status_total(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The total of the partitions' lines."""
+    total: dict[str, Any] = {
+        name: sum(line[name] for line in lines) for name in ("next", "end", "lag", *COUNTERS)
+    }
+    reasons: Counter[str] = Counter()
+    for line in lines:
+        reasons.update(line["rejected_by_reason"])
+    through = min((line["applied_through"] or "" for line in lines), default="")
+    return {
+        **total,
+        "rejected_by_reason": dict(reasons),
+        "applied_through": through or None,
+        "balanced": all(line["balanced"] for line in lines),
+    }
+
+
+def worst_of(histories: Iterable[str]) -> str:
+    """The history of an answer that is made of others."""
+    return max(histories, default="complete")  # from_activation is the greater word
 
 
 def closed_as(standing: Standing, why: str) -> Standing:

@@ -1,6 +1,6 @@
 """A metric as operators see it: its version, its status, and how much of the log it has seen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,9 +14,17 @@ from .usage import Reader
 
 
 def summary_of(
-    metric: Metric, reader: Reader, standings: Mapping[int, Standing], now: datetime
+    metric: Metric,
+    reader: Reader,
+    standings: Mapping[int, Standing],
+    now: datetime,
+    unresolved: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return a metric's line. ready: whether every partition counts its latest version."""
+    """Return a metric's line.
+
+    ready: whether every partition counts its latest version, and every name in it has a meaning.
+    unresolved: which have none (Reader.unresolved).
+    """
     body, latest = metric.latest.body, metric.latest
     starts = None if body is None else body.effective_from
     ends = latest.effective_to
@@ -30,11 +38,12 @@ def summary_of(
         "effective_to": None if ends is None else rfc3339(ends),
         "archived_at": metric.archived_at,
         "created_at": latest.created_at,
-        "ready": all(
+        "ready": not unresolved
+        and all(
             latest.key in item.state.active and item.closed is None for item in standings.values()
         ),
         "history": reader.history(metric, standings),
-        "reasons": [] if body is None else list(body.definition.reasons),
+        "reasons": [*(() if body is None else body.definition.reasons), *unresolved],
     }
 
 

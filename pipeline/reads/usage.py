@@ -9,7 +9,6 @@ customers are read in slices of bounded numbers of keys and lines, and slices th
 merged in a thread, so that the loop turns and a question can be given up between two of them.
 """
 
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import replace
@@ -21,15 +20,16 @@ from definitions.times import rfc3339
 
 from ..control.entities import DeploymentRecord, Metric
 from ..core.dedup import home_of
-from ..core.state import COUNTERS, PartitionState
+from ..core.state import PartitionState
 from ..core.windows import RefusedPeriod, Window, windows
 from ..deploy.checks import check_open, check_state, first_state
 from ..errors import NotOpen, StoreUnavailable, UsageError
 from ..ports import Book, Clock, RollupStore
-from .asked import HEAVY_WINDOWS, LINES_MAX, Asked, components_of, slice_of, too_long, worked
+from .asked import HEAVY_WINDOWS, LINES_MAX, Asked, slice_of, too_long, worked
 from .marks import Ends, Marks, Patience, marks_of
 from .merging import Row, Rows, cells_in, homes_of, merge, rows_of
-from .query import Query, WindowFinder, days_of, definition_of, grouping_set_of, parts_of
+from .names import Finder, added_up, awaits, components_of, marked, reasons_of, seen_in
+from .query import Query, WindowFinder, days_of, definition_of, parts_of, stored_key
 from .results import sum_of
 from .standing import (
     Standing,
@@ -41,6 +41,8 @@ from .standing import (
     offsets_of,
     standing_of,
     status_line,
+    status_total,
+    worst_of,
 )
 
 Batch = list[dict[str, Any]]
@@ -82,16 +84,7 @@ class Reader:
         """Return a line for each partition and a total line; it shows what is being rebuilt."""
         standings = await self.standings()
         lines = [status_line(number, stands) for number, stands in standings.items()]
-        total: dict[str, Any] = {
-            name: sum(line[name] for line in lines) for name in ("next", "end", "lag", *COUNTERS)
-        }
-        reasons: Counter[str] = Counter()
-        for line in lines:
-            reasons.update(line["rejected_by_reason"])
-        total["rejected_by_reason"] = dict(reasons)
-        through = min((line["applied_through"] or "" for line in lines), default="")
-        balanced = all(line["balanced"] for line in lines)
-        return [*lines, {**total, "applied_through": through or None, "balanced": balanced}]
+        return [*lines, status_total(lines)]
 
     async def standings(self) -> dict[int, Standing]:
         """Return where every partition stands now, those too that are not open for reading."""
@@ -160,10 +153,31 @@ class Reader:
     ) -> AsyncGenerator[Batch]:
         """Yield the same in batches, so that an answer of any length needs little memory."""
         asked = await self._asked(query)
-        components = components_of(query)
-        if components is not None:
-            yield await self._added(asked, components)
+        if components_of(query.metric) is not None:
+            yield marked(await self._added(asked), await self._reasons(query))
             return
+        async with aclosing(self._measured(asked, lines_max)) as batches:
+            async for batch in batches:
+                # Names are read after the cells: what was counted is never said to be unseen.
+                yield marked(batch, await self._reasons(query))
+
+    async def _reasons(self, query: Query) -> list[str]:
+        return (await self.unresolved([query.metric], query.find))[query.metric.id]
+
+    async def unresolved(self, metrics: Sequence[Metric], find: Finder) -> dict[str, list[str]]:
+        """Why metrics have no value although a stream can compute them, by their ids.
+
+        Names that they use have no meaning (reads/names.py).
+        """
+        names = frozenset[str]()
+        if awaits(each for metric in metrics for each in added_up(metric, find)[0]):
+            parts = [await self._store.names(number) for number in self._identity.starts]
+            names = seen_in(parts)
+        return {metric.id: reasons_of(metric, find, names) for metric in metrics}
+
+    async def _measured(self, asked: Asked, lines_max: int | None) -> AsyncGenerator[Batch]:
+        """Yield the lines of a metric's own measures, then where they stand."""
+        query = asked.query
         marks = await marks_of(self._log, self._clock, self._identity.starts)
         await self._patience.wait(self._store, marks.spans)
         owners, days = await self._owners(asked)
@@ -186,12 +200,11 @@ class Reader:
 
     async def _asked(self, query: Query) -> Asked:
         spread = await self._windows(query)
-        grouping_set, order = (0, []) if components_of(query) else grouping_set_of(query)
+        names = () if components_of(query.metric) is not None else stored_key(query)
         definitions = await worked(
-            len(spread), lambda: [definition_of(query.metric, window) for window in spread]
+            len(spread), lambda: [definition_of(query, window) for window in spread]
         )
-        parts = parts_of(query.metric)
-        return Asked(query, spread, parts, grouping_set, order, definitions)
+        return Asked(query, spread, parts_of(query, names), names, definitions)
 
     async def _windows(self, query: Query) -> list[Window]:
         days = (query.ending_before - query.starting_on).days
@@ -288,7 +301,7 @@ class Reader:
     ) -> Batch:
         """The lines of a slice of customers; of a metric of the deployment none yet."""
         query = asked.query
-        merged = merge(query, books, asked.parts, asked.grouping_set, finder, together)
+        merged = merge(query, books, asked.parts, finder, together)
         if not query.is_of_customers:
             return []
         homes = homes_of(books) if query.each_customer else {}
@@ -318,7 +331,7 @@ class Reader:
         places: Mapping[str, Any],
     ) -> Batch:
         query = asked.query
-        rows: Iterable[Row] = rows_of(query, asked.definitions, merged, asked.order, asked.spread)
+        rows: Iterable[Row] = rows_of(query, asked.definitions, merged, asked.names, asked.spread)
         body = query.metric.latest.body
         computable = body is not None and body.definition.computable
         history = history_of(query.metric, (each.state for each in stands.first.values()))
@@ -344,14 +357,24 @@ class Reader:
             lines.append({"customer_id": customer, **line} if query.each_customer else line)
         return lines
 
-    async def _added(self, asked: Asked, components: list[Metric | None]) -> Batch:
+    async def _added(self, asked: Asked) -> Batch:
         """The sum of other metrics, window by window; null where one of them has no value."""
         query = asked.query
+        _, endless = added_up(query.metric, query.find)
+        named = components_of(query.metric) or ()
+        components = [query.find(each.name, each.type) for each in named if endless is None]
         answers = [
             await self.usage(replace(query, metric=metric))
             for metric in components
             if metric is not None
         ]
+        if query.metric.latest.body is not None and query.metric.latest.body.definition.measures:
+            own: Batch = []
+            async with aclosing(self._measured(asked, LINES_MAX)) as batches:
+                async for batch in batches:
+                    own += batch
+            answers.append(own)
+            components = [*components, query.metric]
         lines = []
         for at, window in enumerate(asked.spread):
             found = [answer[at] for answer in answers]
@@ -366,7 +389,7 @@ class Reader:
                     "value": total,
                     "unreadable": sum(line["unreadable"] for line in found),
                     "complete": whole and all(line["complete"] for line in found),
-                    "history": _worst(line["history"] for line in found),
+                    "history": worst_of(line["history"] for line in found),
                 }
             )
         if answers:
@@ -374,7 +397,3 @@ class Reader:
         marks = await marks_of(self._log, self._clock, self._identity.starts)
         stands = await self._stands(await self._books(asked, ()), marks, None)
         return [*lines, {"as_of": stands.as_of(self._topic)}]
-
-
-def _worst(histories: Iterable[str]) -> str:
-    return max(histories, default="complete")  # from_activation is the greater word

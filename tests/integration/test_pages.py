@@ -349,7 +349,7 @@ def test_values_have_the_consoles_names(server: Server, client: httpx.Client) ->
     ]
     assert sum(listed["as_of"]["offsets"].values()) == 1
     named = ask(client, "/console/v1/metrics/values", date=day, metricName="a b/c 2")
-    assert len(named["data"]) == 1
+    assert [row["unitType"] for row in named["data"]] == ["overall", "userID"]
     assert quote("a b/c 2") in named["pagination"]["all"].replace("%2F", "/")
     one = ask(client, "/console/v1/metrics", date=day, id="a b/c 1::event_count_custom")
     assert one["pagination"]["totalItems"] == len(one["data"])

@@ -7,7 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from definitions.formats import metronome
-from definitions.formats.metronome_sql import Untranslatable, translate
+from definitions.formats.metronome_sql import translate
+from definitions.formats.sql_words import Untranslatable
 
 
 @pytest.mark.parametrize(

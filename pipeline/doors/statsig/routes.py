@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
+from datetime import date, datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
@@ -17,17 +16,15 @@ from definitions.times import NS_PER_MS, parse_timestamp
 
 from ...control.entities import Metric
 from ...control.records import RESUMED_WITHIN, ControlState
-from ...control.terms import terms_of
 from ...control.writer import status_of
-from ...core.windows import WindowSize, zone_of
 from ...errors import ConflictError, UnknownNameError
-from ...reads.query import Query
 from ..http.errors import NOT_FOUND, Refused
 from ..http.paths import segment
 from ..http.requests import body_json, body_text, needs, takes
 from ..http.service import Pace, Service, of_format
 from . import shapes
 from .pages import PAGES, in_list, listing, paged, stands
+from .rows import rows_of
 
 EVENTS_MAX: Final = 20_000  # of a body
 _DATE: Final = "YYYY-MM-DD, a day of the deployment's Statsig zone"
@@ -127,10 +124,14 @@ def _is_over(metric: Metric, now: datetime) -> bool:
     return metric.archived_at is not None and ends is not None and ends <= now
 
 
+def _uses(own: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The metrics that a body names: its components, and the steps of its funnel."""
+    return [*own.get("metricComponentMetrics", []), *own.get("funnelEventList", [])]
+
+
 def _lineage(own: Mapping[str, Any]) -> dict[str, list[str]]:
     events = [each["name"] for each in own.get("metricEvents", [])]
-    events += [each["name"] for each in own.get("funnelEventList", [])]
-    metrics = [each["name"] for each in own.get("metricComponentMetrics", [])]
+    metrics = [f"{each['name']}::{each['type']}" for each in _uses(own)]
     return {"events": list(dict.fromkeys(events)), "metrics": list(dict.fromkeys(metrics))}
 
 
@@ -194,7 +195,7 @@ async def list_values(request: Request, service: Reading) -> Response:
     for metric in _live(await service.fresh()):
         own = _own(metric)
         if name in {None, own["name"]} and type_ in {None, own["type"]}:
-            rows += [in_list(row) for row in await _values(service, metric, day)]
+            rows += [in_list(row) for row in await rows_of(service, metric, day)]
     asked = {key: params[key] for key in ("date", "metricName", "metricType") if key in params}
     page = paged(request, rows, "/console/v1/metrics/values", **asked)
     return _answer("Metric values listed successfully.", page[0], pagination=page[1], as_of=as_of)
@@ -207,7 +208,7 @@ async def values(request: Request, service: Reading) -> Response:
     if not metric_id:
         raise Refused(400, "id is required", (Problem("S-REQ", "/id", "id is required"),))
     metric = _found(await service.fresh(), metric_id)
-    rows, asked = await _values(service, metric, day), request.query_params
+    rows, asked = await rows_of(service, metric, day), request.query_params
     listed = {"id": metric_id, "date": asked["date"]}
     page = paged(request, rows, "/console/v1/metrics", **listed)
     return _answer("Metric read successfully.", page[0], pagination=page[1])
@@ -220,43 +221,6 @@ def _day_of(request: Request) -> date:
     except ValueError as error:
         problem = Problem("S-TYPE", "/date", "date is YYYY-MM-DD")
         raise Refused(400, problem.message, (problem,)) from error
-
-
-async def _values(service: Service, metric: Metric, day: date) -> list[dict[str, Any]]:
-    """One row for everybody, and one for the unit where the metric is counted by unit (2.5)."""
-    offset = timedelta(minutes=terms_of(service.identity.formats).statsig_day_minutes)
-    try:
-        starts = datetime.combine(day, time(), timezone(offset))
-        query = Query(
-            metric=metric,
-            customer=None,
-            starting_on=starts,
-            ending_before=starts + timedelta(days=1),
-            size=WindowSize.NONE,
-            zone=zone_of("UTC"),
-            group_key=None,
-            group_filters={},
-            find=service.control.state.find_typed,
-        )
-        (line, _) = await service.reader.usage(query)
-    except OverflowError as error:
-        raise Refused(400, "the day lies outside the calendar") from error
-    own = _own(metric)
-    body = metric.latest.body
-    by_unit = body is not None and any(each.unit for each in body.definition.measures)
-    row = {
-        "value": _number(line["value"]),
-        "numerator": _number(line.get("numerator")),
-        "denominator": _number(line.get("denominator")),
-        "metric_name": own["name"],
-        "metric_type": own["type"],
-    }
-    units = ["overall", *(own.get("unitTypes", [])[:1] if by_unit else [])]
-    return [{**row, "unit_type": unit} for unit in units]
-
-
-def _number(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
 
 
 # -- one metric -------------------------------------------------------------------------------
@@ -304,7 +268,7 @@ async def delete(metric_id: str, service: Managing) -> Response:
 def _refuse_used(state: ControlState, metric: Metric) -> None:
     own = _own(metric)
     for other in _live(state):
-        for part in _own(other).get("metricComponentMetrics", []):
+        for part in _uses(_own(other)):
             if (part["name"], part["type"]) == (own["name"], own["type"]):
                 message = f"the metric {id_of(other)} uses it"
                 raise DefinitionError([Problem("S-USED", "/id", message)])

@@ -1,0 +1,340 @@
+"""SQL metrics against another engine: what a statement's rows add up to, grouped and ungrouped."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from definitions.formats import metronome
+from definitions.metric import Definition
+from pipeline.control.records import digest_of
+from pipeline.core.windows import Window, WindowSize, windows, zone_of
+from pipeline.edges.clock import SetClock
+from pipeline.errors import UsageError
+from pipeline.reads.query import Query
+from pipeline.reads.usage import Reader
+
+from ..world import NOW, World, definition_record, deployment
+
+AGGREGATES: Final = {
+    "COUNT(*)": "0",
+    "COUNT(properties.n)": "0",
+    "COUNT(DISTINCT properties.u)": "0",
+    "SUM(properties.n)": "0",
+    "MIN(properties.n)": None,
+    "MAX(properties.n)": None,
+    "AVG(properties.n)": None,
+    "LATEST(properties.n)": None,
+    "EARLIEST(properties.n)": None,
+    "arg_max(properties.n, timestamp)": None,
+    "arg_min(properties.n, timestamp)": None,
+}
+CONDITIONS: Final = (
+    "event_type = 'use'",
+    "event_type <> 'use'",
+    "event_type IN ('use', 'other') AND event_type NOT IN ('other')",
+    "event_type = 'use' AND event_type = 'other'",
+    "properties.n > 2",
+    "NOT properties.n >= 2.5",
+    "3 <> properties.n",
+    "properties.n BETWEEN 1 AND 3",
+    "properties.u IN ('a', 'b')",
+    "properties.u NOT IN ('a')",
+    "properties.u <> 'a' AND properties.r IS NOT NULL",
+    "properties.r IS NULL",
+    "properties.r LIKE 'e%'",
+    "NOT properties.r LIKE '%s%'",
+    "properties.r LIKE '%t'",
+)
+UNITS: Final = ("hour", "day", "week", "month")
+PERIODS: Final = (
+    ("2025-12-01T00:00:00", "2026-03-01T00:00:00", ("none", "week", "month")),
+    ("2026-01-05T00:00:00", "2026-01-19T00:00:00", ("none", "day", "week")),
+    ("2026-01-01T07:00:00", "2026-01-08T21:00:00", ("none", "day")),
+    ("2026-01-05T03:00:00", "2026-01-05T09:00:00", ("none", "hour")),
+)
+Event = Mapping[str, Any]
+
+
+@st.composite
+def events(draw: st.DrawFn) -> list[Event]:
+    """Events of distinct minutes, most of them close to each other; any property may be absent."""
+    close = st.integers(0, 3 * 24 * 60).map(lambda minute: minute + 35 * 24 * 60)
+    minutes = draw(
+        st.lists(st.one_of(close, st.integers(0, 90 * 24 * 60 - 1)), max_size=25, unique=True)
+    )
+    made: list[Event] = []
+    for minute in minutes:
+        properties = {
+            "n": draw(st.sampled_from([None, 1, 2, 2.5, 3, 7, -4])),
+            "u": draw(st.sampled_from([None, "a", "b", "c"])),
+            "r": draw(st.sampled_from([None, "east", "west", "s"])),
+        }
+        made.append(
+            {
+                "event_type": draw(st.sampled_from(["use", "use", "other"])),
+                "at": datetime(2025, 12, 1) + timedelta(minutes=minute),
+                "properties": {key: each for key, each in properties.items() if each is not None},
+            }
+        )
+    return made
+
+
+@st.composite
+def statements(draw: st.DrawFn) -> tuple[str, str, tuple[str, ...], tuple[str, ...]]:
+    """A statement, its aggregate, its columns and its windows."""
+    aggregate = draw(st.sampled_from(sorted(AGGREGATES)))
+    columns = tuple(draw(st.lists(st.sampled_from(["u", "r"]), unique=True)))
+    units = tuple(draw(st.lists(st.sampled_from(UNITS), max_size=2, unique=True)))
+    truncated = [f"DATE_TRUNC('{unit}', timestamp)" for unit in units]
+    shown = draw(st.sampled_from([truncated, [], truncated[:1]]))
+    named = [f"properties.{name}" for name in columns]
+    where = draw(st.lists(st.sampled_from(CONDITIONS), max_size=2))
+    text = f"SELECT {', '.join([f'{aggregate} AS value', *named, *shown])} FROM events"
+    if where:
+        text += f" WHERE {' AND '.join(where)}"
+    if named or truncated:
+        text += f" GROUP BY {', '.join(draw(st.permutations([*named, *truncated])))}"
+    return text, aggregate, columns, units
+
+
+def applied(definition: Definition, made: Sequence[Event]) -> World:
+    """A world that has counted the events."""
+    world = World(metrics={"m": definition}, settings=deployment(max_age_ms=0))
+    world.append(
+        json.dumps(
+            {
+                "transaction_id": f"t{number}",
+                "customer_id": "c",
+                "event_type": event["event_type"],
+                "timestamp": f"{event['at'].isoformat()}Z",
+                "properties": event["properties"],
+            }
+        ).encode()
+        for number, event in enumerate(made)
+    )
+    asyncio.run(world.apply())
+    return world
+
+
+def ask(
+    world: World, starts: str, ends: str, size: str, key: tuple[str, ...] | None
+) -> list[dict[str, Any]]:
+    """Usage lines of customer c."""
+    query = Query(
+        metric=world.control.metrics["m"],
+        customer="c",
+        starting_on=datetime.fromisoformat(starts).replace(tzinfo=UTC),
+        ending_before=datetime.fromisoformat(ends).replace(tzinfo=UTC),
+        size=WindowSize(size),
+        zone=zone_of("UTC"),
+        group_key=key,
+        group_filters={},
+    )
+    reader = Reader(world.identity, world.store, world.log, SetClock(NOW), timedelta(hours=1))
+    return asyncio.run(reader.usage(query))[:-1]
+
+
+class Duck:
+    """The other engine: a statement over the events of a window, its rows added up."""
+
+    def __init__(self, made: Sequence[Event]) -> None:
+        self._db = duckdb.connect()
+        self._db.execute(
+            "CREATE TABLE held (event_type VARCHAR, timestamp TIMESTAMP, "
+            "properties STRUCT(n DECIMAL(18, 6), u VARCHAR, r VARCHAR))"
+        )
+        for each in made:
+            own = each["properties"]
+            row = {name: own.get(name) for name in ("n", "u", "r")}
+            self._db.execute(
+                "INSERT INTO held VALUES (?, ?, ?)", [each["event_type"], each["at"], row]
+            )
+
+    def whole(self, moment: datetime, units: Sequence[str]) -> bool:
+        """Whether a moment begins windows of each of these sizes."""
+        found = [
+            self._db.execute("SELECT date_trunc(?, ?::TIMESTAMP)", [unit, moment]).fetchone()
+            for unit in units
+        ]
+        return all(each == (moment,) for each in found)
+
+    def rows(
+        self, text: str, window: Window, key: Sequence[str]
+    ) -> dict[tuple[str | None, ...], Any]:
+        """Group → sum of the statement's rows."""
+        lo, hi = (bound.replace(tzinfo=None) for bound in window)
+        self._db.execute(
+            "CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM held WHERE timestamp >= "
+            f"TIMESTAMP '{lo}' AND timestamp < TIMESTAMP '{hi}'"
+        )
+        own = text.replace("LATEST(properties.n)", "arg_max(properties.n, timestamp)")
+        own = own.replace("EARLIEST(properties.n)", "arg_min(properties.n, timestamp)")
+        names = "".join(f"{name}, " for name in key)
+        grouped = f" GROUP BY {', '.join(key)}" if key else ""
+        found = self._db.execute(f"SELECT {names}sum(value) FROM ({own}){grouped}").fetchall()
+        return {tuple(row[:-1]): row[-1] for row in found}
+
+
+def same(seen: str | None, wanted: Any, empty: str | None) -> bool:
+    """Whether a value is the engine's: exact, but for its means, which are floats."""
+    if wanted is None:
+        return seen == empty
+    if isinstance(wanted, float):
+        return seen is not None and float(seen) == pytest.approx(wanted, rel=1e-12, abs=1e-12)
+    return seen is not None and Decimal(seen) == wanted
+
+
+@settings(max_examples=250, deadline=None)
+@given(statements(), events(), st.sampled_from(PERIODS), st.data())
+def test_every_statement_is_the_sum_over_its_rows(
+    statement: tuple[str, str, tuple[str, ...], tuple[str, ...]],
+    made: list[Event],
+    period: tuple[str, str, tuple[str, ...]],
+    data: st.DataObject,
+) -> None:
+    """At whole windows of its own a statement's usage equals DuckDB's; other ones are refused."""
+    text, aggregate, columns, units = statement
+    _, definition = metronome.parse(json.dumps({"name": "m", "sql": text}))
+    assert definition.computable, definition.reasons
+    starts, ends, sizes = period
+    size = data.draw(st.sampled_from(sizes))
+    key = data.draw(st.sampled_from([None, columns, columns[::-1], columns[:1], columns[1:]]))
+    key = key or None
+    world, duck, empty = applied(definition, made), Duck(made), AGGREGATES[aggregate]
+    bounds = [
+        datetime.fromisoformat(starts).replace(tzinfo=UTC),
+        datetime.fromisoformat(ends).replace(tzinfo=UTC),
+    ]
+    spread = windows(*bounds, size=WindowSize(size), zone=zone_of("UTC"), bucket_s=3600)
+    additive = aggregate in {"COUNT(*)", "COUNT(properties.n)", "SUM(properties.n)"}
+    edges = [bound.replace(tzinfo=None) for window in spread for bound in window]
+    if not additive and not all(duck.whole(edge, units) for edge in edges):
+        with pytest.raises(UsageError, match="adds up one value for each"):
+            ask(world, starts, ends, size, key)
+        return
+
+    lines = ask(world, starts, ends, size, key)
+
+    for window in spread:
+        opens = window.starting_on.isoformat().replace("+00:00", "Z")
+        own = [line for line in lines if line["starting_on"] == opens]
+        wanted = duck.rows(text, window, key or ())
+        if key is None:
+            assert len(own) == 1
+            seen: dict[tuple[str | None, ...], Any] = {(): own[0]["value"]}
+        else:
+            seen = {tuple(line["group"][name] for name in key): line["value"] for line in own}
+            # A group whose events all lack the value has a row in SQL, and no cell here (W-6).
+            wanted = {at: value for at, value in wanted.items() if value is not None or at in seen}
+            wanted = {at: value for at, value in wanted.items() if value != 0 or at in seen}
+        assert seen.keys() == wanted.keys(), (text, window)
+        for at, value in wanted.items():
+            assert same(seen[at], value, empty), (text, window, at, seen[at], value)
+
+
+FIVE: Final = (
+    ("a", "east", 3, "2026-01-05T10:00:00"),
+    ("b", "east", 7, "2026-01-05T11:00:00"),
+    ("a", "west", 5, "2026-01-06T10:00:00"),
+    ("b", "west", 1, "2026-01-06T11:00:00"),
+    ("a", "west", 9, "2026-01-06T12:00:00"),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (
+            "SELECT LATEST(properties.n) AS value, properties.u FROM events GROUP BY properties.u",
+            "10",
+        ),
+        (
+            "SELECT MAX(properties.n) AS value FROM events GROUP BY DATE_TRUNC('day', timestamp)",
+            "16",
+        ),
+        ("SELECT COUNT(DISTINCT properties.u) AS value FROM events GROUP BY properties.r", "4"),
+        ("SELECT MIN(properties.n) AS value FROM events GROUP BY properties.r", "4"),
+        ("SELECT AVG(properties.n) AS value FROM events GROUP BY properties.r", "10"),
+        (
+            (
+                "SELECT AVG(properties.n) AS value FROM events "
+                "GROUP BY DATE_TRUNC('month', timestamp), properties.u"
+            ),
+            "9.666666666666666666666666666666667",
+        ),
+        ("SELECT SUM(properties.n) AS value FROM events GROUP BY properties.u", "25"),
+        ("SELECT MAX(properties.n) AS value FROM events", "9"),
+    ],
+)
+def test_values_that_were_taken_over_all_events(text: str, value: str) -> None:
+    """The sum over rows of five events: every value worked out by hand."""
+    _, definition = metronome.parse(json.dumps({"name": "m", "sql": text}))
+    made = [
+        {
+            "event_type": "use",
+            "at": datetime.fromisoformat(at),
+            "properties": {"u": user, "r": region, "n": number},
+        }
+        for user, region, number, at in FIVE
+    ]
+    (line,) = ask(
+        applied(definition, made), "2026-01-01T00:00:00", "2026-02-01T00:00:00", "none", None
+    )
+
+    assert line["value"] == value
+
+
+def test_a_group_key_is_read_from_the_version_that_counted_the_window() -> None:
+    """A group key's number is that of the version read: here the second set, now the first."""
+    older, newer = (
+        metronome.parse(
+            json.dumps(
+                {
+                    "name": "m",
+                    "aggregation_type": "count",
+                    "property_filters": [{"name": name, "exists": True} for name in ("u", "r")],
+                    "group_keys": keys,
+                }
+            )
+        )[1]
+        for keys in ([["u"], ["r"]], [["r"]])
+    )
+    at = datetime(2026, 1, 5, 10)
+    world = applied(
+        older, [{"event_type": "use", "at": at, "properties": {"u": "a", "r": "east"}}]
+    )
+    record = definition_record("m", "m", newer)
+    record |= {"version": 2, "effective_from": "2026-02-01T00:00:00Z"}
+    record["digest"] = digest_of(record)
+    world.control.apply(9, json.dumps(record).encode())
+    assert not world.control.ignored
+
+    (line,) = ask(world, "2026-01-01T00:00:00", "2026-02-01T00:00:00", "none", ("r",))
+
+    assert (line["group"], line["value"]) == ({"r": "east"}, "1")
+
+
+def test_a_window_that_its_version_has_no_groups_for_is_refused() -> None:
+    """After a column was added, older windows are no answer for it, and not an empty one."""
+    texts = (
+        "SELECT COUNT(*) AS value, properties.u FROM events GROUP BY properties.u",
+        "SELECT COUNT(*) AS value, properties.r FROM events GROUP BY properties.r",
+    )
+    older, newer = (metronome.parse(json.dumps({"name": "m", "sql": text}))[1] for text in texts)
+    world = applied(older, [])
+    record = definition_record("m", "m", newer)
+    record |= {"version": 2, "effective_from": "2026-02-01T00:00:00Z"}
+    record["digest"] = digest_of(record)
+    world.control.apply(9, json.dumps(record).encode())
+
+    with pytest.raises(UsageError, match="has the group key 'r' from 2026-02-01"):
+        ask(world, "2026-01-01T00:00:00", "2026-02-01T00:00:00", "none", ("r",))
+    assert ask(world, "2026-02-01T00:00:00", "2026-03-01T00:00:00", "none", ("r",)) == []

@@ -136,7 +136,7 @@ def check_work(body: object, definition: Definition) -> None:
     by_unit: dict[str, list[Condition]] = {}  # their names are measure@unit
     for measure in definition.measures:
         by_unit.setdefault(measure.name.partition("@")[2], []).extend(measure.where)
-    where = max(by_unit.values(), key=len, default=[])
+    where = by_unit.get("") or max(by_unit.values(), key=len, default=[])
     types = [
         each
         for measure in definition.measures

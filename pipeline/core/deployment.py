@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 FORMAT_VERSION: Final = 2  # the keys in Redis and their texts
-RULES: Final = 1  # raised by any change of code that can alter a fate, a match or a value
+RULES: Final = 2  # raised by any change of code that can alter a fate, a match or a value
 BASE_BUCKETS_S: Final = {"1h": 3600, "15m": 900}
 
 

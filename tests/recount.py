@@ -126,6 +126,8 @@ def usable(value: bytes | None) -> dict[str, Any] | None:
             return None
     if len(body["transaction_id"]) > 128 or body.get("kind", "usage") not in ("usage", None):
         return None
+    if max(len(body["customer_id"]), len(body["event_type"])) > 256:
+        return None
     return body if event_ns(body["timestamp"]) is not None else None
 
 

@@ -7,6 +7,8 @@
 const EVENT_BYTES_MAX: usize = 1_048_576;
 const DEPTH_MAX: usize = 32; // containers inside each other, the event itself included
 const TRANSACTION_ID_CHARS_MAX: usize = 128;
+const CUSTOMER_ID_CHARS_MAX: usize = 256;
+const EVENT_TYPE_CHARS_MAX: usize = 256;
 
 /// A value of a property, as its bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,7 +118,9 @@ pub fn scan<'a>(
         && !event.customer_id.is_empty()
         && !event.event_type.is_empty()
         && !event.transaction_id.is_empty()
-        && !longer(event.transaction_id, TRANSACTION_ID_CHARS_MAX);
+        && !longer(event.transaction_id, TRANSACTION_ID_CHARS_MAX)
+        && !longer(event.customer_id, CUSTOMER_ID_CHARS_MAX)
+        && !longer(event.event_type, EVENT_TYPE_CHARS_MAX);
     plain.then_some(event)
 }
 

@@ -22,6 +22,14 @@ from .records import Rejected
 EVENT_BYTES_MAX: Final = 1_048_576
 DEPTH_MAX: Final = 32  # containers inside each other, the event itself included
 TRANSACTION_ID_CHARS_MAX: Final = 128  # docs/formats.md 3.4
+# Both are keys: of Kafka's records, of Redis, of caches. Nobody's ids are longer (E-2).
+CUSTOMER_ID_CHARS_MAX: Final = 256
+EVENT_TYPE_CHARS_MAX: Final = 256
+_CHARS_MAX: Final = {
+    "transaction_id": TRANSACTION_ID_CHARS_MAX,
+    "customer_id": CUSTOMER_ID_CHARS_MAX,
+    "event_type": EVENT_TYPE_CHARS_MAX,
+}
 USAGE: Final = "usage"
 _DETAIL_CHARS_MAX: Final = 200
 
@@ -34,8 +42,8 @@ class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
 
     transaction_id: Annotated[str, msgspec.Meta(min_length=1, max_length=TRANSACTION_ID_CHARS_MAX)]
-    customer_id: Annotated[str, msgspec.Meta(min_length=1)]
-    event_type: Annotated[str, msgspec.Meta(min_length=1)]
+    customer_id: Annotated[str, msgspec.Meta(min_length=1, max_length=CUSTOMER_ID_CHARS_MAX)]
+    event_type: Annotated[str, msgspec.Meta(min_length=1, max_length=EVENT_TYPE_CHARS_MAX)]
     timestamp: str
     properties: Any
     context: dict[str, Any] | None = None
@@ -198,9 +206,10 @@ def decode_slowly(value: bytes) -> Event | Rejected:
     names = _REQUIRED[:3]
     if not all(body[name] for name in names):
         return Rejected(Reason.NOT_AN_EVENT, f"{', '.join(names)} must not be empty")
-    if len(body["transaction_id"]) > TRANSACTION_ID_CHARS_MAX:
-        detail = f"transaction_id has {len(body['transaction_id'])} characters, at most 128"
-        return Rejected(Reason.NOT_AN_EVENT, detail)
+    for name, most in _CHARS_MAX.items():
+        if len(body[name]) > most:
+            detail = f"{name} has {len(body[name])} characters, at most {most}"
+            return Rejected(Reason.NOT_AN_EVENT, detail)
     members = {name: body[name] for name in _REQUIRED}
     return Event(**members, properties=properties or {}, context=context)
 

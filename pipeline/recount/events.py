@@ -112,8 +112,9 @@ def read_event(value: bytes | None) -> Plain:
     for name in MEMBERS[:3]:
         if body[name] == "":
             raise NotCounted("not_an_event")
-    if len(body["transaction_id"]) > 128:
-        raise NotCounted("not_an_event")
+    for name, most in (("transaction_id", 128), ("customer_id", 256), ("event_type", 256)):
+        if len(body[name]) > most:
+            raise NotCounted("not_an_event")
     at = read_time(body["timestamp"])
     transaction_id, customer_id, event_type = (body[name] for name in MEMBERS[:3])
     properties, context = body.get("properties") or {}, body.get("context") or {}

@@ -15,7 +15,7 @@ from definitions.events.common import Arrival
 from definitions.events.metronome import EVENTS_MAX, TRANSACTION_ID_CHARS_MAX
 from definitions.times import NS_PER_S, parse_timestamp
 
-from ...core.event import DEPTH_MAX
+from ...core.event import CUSTOMER_ID_CHARS_MAX, DEPTH_MAX, EVENT_TYPE_CHARS_MAX
 
 # An exponent that parse_json() does not read. Looking for its digits first is ten times faster.
 _MONSTROUS: Final = re.compile(rb"[eE][+-]?[0-9]{18}")
@@ -31,8 +31,8 @@ class _Skipped(msgspec.Struct, gc=False):
 
 class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     transaction_id: Annotated[str, msgspec.Meta(min_length=1, max_length=TRANSACTION_ID_CHARS_MAX)]
-    customer_id: Annotated[str, msgspec.Meta(min_length=1)]
-    event_type: Annotated[str, msgspec.Meta(min_length=1)]
+    customer_id: Annotated[str, msgspec.Meta(min_length=1, max_length=CUSTOMER_ID_CHARS_MAX)]
+    event_type: Annotated[str, msgspec.Meta(min_length=1, max_length=EVENT_TYPE_CHARS_MAX)]
     timestamp: str
     properties: _Skipped | msgspec.UnsetType = msgspec.UNSET
 

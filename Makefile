@@ -21,6 +21,9 @@ demo: env ## Real events through real Kafka and Redis, compared with a recount
 test: env ## Every test of the default suite, and the checks
 	@$(MAKE) --no-print-directory check && $(UV) run --frozen pytest -n 2 --dist worksteal
 
+quick: env ## What most changes need, without Kafka and Redis, in under two minutes
+	@$(UV) run --frozen pytest -q -n 2 --dist worksteal tests/unit tests/property tests/conformance/test_tidy.py
+
 faults: env ## Every fault of the catalogue, the long ones too; SEED=n repeats the draws of one run
 	@SEED=$(SEED) $(UV) run --frozen pytest -m "fault or long" tests/fault
 
@@ -53,4 +56,4 @@ profile: env ## Where each microsecond of a worker goes
 fuzz: env ## Coverage-guided fuzzing of definitions and events, SECONDS=60 (Linux, CPython 3.11 to 3.13)
 	@$(UV) run --frozen --group fuzz python -m tests.fuzz -max_total_time=$(or $(SECONDS),60) -print_final_stats=1
 
-.PHONY: help env demo test faults soak check fmt bench bench-growth bench-memory profile fuzz
+.PHONY: help env demo test quick faults soak check fmt bench bench-growth bench-memory profile fuzz

@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from .control.seal import SECRET_BYTES_MIN
 from .deploy.place import Place
 from .edges.kafka_client import KafkaAddress
 from .errors import UsageError
@@ -66,6 +67,12 @@ class Settings(BaseSettings):
         description="how long a reader waits until what was durable when it was asked is applied"
         "; 0: not at all",
         json_schema_extra={"unit": "ms"},
+    )
+    control_key: str | None = Field(
+        None,
+        description="a secret of at least 32 bytes; with it only records of the control log that"
+        " are sealed by it are obeyed; several, joined by commas: the first seals, all open",
+        json_schema_extra={"secret": True},
     )
     telemetry_port: int | None = Field(
         None,
@@ -133,6 +140,13 @@ class Settings(BaseSettings):
             raise ValueError("letters, digits, _ and -, parts joined by single dots")
         return value
 
+    @field_validator("control_key")
+    @classmethod
+    def _control_key(cls, value: str | None) -> str | None:
+        if value and any(len(part.encode()) < SECRET_BYTES_MIN for part in value.split(",")):
+            raise ValueError(f"each secret has at least {SECRET_BYTES_MIN} bytes")
+        return value or None
+
     @field_validator("lateness", mode="before")
     @classmethod
     def _lateness(cls, value: Any) -> Any:
@@ -149,7 +163,12 @@ class Settings(BaseSettings):
     @property
     def place(self) -> Place:
         """Where the deployment is."""
-        return Place(self.address, self.redis, self.deployment)
+        return Place(self.address, self.redis, self.deployment, self.control_secrets)
+
+    @property
+    def control_secrets(self) -> tuple[bytes, ...]:
+        """What seals control records: the first one; what opens them: all."""
+        return tuple(part.encode() for part in (self.control_key or "").split(",") if part)
 
     @property
     def address(self) -> KafkaAddress:
@@ -190,7 +209,7 @@ def describe(settings: Settings) -> list[dict[str, Any]]:
         rows.append(
             {
                 "variable": f"RECOUNT_{name.upper()}",
-                "value": _without_password(value) if name == "redis" else value,
+                "value": _shown(name, value, extra),
                 "default": default,
                 "unit": extra.get("unit") if isinstance(extra, dict) else None,
                 "meaning": field.description,
@@ -199,6 +218,12 @@ def describe(settings: Settings) -> list[dict[str, Any]]:
     return rows + [
         _security_row(name) for name in sorted(os.environ) if name.startswith(_SECURITY)
     ]
+
+
+def _shown(name: str, value: Any, extra: Any) -> Any:
+    if isinstance(extra, dict) and extra.get("secret") and value is not None:
+        return HIDDEN
+    return _without_password(value) if name == "redis" else value
 
 
 def _security_row(variable: str) -> dict[str, Any]:

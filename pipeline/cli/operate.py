@@ -74,7 +74,7 @@ def init_command(
         keying=keying,
         formats=None if config is None else _config(config),
     )
-    identity = wait(init(settings.address, settings.redis, settings.deployment, wish))
+    identity = wait(init(settings.place, wish))
     deployment = identity.deployment
     buckets = {seconds: name for name, seconds in BASE_BUCKETS_S.items()}
     show(

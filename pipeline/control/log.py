@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
@@ -14,6 +14,7 @@ from ..edges.kafka import RECORD_BYTES_MAX, Producing, consumer, durable, sendin
 from ..edges.kafka_client import KafkaAddress
 from ..errors import ConflictError, Halt, LogUnavailable, UsageError
 from .records import SCHEMA_VERSION, ControlState, claim_of
+from .seal import Seals
 
 _POLL_MS: Final = 200
 _READ_BACK_S_MAX: Final = 30.0
@@ -26,8 +27,9 @@ class ControlLog:
     state: what the log says up to state.next. Use as an async context manager.
     """
 
-    def __init__(self, address: KafkaAddress, topic: str) -> None:
+    def __init__(self, address: KafkaAddress, topic: str, secrets: Sequence[bytes] = ()) -> None:
         self._address = address
+        self._seals = Seals(topic, secrets)
         self._point = TopicPartition(topic, 0)
         self._stack = AsyncExitStack()
         self._consumer: AIOKafkaConsumer | None = None
@@ -88,7 +90,11 @@ class ControlLog:
         records = batches.get(self._point, ())
         for record in records:
             if record.offset >= self.state.next:
-                self.state.apply(record.offset, record.value)
+                why = self._seals.refusal(record.value, record.headers)
+                if why is None:
+                    self.state.apply(record.offset, record.value)
+                else:
+                    self.state.pass_over(record.offset, why)
         return bool(records)
 
     async def write(self, record: Mapping[str, Any]) -> int:
@@ -109,7 +115,14 @@ class ControlLog:
                 "it is read: make it smaller"
             )
         async with self._producing.used() as client:
-            sent = await sending(client, self._point.topic, text, key=claim.encode(), partition=0)
+            sent = await sending(
+                client,
+                self._point.topic,
+                text,
+                key=claim.encode(),
+                partition=0,
+                headers=self._seals.headers(text),
+            )
             offset = await durable(sent)
         await self.catch_up()
         if self.state.won.get(claim) != offset:

@@ -53,6 +53,11 @@ class ControlState:
             version.key: version for metric in self.metrics.values() for version in metric.versions
         }
 
+    def pass_over(self, offset: int, why: str) -> None:
+        """Take a record for one that changes nothing."""
+        self.next = offset + 1
+        self.ignored.append(Ignored(offset, why))
+
     def apply(self, offset: int, value: bytes | None) -> None:
         """Take one record. Nothing that lies on the log can raise."""
         self.next = offset + 1

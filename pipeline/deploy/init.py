@@ -18,6 +18,7 @@ from ..edges.kafka_client import KafkaAddress, KafkaAdmin, TopicInfo
 from ..edges.redis import RedisStore
 from ..errors import ConflictError, Halt, UsageError
 from .checks import check_policy, check_store, check_topics, first_state, identity_of
+from .place import Place
 
 _DAY_MS: Final = 86_400_000
 _FOREVER: Final = "-1"
@@ -49,17 +50,18 @@ _DEFAULTS: Final = Wish(
 )
 
 
-async def init(address: KafkaAddress, redis_url: str, name: str, wish: Wish) -> DeploymentRecord:
+async def init(place: Place, wish: Wish) -> DeploymentRecord:
     """Make the deployment, or check that it is what was asked for; idempotent.
 
     Raises:
         Halt: other values than the deployment has, or a Redis that lost or holds a foreign one.
         UsageError: values that do not fit each other, or a name too near to another's.
     """
+    address, redis_url, name = place.kafka, place.redis, place.name
     names, admin = topic_names(name), KafkaAdmin(address)
     known = await admin.describe([names["control"]])
     if names["control"] in known:
-        async with ControlLog(address, names["control"]) as log:
+        async with ControlLog(address, names["control"], place.control_secrets) as log:
             if log.state.identity is not None:
                 return await _existing(address, log, redis_url, name, wish)
     asked = Wish(**{item.name: _asked(wish, item.name) for item in fields(Wish)})
@@ -74,7 +76,7 @@ async def init(address: KafkaAddress, redis_url: str, name: str, wish: Wish) -> 
             )
         _refuse_collision(name, names, await admin.names())
         topics = await _make_topics(admin, names, asked)
-        async with ControlLog(address, names["control"]) as log:
+        async with ControlLog(address, names["control"], place.control_secrets) as log:
             await _claim(log, deployment, names, topics, asked)
             identity = identity_of(log.state)
             await _register(store, identity, identity.starts)

@@ -50,7 +50,9 @@ async def opened(place: Place, *, commits: bool = False) -> AsyncIterator[Deploy
         topics = await KafkaAdmin(place.kafka).describe(list(names.values()))
         if names["control"] not in topics:
             await known_identity(None, store)
-        control = await stack.enter_async_context(ControlLog(place.kafka, names["control"]))
+        control = await stack.enter_async_context(
+            ControlLog(place.kafka, names["control"], place.control_secrets)
+        )
         record = await known_identity(control.state, store)
         store.base_bucket_s = record.deployment.base_bucket_s
         check_identity(record)

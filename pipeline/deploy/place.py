@@ -7,8 +7,12 @@ from ..edges.kafka_client import KafkaAddress
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a deployment is: Kafka, Redis (a URL), and its name on both."""
+    """Where a deployment is: Kafka, Redis (a URL), and its name on both.
+
+    control_secrets: what seals the records of its control log (control/seal.py); none: nothing.
+    """
 
     kafka: KafkaAddress
     redis: str
     name: str
+    control_secrets: tuple[bytes, ...] = ()

@@ -176,7 +176,13 @@ async def read_span(
 
 
 async def sending(
-    client: AIOKafkaProducer, topic: str, value: bytes, *, key: bytes | None, partition: int | None
+    client: AIOKafkaProducer,
+    topic: str,
+    value: bytes,
+    *,
+    key: bytes | None,
+    partition: int | None,
+    headers: Sequence[tuple[str, bytes]] = (),
 ) -> "asyncio.Future[Any]":
     """Hand a record to the producer; the future is done once it is durable.
 
@@ -186,7 +192,9 @@ async def sending(
     if len(value) > RECORD_BYTES_MAX:
         raise ValueError(f"{len(value)} bytes, at most {RECORD_BYTES_MAX} fit into the topic")
     async with guard():
-        future: asyncio.Future[Any] = await client.send(topic, value, key=key, partition=partition)
+        future: asyncio.Future[Any] = await client.send(
+            topic, value, key=key, partition=partition, headers=list(headers)
+        )
         return future
 
 

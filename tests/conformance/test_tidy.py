@@ -190,3 +190,24 @@ def test_every_fault_has_a_test_or_a_reason() -> None:
     explained = {int(number) for number in re.findall(r"^\* ([0-9]+)", reasons, re.MULTILINE)}
 
     assert set(range(1, 45)) - tested - explained == set()
+
+
+def test_references_have_targets() -> None:
+    """Every document and section that code names is there, and none that the repository lacks."""
+    missing = []
+    for path in sorted(ROOT.rglob("*")):
+        kept = path.relative_to(ROOT).parts[0] in {"definitions", "pipeline", "native", "tests"}
+        if not kept or path.suffix not in {".py", ".rs", ".lua"} or "target" in path.parts:
+            continue
+        text = path.read_text()
+        if path != Path(__file__):
+            lacks = re.findall(r"\b(?:DESIGN|FAULTS|STYLE|FORMATS|INTERFACES) [0-9C]\S*", text)
+            missing += [f"{path.name}: {each}" for each in lacks]
+        for name, section in re.findall(r"docs/([\w-]+)\.md(?: ([0-9]+))?", text):
+            document = ROOT / "docs" / f"{name}.md"
+            told = document.read_text() if document.exists() else ""
+            heading = rf"^(?:#+ {section}[. ]|- \*\*{section} )" if section else ""
+            if not re.search(heading, told, re.MULTILINE) or not told:
+                missing.append(f"{path.name}: docs/{name}.md {section}")
+
+    assert missing == []

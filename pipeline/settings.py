@@ -111,7 +111,7 @@ class Settings(BaseSettings):
         description="requests a second of one API key, over all servers; 0: no limit",
     )
     connections_per_address_max: int = Field(
-        200,
+        400,
         ge=0,
         description="`recount serve`: connections that one address may hold; 0: no limit, for"
         " servers behind a proxy",

@@ -41,7 +41,8 @@ class Sender:
         self._producing = Producing(address, linger_ms=0, max_batch_size=_BATCH_BYTES)
         self._topic = topic
         self.failed = False
-        self._waiting: dict[int, list[_Waiting]] = {}
+        # partition → whom to tell → what to send; in the order of asking
+        self._waiting: dict[int, dict[asyncio.Future[None], Sequence[Record]]] = {}
         self._lanes: dict[int, asyncio.Task[None]] = {}
 
     async def send(self, parts: Mapping[int, Sequence[Record]]) -> None:
@@ -50,28 +51,36 @@ class Sender:
         Raises:
             LogUnavailable: not every one is; sending all again adds none twice.
             RecordRefused: the broker refuses one of them, now and later.
+
+        Whoever leaves takes along what is not on its way yet: it is never sent. So nothing piles
+        up while a partition is silent, and no event reaches the log hours after its refusal.
         """
         loop = asyncio.get_running_loop()
-        futures = []
+        futures: dict[int, asyncio.Future[None]] = {}
         for partition, part in parts.items():
             done: asyncio.Future[None] = loop.create_future()
-            futures.append(done)
-            self._waiting.setdefault(partition, []).append(_Waiting(part, done))
+            futures[partition] = done
+            self._waiting.setdefault(partition, {})[done] = part
             if partition not in self._lanes:
                 self._lanes[partition] = asyncio.create_task(self._drain(partition))
-        await asyncio.gather(*futures)
+        try:
+            await asyncio.gather(*futures.values())
+        finally:
+            for partition, done in futures.items():
+                self._waiting.get(partition, {}).pop(done, None)
 
     async def _drain(self, partition: int) -> None:
         """Send what waits for a partition until nothing does."""
         taken: list[_Waiting] = []
         try:
-            while taken := self._waiting.pop(partition, []):
+            while waiting := self._waiting.pop(partition, {}):
+                taken = [_Waiting(part, done) for done, part in waiting.items()]
                 await self._deliver(partition, taken)
         finally:
             del self._lanes[partition]
             # Ended under way: nobody may wait for ever.
-            for each in (*taken, *self._waiting.pop(partition, [])):
-                each.done.cancel()
+            for done in (*(each.done for each in taken), *self._waiting.pop(partition, {})):
+                done.cancel()
 
     async def _deliver(self, partition: int, taken: list[_Waiting]) -> None:
         error = await self._try(partition, [each for waits in taken for each in waits.records])

@@ -31,6 +31,7 @@ class PatientProtocol(H11Protocol):
     _of_address: Counter[str] = Counter()  # noqa: RUF012  of all connections of the process
     _patience: asyncio.TimerHandle | None = None
     _writing: asyncio.TimerHandle | None = None
+    _ending: asyncio.TimerHandle | None = None
     _address: str | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -56,12 +57,14 @@ class PatientProtocol(H11Protocol):
             and self.cycle.response_complete
             and self.conn.their_state is h11.SEND_BODY
         ):
-            self.transport.close()  # it was answered; nobody will read the rest
+            self._close()  # it was answered; nobody will read the rest
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop()
         self._written()
+        if self._ending is not None:
+            self._ending.cancel()
         if self._address is not None:
             self._of_address[self._address] -= 1
             if not self._of_address[self._address]:
@@ -80,8 +83,30 @@ class PatientProtocol(H11Protocol):
         self._written()
         super().resume_writing()
 
+    def on_response_complete(self) -> None:
+        """Bound the end of a connection that the answer has closed."""
+        super().on_response_complete()
+        self._bound_end()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that is idle, within a bound."""
+        super().timeout_keep_alive_handler()
+        self._bound_end()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._bound_end()
+
+    def _bound_end(self) -> None:
+        """A closed transport waits for its buffer, for ever where nobody reads it: only so long.
+
+        pause_writing() does not see this: a buffer below the high-water mark pauses nothing.
+        """
+        if self._ending is None and self.transport.is_closing():
+            self._ending = self.loop.call_later(WRITE_S_MAX, self.transport.abort)
+
     def _wait(self) -> None:
-        self._patience = self.loop.call_later(HEADER_S_MAX, self.transport.close)
+        self._patience = self.loop.call_later(HEADER_S_MAX, self._close)
 
     def _stop(self) -> None:
         if self._patience is not None:

@@ -19,8 +19,17 @@ from ..core.dedup import home_of
 from ..core.deployment import Deployment
 from ..core.event import Decoder, Event
 from ..core.reasons import REDRIVABLE, Reason
-from ..edges.kafka import KafkaLog, all_records, durable, letter_key, producer, sending
+from ..edges.kafka import KafkaLog, all_records, durable, producer, sending
 from ..edges.kafka_client import KafkaAddress
+from ..edges.letter_headers import (
+    APPEND_TIME,
+    DETAIL,
+    KEY,
+    OMITTED,
+    REASON,
+    REDRIVEN,
+    letter_key,
+)
 from ..errors import UsageError
 
 # What letter_key() makes, and nothing that only looks like it: `²` is a digit to str.isdigit().
@@ -83,25 +92,25 @@ def collect(records: Iterable[LetterRecord]) -> list[Letter]:
     for record in records:
         place = _KEY.fullmatch((record.key or b"").decode(errors="replace"))
         headers = {name: (text or b"").decode(errors="replace") for name, text in record.headers}
-        append_time = headers.get("append_time", "-1")
+        append_time = headers.get(APPEND_TIME, "-1")
         if place is None or _APPEND_TIME.fullmatch(append_time) is None:
             continue
         known = (place[0], append_time)
         letter = found.get(known)
-        if "redriven" in headers:
+        if REDRIVEN in headers:
             if letter is not None:
-                found[known] = replace(letter, redriven=headers["redriven"])
+                found[known] = replace(letter, redriven=headers[REDRIVEN])
         elif letter is None:
             found[known] = Letter(
-                reason=headers.get("reason", ""),
-                detail=headers.get("detail", ""),
+                reason=headers.get(REASON, ""),
+                detail=headers.get(DETAIL, ""),
                 topic=place[1],
                 partition=int(place[2]),
                 offset=int(place[3]),
                 append_time_ms=int(append_time),
-                key=headers.get("key"),
+                key=headers.get(KEY),
                 original=record.value,
-                omitted=headers.get("omitted"),
+                omitted=headers.get(OMITTED),
             )
     return list(found.values())
 

@@ -24,6 +24,7 @@ OWNERS = {
         "pipeline/edges/kafka_batches.py",
         "pipeline/edges/kafka.py",
         "pipeline/edges/kafka_client.py",
+        "pipeline/edges/kafka_codecs.py",
         "pipeline/edges/kafka_sender.py",
         "pipeline/control/log.py",
         "pipeline/app/transport.py",
@@ -60,6 +61,14 @@ def imports(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add(node.module or "")
     return found
+
+
+def test_headers_of_dead_letters_are_documented() -> None:
+    """The table of docs/operations.md has the headers that are written and read, and no other."""
+    table = (ROOT / "docs" / "operations.md").read_text().split("| header | text |")[1]
+    told = re.findall(r"^\| `(\w+)` \|", table.split("\n\n")[0], re.MULTILINE)
+    source = (ROOT / "pipeline" / "edges" / "letter_headers.py").read_text()
+    assert told == re.findall(r'^[A-Z_]+: Final = "(\w+)"', source, re.MULTILINE)
 
 
 def test_sizes() -> None:

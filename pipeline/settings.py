@@ -40,104 +40,109 @@ class Settings(BaseSettings):
         env_prefix="RECOUNT_", env_file=".env", extra="ignore", frozen=True
     )
 
-    kafka: str = Field("127.0.0.1:9092", description="bootstrap servers")
+    kafka: str = Field("127.0.0.1:9092", description="Kafka's bootstrap servers")
     redis: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="URL of Redis; a password in it is not shown",
+        description="URL of Redis; its password is not shown",
     )
     deployment: str = Field(
-        "default", max_length=64, description="prefix of topics, group and keys in Redis"
+        "default",
+        max_length=64,
+        description="name of the deployment: prefix of topics, group and keys in Redis",
     )
     flush_ms: int = Field(
         250,
         ge=1,
         le=60_000,
-        description="longest time between a read and its commit",
+        description="longest time between reading events and committing them",
         json_schema_extra={"unit": "ms"},
     )
     lateness: timedelta = Field(
         timedelta(hours=1),
-        description="added to a window's end before it may be complete",
+        description="how long after its end a window can first be complete",
         json_schema_extra={"unit": "s"},
     )
     read_wait_ms: int = Field(
         500,
         ge=0,
         le=60_000,
-        description="how long a reader waits until what was durable when it was asked is applied"
-        "; 0: not at all",
+        description="how long a query waits for workers to apply the events that were durable"
+        " when it arrived; 0: not at all",
         json_schema_extra={"unit": "ms"},
     )
     control_key: str | None = Field(
         None,
-        description="a secret of at least 32 bytes; with it only records of the control log that"
-        " are sealed by it are obeyed; several, joined by commas: the first seals, all open",
+        description="a secret of at least 32 bytes; if set, only records of the control log that"
+        " are sealed with it are obeyed; of several, joined by commas, the first seals new records"
+        " and all are accepted",
         json_schema_extra={"secret": True},
     )
     telemetry_port: int | None = Field(
         None,
         ge=1,
         le=65_535,
-        description="port of /healthz, /readyz and /metrics; a worker's n-th process: + n",
+        description="port of /healthz, /readyz and /metrics; the n-th worker process adds n",
     )
     telemetry_host: str = Field(
         "127.0.0.1",
-        description="the address on which /healthz, /readyz and /metrics answer; they need no key",
+        description="address of /healthz, /readyz and /metrics; they need no key",
     )
     session_timeout_s: float = Field(
         6.0,
         ge=1,
         le=300,
-        description="how long the group waits for a silent worker before it is replaced",
+        description="Kafka's group replaces a worker that is silent for so long",
         json_schema_extra={"unit": "s"},
     )
 
     rejected_consecutive_max: int = Field(
         10_000,
         ge=0,
-        description="events rejected in a row in one partition, past which a worker stops (exit 5)"
+        description="a worker stops (exit 5) if more events in a row are rejected in a partition"
         "; 0: no limit; events that can be re-driven do not count",
     )
     rejected_ratio_max: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="the same as a share of the last 20,000 events of a partition; 0: no limit",
+        description="a worker stops (exit 5) if a larger share of a partition's last 20,000 events"
+        " is rejected; 0: no limit",
     )
 
     key_requests_per_s_max: int = Field(
         0,
         ge=0,
-        description="requests a second of one API key, over all servers; 0: no limit",
+        description="most requests a second for one API key, over all servers; 0: no limit",
     )
     connections_per_address_max: int = Field(
         400,
         ge=0,
-        description="`recount serve`: connections that one address may hold; 0: no limit, for"
-        " servers behind a proxy",
+        description="`recount serve`: most connections from one address; 0: no limit, for servers"
+        " behind a proxy",
     )
     vendor_limits: bool = Field(
-        False, description="`recount serve`: the rate limits that each vendor has for a key"
+        False, description="`recount serve`: apply the rate limits that each vendor documents"
     )
     klaviyo_custom_metrics_max: int = Field(
-        50, ge=1, description="custom metrics that can be created through Klaviyo's API"
+        50, ge=1, description="most custom metrics that Klaviyo's API can create"
     )
     klaviyo_plain_metrics_max: int = Field(
         200,
         ge=0,
-        description="metrics of Klaviyo's API that are counted as they are, from their first event"
-        " through it, or from the first question of a key that manages, on",
+        description="most Klaviyo metrics that are counted without a custom metric; each begins"
+        " with its first event through Klaviyo's API, or its first query by a key that manages",
     )
     tls_certificate: Path | None = Field(
-        None, description="`recount serve`: PEM of its certificate; with the key, it speaks TLS"
+        None,
+        description="`recount serve`: PEM file of the certificate; with the key it serves TLS",
     )
-    tls_key: Path | None = Field(None, description="`recount serve`: PEM of its private key")
+    tls_key: Path | None = Field(None, description="`recount serve`: PEM file of the private key")
 
     @field_validator("deployment")
     @classmethod
     def _deployment(cls, value: str) -> str:
         if not _DEPLOYMENT.fullmatch(value):
-            raise ValueError("letters, digits, _ and -, parts joined by single dots")
+            raise ValueError("use letters, digits, _ and -; single dots may join parts")
         return value
 
     @field_validator("control_key")

@@ -142,7 +142,9 @@ def _refuse_unaligned(
 ) -> None:
     for bound in bounds:
         if ns_of(bound) % (bucket_s * NS_PER_S):
-            hint = "use 15m" if bucket_s > 900 else "no base bucket serves it"
+            hint = "no base bucket begins there"
+            if not ns_of(bound) % (_QUARTER.seconds * NS_PER_S):
+                hint = "a deployment made with `recount init --base-bucket 15m` can answer it"
             raise RefusedPeriod(
                 f"{what}, {bound.isoformat()}, is not the start of a base bucket of "
                 f"{bucket_s // 60} minutes ({hint})"

@@ -145,7 +145,7 @@ async def redrive(
             why = _refusal(letter, identity.deployment, now)
             event = None if letter.original is None else _DECODE(letter.original)
             if why is not None or not isinstance(event, Event) or letter.original is None:
-                told.refused[why or f"{letter.reason}: it would only repeat"] += 1
+                told.refused[why or f"{letter.reason}: it would be rejected again"] += 1
                 continue
             home = home_of(event.customer_id, identity.deployment.homes)
             try:
@@ -170,14 +170,14 @@ def _refusal(letter: Letter, deployment: Deployment, now: datetime) -> str | Non
     if letter.redriven is not None:
         return "sent again already"
     if letter.reason not in REDRIVABLE:
-        return f"{letter.reason}: it would only repeat"
+        return f"{letter.reason}: it would be rejected again"
     event = _DECODE(letter.original)
     at = parse_timestamp(event.timestamp) if isinstance(event, Event) else None
     if at is None:
-        return f"{letter.reason}: this release cannot read it either"
+        return f"{letter.reason}: this release cannot read the event either"
     behind_ms = (ns_of(now) - at) // NS_PER_MS
     if deployment.max_age_ms and behind_ms > deployment.max_age_ms:
-        return f"{letter.reason}: by now it is {Reason.TOO_OLD}"
+        return f"{letter.reason}: now it would be {Reason.TOO_OLD}"
     if behind_ms < -deployment.max_ahead_ms:
         return f"{letter.reason}: it is still {Reason.TOO_FAR_AHEAD}"
     return None

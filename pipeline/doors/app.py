@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -27,6 +26,7 @@ from . import own
 from .http.connections import Finished, PatientProtocol
 from .http.errors import NOT_FOUND, Refused, refused_of, rendered
 from .http.leaving import GivenUp
+from .http.listening import listening
 from .http.paths import Segments
 from .http.reporting import ServerVitals, attend, door_of, tell
 from .http.requests import service_of
@@ -41,7 +41,6 @@ _HEADER_BYTES_MAX: Final = 65_536
 _HANDSHAKE_S_MAX: Final = 10.0
 _KEEP_ALIVE_S: Final = 30
 _CONNECTIONS_MAX: Final = 1_000
-_BACKLOG: Final = 2_048  # connections that wait to be accepted
 
 
 def application(settings: Settings) -> FastAPI:
@@ -197,12 +196,12 @@ def serve(settings: Settings, host: str, port: int) -> None:
     _check_tls(settings)
     app = application(settings)
     _tell(settings, app.state.vital)
-    PatientProtocol.of_address_max = settings.connections_per_address_max
     # asyncio's default is a minute, and uvicorn offers no way to say it.
     asyncio.constants.SSL_HANDSHAKE_TIMEOUT = _HANDSHAKE_S_MAX  # type: ignore[attr-defined]
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
+        loop="asyncio",  # another one accepts past Listening
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -212,21 +211,13 @@ def serve(settings: Settings, host: str, port: int) -> None:
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
     )
-    with _listening(host, port) as listening:
+    with listening(host, port, settings.connections_per_address_max) as made:
         server = uvicorn.Server(config)
-        server.run(sockets=[listening])
+        server.run(sockets=[made])
     if not server.started:
         raise LogUnavailable(
             "the server did not start: see above; the deployment was there before"
         )
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise UsageError(f"--host {host} --port {port}: {error.strerror or error}") from error
 
 
 def _check_tls(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """A server of the shipped command, with its keys, for tests of the doors."""
 
+import ssl
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import trustme
 
 from pipeline.stack.processes import free_port
 
@@ -43,6 +45,19 @@ class Server:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+
+def certified(folder: Path) -> tuple[ssl.SSLContext, Path, Path]:
+    """A context that trusts a new certificate of 127.0.0.1, its file and its key's."""
+    pem, key = folder / "cert.pem", folder / "key.pem"
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(key)
+    for part in issued.cert_chain_pems:
+        part.write_to_path(pem, append=True)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    return trusting, pem, key
 
 
 @contextmanager

@@ -2,18 +2,20 @@
 
 import json
 import socket
+import ssl
 import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from pipeline.edges.clock import SystemClock
 
 from ..services import Recount
 from ..waiting import eventually
-from .doors import Server, serving
+from .doors import Server, certified, serving
 
 OF_ADDRESS_MAX = 20
 
@@ -81,28 +83,37 @@ def test_an_answer_before_the_end_of_a_body_ends_the_connection(
                 assert b"connection: close" not in head
 
 
-def test_one_address_cannot_take_the_server(recount: Recount, tmp_path: Path) -> None:
-    """Past its bound an address is hung up on; another address, and itself later, are served."""
+@pytest.mark.parametrize("tls", [False, True])
+def test_one_address_cannot_take_the_server(recount: Recount, tmp_path: Path, tls: bool) -> None:
+    """Past its bound an address is hung up on; another address, and itself later, are served.
+
+    With TLS the connections that are held have not even begun to shake hands.
+    """
     recount.run("init", "--partitions", "1")
-    more = (f"RECOUNT_CONNECTIONS_PER_ADDRESS_MAX={OF_ADDRESS_MAX}",)
+    more = [f"RECOUNT_CONNECTIONS_PER_ADDRESS_MAX={OF_ADDRESS_MAX}"]
+    trusting: ssl.SSLContext | None = None
+    if tls:
+        trusting, pem, key = certified(tmp_path)
+        more += [f"RECOUNT_TLS_CERTIFICATE={pem}", f"RECOUNT_TLS_KEY={key}"]
     with serving(recount, tmp_path / "serve.log", {}, more=more) as server:
         held = [_connected(server, "127.0.0.3") for _ in range(OF_ADDRESS_MAX)]
-        for connection in held:
+        for connection in held if not tls else ():
             connection.sendall(b"GET /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\na")
         one_more = _connected(server, "127.0.0.3")
         assert _is_closed(one_more)
 
-        assert httpx.get(f"{server.url}/nope").status_code == 404
+        verify = trusting or False
+        assert httpx.get(f"{server.url}/nope", verify=verify).status_code == 404
 
         for connection in (*held, one_more):
             connection.close()
 
         def served() -> bool:
-            with _connected(server, "127.0.0.3") as again:
+            source = httpx.HTTPTransport(local_address="127.0.0.3", verify=verify)
+            with httpx.Client(transport=source) as client:
                 try:
-                    again.sendall(b"GET /nope HTTP/1.1\r\nHost: x\r\n\r\n")
-                    return _status(again)[0] == 404
-                except (AssertionError, OSError):
+                    return client.get(f"{server.url}/nope").status_code == 404
+                except httpx.HTTPError:
                     return False
 
         eventually(served, within_s=20, because="closed connections are forgotten")

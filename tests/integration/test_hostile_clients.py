@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import socket
-import ssl
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
-import trustme
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
@@ -25,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from ..services import ROOT, Recount
-from .doors import Server, serving
+from .doors import Server, certified, serving
 
 pytestmark = pytest.mark.timeout(400)
 EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "12"))  # of each operation
@@ -272,17 +270,10 @@ def test_bodies_that_mean_harm(server: Server) -> None:
 def test_it_speaks_tls(recount: Recount, tmp_path: Path) -> None:
     """With a certificate and its key, HTTPS; no key of ours is ever in a log."""
     recount.run("init", "--partitions", "1")
-    pem, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    issued.private_key_pem.write_to_path(key)
-    for part in issued.cert_chain_pems:
-        part.write_to_path(pem, append=True)
+    trusting, pem, key = certified(tmp_path)
     log = tmp_path / "serve.log"
     more = (f"RECOUNT_TLS_CERTIFICATE={pem}", f"RECOUNT_TLS_KEY={key}")
     with serving(recount, log, more=more) as made:
-        trusting = ssl.create_default_context()
-        authority.configure_trust(trusting)
         headers = {"Authorization": f"Bearer {made.keys['read']}"}
         answer = httpx.get(f"{made.url}/recount/v1/status", headers=headers, verify=trusting)
         assert answer.status_code == 200

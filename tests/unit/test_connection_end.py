@@ -48,4 +48,3 @@ async def test_a_closed_connection_is_aborted(monkeypatch: pytest.MonkeyPatch, c
 
     assert transport.closing
     protocol.connection_lost(None)
-    assert "127.0.0.9" not in PatientProtocol._of_address

@@ -1,4 +1,4 @@
-"""Connections within bounds: in number for each address, and in time for everything they do.
+"""Connections within bounds of time, for everything they do (of their number: listening.py).
 
 Rule 1: a connection that is not answered, and one that does not listen, ends by itself: headers,
 bodies, answers, TLS handshakes and idleness each have a limit.
@@ -7,7 +7,6 @@ read for a moment, so that the answer is not lost on its way; then the connectio
 """
 
 import asyncio
-from collections import Counter
 from typing import Any, Final
 
 import h11
@@ -22,27 +21,15 @@ _LINGER_BYTES_MAX: Final = 16 * 1_048_576
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP whose clients are waited for, but not for ever, and not too many of one address.
+    """HTTP whose clients are waited for, but not for ever."""
 
-    of_address_max: connections of an address; 0 is no limit.
-    """
-
-    of_address_max = 0
-    _of_address: Counter[str] = Counter()  # noqa: RUF012  of all connections of the process
     _patience: asyncio.TimerHandle | None = None
     _writing: asyncio.TimerHandle | None = None
     _ending: asyncio.TimerHandle | None = None
-    _address: str | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait; hang up on an address that has too many connections already."""
+        """Begin to wait."""
         super().connection_made(transport)
-        address = self.client[0] if self.client else ""
-        if self.of_address_max and self._of_address[address] >= self.of_address_max:
-            transport.abort()
-            return
-        self._address = address
-        self._of_address[address] += 1
         self._wait()
 
     def data_received(self, data: bytes) -> None:
@@ -65,11 +52,6 @@ class PatientProtocol(H11Protocol):
         self._written()
         if self._ending is not None:
             self._ending.cancel()
-        if self._address is not None:
-            self._of_address[self._address] -= 1
-            if not self._of_address[self._address]:
-                del self._of_address[self._address]
-            self._address = None
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.app.owner import _SLICE_MAX
 from pipeline.core.cells import CELLS, ELEMENTS
+from pipeline.core.deployment import FORMAT_VERSION, RULES
 from pipeline.core.fold.fold import CELLS_MAX
 
 from ..services import ROOT
@@ -67,6 +68,22 @@ def test_a_flush_is_as_large_as_the_documents_say() -> None:
     assert told["ARCHITECTURE.md"]
     for name, found in told.items():
         assert [(name, *each) for each in found if limits[each[1]] != each[0]] == []
+
+
+def test_the_changelog_is_for_who_upgrades() -> None:
+    """Each release says what to do, then what is new, what changed and what was repaired."""
+    wanted = ["To do at the upgrade", "Added", "Changed", "Fixed"]
+    _, *releases = (ROOT / "CHANGELOG.md").read_text().split("\n## ")
+    told = {release.splitlines()[0]: release for release in releases}
+
+    assert releases
+    for name, release in told.items():
+        parts = re.findall(r"^### (.*)$", release, re.MULTILINE)
+        assert parts == [part for part in wanted if part in parts], name
+    # Who comes from an earlier number has to rebuild.
+    assert f"`RULES` is {RULES}" in told["Unreleased"]
+    assert f"state in Redis is {FORMAT_VERSION}" in "".join(releases)
+    assert "recount rebuild" in told["Unreleased"].split("### Added")[0]
 
 
 def test_one_licence() -> None:

@@ -190,7 +190,6 @@ class Partial(NamedTuple):
 
 
 def merge_partials(aggregation: Aggregation, left: Partial, right: Partial) -> Partial:
-    """Merge two partials of one aggregation."""
     merged = AGGREGATIONS[aggregation].merge(left.value, right.value)
     return Partial(merged, left.unreadable + right.unreadable)
 

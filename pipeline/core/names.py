@@ -97,7 +97,6 @@ class Names:
                 fresh[place] = "".join(sorted(seen + kind))
 
     def keep(self, fresh: Mapping[str, str]) -> None:
-        """Keep what a commit has stored."""
         for place, text in fresh.items():
             name, key = _split(place)
             if place not in self.held:

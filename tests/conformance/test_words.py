@@ -88,6 +88,54 @@ def test_no_two_classes_share_a_name() -> None:
     assert {name for name, places in homes.items() if len(places) > 1} == set(TWICE)
 
 
+def words_of(text: str) -> set[str]:
+    """The words of a name or a sentence that carry a meaning, without endings of the plural."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", text).lower()
+    return {word.removesuffix("s") for word in re.findall(r"[a-z]+", spaced)} - _EMPTY
+
+
+_EMPTY = {"return", "the", "a", "an", "of", "it", "in", "and", "to", "that", "for", "with", ""}
+
+
+def test_no_docstring_repeats_a_name() -> None:
+    """A docstring of one line says something that the names of its function do not."""
+    repeated = []
+    for name, tree in sources("pipeline/core", "pipeline/app"):
+        for outer in ast.walk(tree):
+            for node in ast.iter_child_nodes(outer):
+                if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    continue
+                names = f"{getattr(outer, 'name', '')} {node.name} {ast.unparse(node.args)}"
+                said = ast.get_docstring(node)
+                if said and not words_of(said) - words_of(
+                    f"{names} {ast.unparse(node.returns or node.args)}"
+                ):
+                    repeated.append(f"{name}: {node.name}: {said}")
+
+    assert repeated == []
+
+
+def test_ports_are_contracts() -> None:
+    """Every method of a port says what returning means; an answer of None or no is explained."""
+    (tree,) = [tree for name, tree in sources("pipeline") if name == "pipeline/ports.py"]
+    silent = []
+    for port in ast.walk(tree):
+        if not isinstance(port, ast.ClassDef) or "Protocol" not in map(ast.unparse, port.bases):
+            continue
+        for node in port.body:
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            said, answer = ast.get_docstring(node) or "", ast.unparse(node.returns or node)
+            wanted = {"None": "| None", "False": "bool", "REFUSED": "Answer"}
+            words = [word for word, mark in wanted.items() if mark in answer]
+            if not said or any(
+                word not in said and "what read() says" not in said for word in words
+            ):
+                silent.append(f"{port.name}.{node.name}")
+
+    assert silent == []
+
+
 def test_paths_of_the_glossary_exist() -> None:
     """Every module or folder that the glossary names as a home is there."""
     missing = [

@@ -96,7 +96,6 @@ class _Source:
         self._body: list[str] = []
 
     def text(self) -> str:
-        """The whole source."""
         read = [f"{variable} = {self._spell(field)}" for field, variable in self._fields.items()]
         if any(field.source not in {"property", "customer_id"} for field in self._fields):
             read = ["context = event.context or {}", *read]
@@ -147,7 +146,6 @@ class _Source:
         ]
 
     def rule(self, number: int, rule: Rule) -> None:
-        """Spell out one rule."""
         accumulator, measure = f"accumulator{number}", rule.measure
         self._head += [
             f" {accumulator} = accumulators[{number}]",

@@ -68,7 +68,6 @@ class RustFold:
         )
 
     def begin(self, records: Sequence[LogRecord]) -> None:
-        """Begin a plan of these records."""
         self._records, self.taken = records, 0
         self._folder.begin(list(map(_VALUE, records)), list(map(_STAMP, records)))
 

@@ -145,7 +145,6 @@ class Tally:
         return add(rows)
 
     def _adder(self, event_type: str) -> Adder:
-        """Make the adder of an event type."""
         rules = self._matcher.candidates(event_type)
         accumulators = [
             self._accumulators.setdefault(

@@ -6,11 +6,13 @@ the neutral metric itself (tests/conformance/test_tidy.py checks the imports).
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from definitions.metric import Definition
@@ -60,6 +62,9 @@ class _Token(str):
     __slots__ = ()
 
 
+_GROUP_BYTES_MAX = 256
+
+
 def number(token: str) -> Fraction | None:
     """The number a text stands for, exactly."""
     match = _NUMBER.fullmatch(token)
@@ -76,6 +81,20 @@ def text(value: Any) -> str | None:
         exact = number(value)
         return None if exact is None else plain(exact)
     return value if isinstance(value, str) else None
+
+
+def group(value: Any) -> str | None:
+    """What a value is called as a group: a long text by its beginning and its digest."""
+    found = text(value)
+    if found is None or len(found.encode()) <= _GROUP_BYTES_MAX:
+        return found
+    begins = ""
+    for char in found:
+        if len((begins + char).encode()) > _GROUP_BYTES_MAX:
+            break
+        begins += char
+    digest = blake2b(found.encode(), digest_size=16).digest()
+    return f"{begins}…{b64encode(digest).decode()}"
 
 
 def plain(exact: Fraction) -> str:
@@ -223,7 +242,7 @@ def _add(
     sets: list[Any] = [()]
     sets += [
         tuple(
-            text(member(event, each, "value" if (each, kind) == _OWN_VALUE else "property"))
+            group(member(event, each, "value" if (each, kind) == _OWN_VALUE else "property"))
             for each in names
         )
         for names in definition.dimensions

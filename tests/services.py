@@ -16,6 +16,8 @@ from pipeline.stack import local
 from pipeline.stack.probe import kafka_answers, redis_answers
 from pipeline.stack.processes import free_port
 
+from .forked import ended
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -82,16 +84,7 @@ class Recount:
         self, *arguments: str, stdin: bytes = b"", within_s: float = 100
     ) -> "subprocess.CompletedProcess[bytes]":
         """Run the command to its end, whatever that is."""
-        command = [sys.executable, "-m", "pipeline", *arguments]
-        return subprocess.run(
-            command,
-            env=self.environment,
-            cwd=ROOT,
-            input=stdin,
-            capture_output=True,
-            timeout=within_s,
-            check=False,
-        )
+        return ended(arguments, environment=self.environment, stdin=stdin, within_s=within_s)
 
     def create(self, body: dict[str, Any], *options: str) -> str:
         """Create a Metronome metric and return its id."""

@@ -18,6 +18,8 @@ const BLOCK: usize = 128;
 const NS_PER_MS: i64 = 1_000_000;
 const EVERYBODY: u32 = 0; // the owner of the whole deployment's cells: the empty name
 
+const GROUP_BYTES_MAX: usize = 256;
+
 /// What a deployment says once and for all.
 pub struct Terms {
     pub bucket_ns: i64,
@@ -290,6 +292,8 @@ impl Plan {
         for &field in fields {
             match text_form(slots.get(field))? {
                 None => self.scratch.push(0),
+                // A longer one has another name (docs/semantics.md V-8), which Python makes.
+                Some(text) if text.len() > GROUP_BYTES_MAX => return None,
                 Some(text) => {
                     self.scratch.push(1);
                     self.scratch

@@ -41,10 +41,11 @@ from faust.types.tuples import ConsumerMessage
 
 from ..edges.kafka_batches import (
     HELD_BYTES_MAX,
+    Batch,
+    Fetched,
     OwnFetchResult,
     OwnPartitionRecords,
     next_of,
-    parts_of,
 )
 from .crash import CrashOnly, guarded
 from .lane import Lane
@@ -60,7 +61,7 @@ _WAIT_S_MAX = 0.1  # for records of the other partitions
 class _WholeBatch:
     """A record batch that iterates as one thing: the list of its records, made in C."""
 
-    def __init__(self, batch: Any) -> None:
+    def __init__(self, batch: Batch) -> None:
         self._batch = batch
 
     def __getattr__(self, name: str) -> Any:
@@ -70,7 +71,7 @@ class _WholeBatch:
         return next(self._batch)  # a control record, for whoever looks for abort markers
 
     def __iter__(self) -> Iterator["_Chunk"]:
-        for records, size in parts_of(self._batch):
+        for records, size in self._batch.parts():
             if records:
                 yield _Chunk(records, records[-1].offset, size)
 
@@ -86,7 +87,7 @@ class _Chunk(NamedTuple):
 class _WholeBatches:
     """The record batches of a fetch, each to be taken whole."""
 
-    def __init__(self, records: Any) -> None:
+    def __init__(self, records: Fetched) -> None:
         self.has_next = records.has_next
         self._next_batch = records.next_batch
 

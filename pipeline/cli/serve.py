@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ..doors.app import serve as run
 from ..settings import load_settings
 from .open import opened
 from .output import wait
@@ -26,6 +25,9 @@ def serve(
     async def exists() -> None:
         async with opened():
             pass
+
+    # FastAPI is large: no other command waits for it.
+    from ..doors.app import serve as run  # noqa: PLC0415
 
     settings = load_settings()
     if settings.tls_certificate is None and not _is_loopback(host):

@@ -3,8 +3,32 @@
 from typing import Final, NamedTuple
 
 from definitions.metric import Aggregation
+from definitions.values import text_form
 
-from .aggregations import Partial
+from .aggregations import Partial, element_of
+
+GROUP_BYTES_MAX: Final = 256
+
+
+def group_of(value: object) -> str | None:
+    """Return what a value is called as a group or as a unit (docs/semantics.md V-8).
+
+    Its text form (C05); of one of more than GROUP_BYTES_MAX bytes of UTF-8 the first 256, whole
+    characters only, then `…` and the digest that a UNIQUE set holds. Two values never share a
+    name: whatever is cut is longer than anything that is not.
+    """
+    text = text_form(value)
+    return None if text is None else group_name(text)
+
+
+def group_name(text: str) -> str:
+    """Return what a text is called as a group."""
+    if len(text) * 4 <= GROUP_BYTES_MAX:
+        return text
+    raw = text.encode()
+    if len(raw) <= GROUP_BYTES_MAX:
+        return text
+    return f"{raw[:GROUP_BYTES_MAX].decode(errors='ignore')}…{element_of(text)}"
 
 
 class CellKey(NamedTuple):

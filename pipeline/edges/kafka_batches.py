@@ -9,18 +9,16 @@ is not kept: an Unheld stands for it, which knows its length and its digest, and
 
 Rule 1: a batch that cannot be read is Halt with topic, partition, offset and codec, in every
 process that reads; nothing at or after it is handed on.
-Rule 2: importing this module changes aiokafka for the whole process: its decoders and the classes
+Rule 2: what Kafka takes is read. A header whose name is no UTF-8 ends aiokafka's reader; such a
+batch is read here, and signs stand for the wrong bytes, as Java's clients have it.
+Rule 3: importing this module changes aiokafka for the whole process: its decoders and the classes
 that its fetcher makes. tests/integration/test_codecs.py holds both to what is relied on here.
 """
 
 import hashlib
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-import cramjam
-import lz4.frame
-import zstandard
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import FetchResult as OwnFetchResult
 from aiokafka.consumer.fetcher import PartitionRecords as OwnPartitionRecords
@@ -28,133 +26,30 @@ from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record import default_records, legacy_records
 from aiokafka.record._crecords import default_records as fast_default_records
 from aiokafka.record._crecords import legacy_records as fast_legacy_records
+from aiokafka.record.memory_records import MemoryRecords
 
 from ..core.records import Unheld
 from ..errors import Halt
+from .kafka_codecs import BATCH_BYTES_MAX, CODECS, Oversized, decoder, pieces
 
 # aiokafka's own classes, from before they are replaced below, are for the worker's transport too.
 __all__ = [
+    "BATCH_BYTES_MAX",
     "HELD_BYTES_MAX",
     "OwnFetchResult",
     "OwnPartitionRecords",
     "next_of",
-    "parts_of",
 ]
-BATCH_BYTES_MAX: Final = 32 * 1_048_576  # unpacked at once
 VALUE_BYTES_MAX: Final = 2 * 1_048_576  # of a larger one: no topic of ours takes as much
 PART_BYTES_MAX: Final = 8 * 1_048_576  # handed on at once of a larger one
 HELD_BYTES_MAX: Final = 16 * 1_048_576  # unpacked bytes that one answer to a reader holds
 _PART_RECORDS_MAX: Final = 10_000
-_PIECE_BYTES: Final = 1_048_576
-_ZSTD_WINDOW_MAX: Final = 1 << 27  # what zstd's own tools take
-_SNAPPY_RATIO_MAX: Final = 64  # snappy itself reaches 22
-_XERIAL: Final = b"\x82SNAPPY\0"
-_XERIAL_HEADER_BYTES: Final = 16
 _LOG_APPEND_TIME: Final = 1
-_BROKEN: Final = (zlib.error, zstandard.ZstdError, cramjam.DecompressionError, RuntimeError)
-
-
-class _Oversized(Exception):
-    """A batch is larger, unpacked, than is unpacked at once."""
-
-    def __init__(self, codec: str, packed: bytes) -> None:
-        super().__init__(codec)
-        self.codec = codec
-        self.packed = packed
-
-
-# -- codecs ---------------------------------------------------------------------------------
-
-
-def _gzip(packed: bytes) -> Iterator[bytes]:
-    while packed:
-        machine = zlib.decompressobj(wbits=31)
-        rest = packed
-        while not machine.eof:
-            piece = machine.decompress(rest, _PIECE_BYTES)
-            rest = machine.unconsumed_tail
-            if not piece and not rest and not machine.eof:
-                raise CorruptRecordException("its gzip data is cut off")
-            yield piece
-        packed = machine.unused_data
-
-
-def _zstd(packed: bytes) -> Iterator[bytes]:
-    machine = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_MAX)
-    with machine.stream_reader(packed, read_across_frames=True) as reader:
-        while piece := reader.read(_PIECE_BYTES):
-            yield piece
-
-
-def _lz4(packed: bytes) -> Iterator[bytes]:
-    while packed:
-        machine = lz4.frame.LZ4FrameDecompressor()
-        yield machine.decompress(packed, _PIECE_BYTES)
-        while not machine.eof:
-            if machine.needs_input:
-                raise CorruptRecordException("its lz4 data is cut off")
-            yield machine.decompress(b"", _PIECE_BYTES)
-        packed = machine.unused_data or b""
-
-
-def _snappy(packed: bytes) -> Iterator[bytes]:
-    if not packed.startswith(_XERIAL):
-        yield _snappy_block(packed)
-        return
-    at = _XERIAL_HEADER_BYTES
-    while at < len(packed):
-        size = int.from_bytes(packed[at : at + 4])
-        at += 4 + size
-        if at > len(packed):
-            raise CorruptRecordException("its snappy data is cut off")
-        yield _snappy_block(packed[at - size : at])
-
-
-def _snappy_block(packed: bytes) -> bytes:
-    """Unpack a block. It begins with its length unpacked, which must be one that can be true."""
-    length = shift = 0
-    for byte in packed[:5]:
-        length |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            break
-    if length > len(packed) * _SNAPPY_RATIO_MAX:
-        raise CorruptRecordException(f"its snappy data says {length} bytes of {len(packed)}")
-    return bytes(cramjam.snappy.decompress_raw(packed))
-
-
-_PIECES: Final[dict[str, Callable[[bytes], Iterator[bytes]]]] = {
-    "gzip": _gzip,
-    "snappy": _snappy,
-    "lz4": _lz4,
-    "zstd": _zstd,
-}
-
-
-def _pieces(codec: str, packed: bytes) -> Iterator[bytes]:
-    """Yield what a batch's data is, unpacked, in pieces.
-
-    Raises:
-        CorruptRecordException: the data is not of this codec, or is cut off.
-    """
-    try:
-        yield from _PIECES[codec](packed)
-    except _BROKEN as error:
-        raise CorruptRecordException(f"its {codec} data cannot be unpacked: {error}") from error
-
-
-def _decoder(codec: str) -> Callable[[Any], bytes]:
-    """What aiokafka calls to unpack a batch."""
-
-    def decode(data: Any) -> bytes:
-        packed, whole = bytes(data), bytearray()
-        for piece in _pieces(codec, packed):
-            whole += piece
-            if len(whole) > BATCH_BYTES_MAX:
-                raise _Oversized(codec, packed)
-        return bytes(whole)
-
-    return decode
+# Where a batch says its length, what lies before that, how many records it has, where they begin.
+_LENGTH_AT: Final = 8
+_BEFORE: Final = 12
+_COUNT_AT: Final = 57
+_RECORDS_AT: Final = 61
 
 
 # -- batches --------------------------------------------------------------------------------
@@ -167,23 +62,44 @@ class Part(NamedTuple):
     size: int
 
 
-def parts_of(batch: Any) -> Iterator[Part]:
-    """Yield the records of a batch: all of them, or in parts where they are too large.
+class Batch:
+    """A batch as aiokafka reads it, and its bytes for what aiokafka cannot read."""
 
-    Raises:
-        CorruptRecordException, UnsupportedCodecError: it cannot be read.
-    """
-    try:
-        records = list(batch)
-    except _Oversized as error:
-        if batch.magic < 2:
-            raise CorruptRecordException(
-                f"it has more than {BATCH_BYTES_MAX} bytes unpacked, in an old message format"
-            ) from error
-        yield from _parts(_Unpacked(batch, error))
-        return
-    size = sum(len(record.value or b"") for record in records) if batch.compression_type else 0
-    yield Part(records, size)
+    def __init__(self, own: Any, raw: memoryview) -> None:
+        self._own = own
+        self._raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def __next__(self) -> Any:
+        return next(self._own)  # a control record, for whoever looks for abort markers
+
+    def __iter__(self) -> Iterator[Any]:
+        for part in self.parts():
+            yield from part.records
+
+    def parts(self) -> Iterator[Part]:
+        """Yield the records: all of them, or in parts where they are too large to be held.
+
+        Raises:
+            CorruptRecordException, UnsupportedCodecError: the batch cannot be read.
+        """
+        own = self._own
+        try:
+            records = list(own)
+        except Oversized as error:
+            if own.magic < 2:
+                raise CorruptRecordException(
+                    f"it has more than {BATCH_BYTES_MAX} bytes unpacked, in an old message format"
+                ) from error
+            yield from _parts(_Unpacked(own, self._raw, headers=False))
+            return
+        except UnicodeDecodeError:
+            # A header's name is no UTF-8. Kafka takes it, and aiokafka ends there.
+            records = list(_Unpacked(own, self._raw, headers=True))
+        size = sum(len(record.value or b"") for record in records) if own.compression_type else 0
+        yield Part(records, size)
 
 
 def _parts(records: Iterator[Any]) -> Iterator[Part]:
@@ -201,19 +117,24 @@ def _parts(records: Iterator[Any]) -> Iterator[Part]:
 class _Unpacked:
     """The records of a batch of format 2, read while it is unpacked."""
 
-    def __init__(self, batch: Any, oversized: _Oversized) -> None:
+    def __init__(self, batch: Any, raw: memoryview, *, headers: bool) -> None:
         self._batch = batch
-        self._source = _pieces(oversized.codec, oversized.packed)
+        packed = bytes(raw[_RECORDS_AT:])
+        codec = batch.compression_type
+        self._source = pieces(CODECS[codec], packed) if codec else iter([packed])
+        self._headers = headers
         self._buffer = b""
         self._at = 0
         self._passed = 0  # bytes of the pieces before the present one
-        self._left = batch.last_offset_delta + 1  # no batch holds more
+        self._left = int.from_bytes(raw[_COUNT_AT:_RECORDS_AT], signed=True)
 
     def __iter__(self) -> "Iterator[Any]":
         return self
 
     def __next__(self) -> Any:
         if not self._more():
+            if self._left > 0:
+                raise CorruptRecordException(f"it lacks {self._left} of the records that it says")
             raise StopIteration
         self._left -= 1
         if self._left < 0:
@@ -225,15 +146,25 @@ class _Unpacked:
         offset = self._batch.base_offset + self._number()
         key = self._text(self._number())
         value = self._text(self._number())
+        headers = self._named() if self._headers else []
         rest = ends - self._passed - self._at
         if rest < 0:
             raise CorruptRecordException("a record in it is longer than it says")
-        self._skip(rest, None)  # headers: nobody reads an event's
+        self._skip(rest, None)  # headers of a large batch: nobody reads an event's
         batch = self._batch
         at = batch.max_timestamp
         if batch.timestamp_type != _LOG_APPEND_TIME:
             at = batch.first_timestamp + stamped
-        return default_records.DefaultRecord(offset, at, batch.timestamp_type, key, value, [])
+        return default_records.DefaultRecord(offset, at, batch.timestamp_type, key, value, headers)
+
+    def _named(self) -> list[tuple[str, bytes | None]]:
+        """The headers of a record; in a name that is no UTF-8 signs stand for the wrong bytes."""
+        found = []
+        for _ in range(self._number()):
+            name = self._take(self._number()).decode(errors="replace")
+            length = self._number()
+            found.append((name, None if length < 0 else self._take(length)))
+        return found
 
     def _text(self, length: int) -> bytes | None:
         if length < 0:
@@ -265,6 +196,8 @@ class _Unpacked:
             length -= step
 
     def _take(self, length: int) -> bytes:
+        if length < 0:
+            raise CorruptRecordException(f"a length in it is {length}")
         if self._at + length <= len(self._buffer):
             self._at += length
             return self._buffer[self._at - length : self._at]
@@ -311,40 +244,22 @@ def next_of(source: OwnPartitionRecords) -> Any:
         ) from error
 
 
-class _Batch:
-    """A batch that yields its records within bounds."""
+class Fetched:
+    """The batches of a fetch, in the place of aiokafka's own MemoryRecords."""
 
-    def __init__(self, batch: Any) -> None:
-        self._batch = batch
+    def __init__(self, raw: bytes) -> None:
+        self._own = MemoryRecords(raw)
+        self._raw = memoryview(raw)
+        self._at = 0
+        self.has_next = self._own.has_next
+        self.size_in_bytes = self._own.size_in_bytes
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._batch, name)
-
-    def __next__(self) -> Any:
-        return next(self._batch)  # a control record, for whoever looks for abort markers
-
-    def __iter__(self) -> Iterator[Any]:
-        for part in parts_of(self._batch):
-            yield from part.records
-
-
-class _Batches:
-    """The batches of a fetch."""
-
-    def __init__(self, records: Any) -> None:
-        self.has_next = records.has_next
-        self._next_batch = records.next_batch
-
-    def next_batch(self) -> _Batch:
+    def next_batch(self) -> Batch:
         """The next one."""
-        return _Batch(self._next_batch())
-
-
-class BoundedRecords(OwnPartitionRecords):
-    """What a partition's fetch holds, record by record, for readers."""
-
-    def __init__(self, tp: Any, records: Any, *more: Any) -> None:
-        super().__init__(tp, _Batches(records), *more)
+        begins = self._at
+        length = int.from_bytes(self._raw[begins + _LENGTH_AT : begins + _BEFORE])
+        self._at += _BEFORE + length
+        return Batch(self._own.next_batch(), self._raw[begins : self._at])
 
 
 class BoundedResult(OwnFetchResult):
@@ -369,8 +284,8 @@ class BoundedResult(OwnFetchResult):
 
 
 for _module in (default_records, legacy_records, fast_default_records, fast_legacy_records):
-    for _codec in _PIECES:
+    for _codec in CODECS.values():
         if hasattr(_module, f"{_codec}_decode"):
-            setattr(_module, f"{_codec}_decode", _decoder(_codec))
-fetcher.PartitionRecords = BoundedRecords
+            setattr(_module, f"{_codec}_decode", decoder(_codec))
+fetcher.MemoryRecords = Fetched
 fetcher.FetchResult = BoundedResult

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from definitions.metric import Definition
 
 from ..core.aggregations import Partial, stored_partial
-from ..core.cells import CellKey
+from ..core.cells import CellKey, group_name
 from ..core.windows import Window
 from ..ports import Book
 from .query import Part, Query, WindowFinder
@@ -68,10 +68,14 @@ def rows_of(
             for at, window in enumerate(spread)
         ]
     rows: list[Row] = []
+    allowed = {
+        name: wanted | {group_name(value) for value in wanted}
+        for name, wanted in query.group_filters.items()
+    }
     for (at, values), held in sorted(merged.items(), key=_row_order):
         named = dict(zip(names, values, strict=True))
         group = {name: named[name] for name in query.group_key}
-        if all(group[name] in wanted for name, wanted in query.group_filters.items()):
+        if all(group[name] in wanted for name, wanted in allowed.items()):
             rows.append((spread[at], group, answered(at, held)))
     return rows
 

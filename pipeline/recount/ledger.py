@@ -16,7 +16,7 @@ from definitions.metric import Measure, MetricVersion, Scope
 
 from .events import NotCounted, Plain, read_event
 from .kept import Kept, Reading
-from .matching import ABSENT, look_up, matches, text_of, value_of
+from .matching import ABSENT, group_of, look_up, matches, value_of
 
 _MS = 1_000_000
 _BODY = (1 << 64) - 1
@@ -219,7 +219,7 @@ class Ledger:
                 continue
             sets: list[tuple[str | None, ...]] = [()]
             sets += [
-                tuple(text_of(_group_value(version, name, event)) for name in names)
+                tuple(group_of(_group_value(version, name, event)) for name in names)
                 for names in version.definition.dimensions
             ]
             for grouping_set, groups in enumerate(sets):
@@ -251,7 +251,7 @@ def _group_value(version: MetricVersion, name: str, event: Plain) -> Any:
 def _owner_of(version: MetricVersion, measure: Measure, event: Plain) -> str | None:
     """Whose cells: the unit's, the customer's, or everybody's; None where the unit is missing."""
     if measure.unit is not None:
-        return text_of(look_up(measure.unit, event))
+        return group_of(look_up(measure.unit, event))
     return event.customer_id if version.definition.scope is Scope.CUSTOMER else ""
 
 

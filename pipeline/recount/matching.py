@@ -1,5 +1,7 @@
 """A slow interpreter of the neutral definition: one event, one measure, one answer."""
 
+import base64
+import hashlib
 from decimal import Decimal
 from typing import Any
 
@@ -19,6 +21,19 @@ def text_of(value: Any) -> str | None:
     if isinstance(value, Decimal):
         return plain(value)
     return None
+
+
+def group_of(value: Any) -> str | None:
+    """What a value is called as a group or a unit (V-8): long texts are cut, and digested."""
+    text = text_of(value)
+    raw = b"" if text is None else text.encode()
+    if len(raw) <= 256:
+        return text
+    cut = 256
+    while raw[cut] & 0xC0 == 0x80:  # never inside a character
+        cut -= 1
+    digest = hashlib.blake2b(raw, digest_size=16).digest()
+    return raw[:cut].decode() + "…" + base64.b64encode(digest).decode()
 
 
 def plain(value: Decimal) -> str:

@@ -26,6 +26,7 @@ OWNERS = {
         "pipeline/edges/kafka_batches.py",
         "pipeline/edges/kafka.py",
         "pipeline/edges/kafka_client.py",
+        "pipeline/edges/kafka_codecs.py",
         "pipeline/edges/kafka_sender.py",
         "pipeline/control/log.py",
         "pipeline/app/transport.py",

@@ -21,6 +21,7 @@ from pipeline.core.event import EVENT_BYTES_MAX
 from pipeline.edges.clock import SystemClock
 from pipeline.edges.kafka import topic_names
 
+from ..batches import Record, misnamed, produced
 from ..services import ROOT, Recount
 
 CODECS = ("gzip", "snappy", "lz4", "zstd")
@@ -111,6 +112,30 @@ def test_every_codec_of_every_producer_counts(recount: Recount) -> None:
     assert (audit["mismatches"], audit["events"]) == (0, 404)
     recount.run("rebuild")
     assert recount.run("usage", "n", "--customer", "c", *DAY)[0]["value"] == "400"
+
+
+@pytest.mark.parametrize("codec", [0, 4])
+def test_a_header_whose_name_is_no_text_stops_nobody(recount: Recount, codec: int) -> None:
+    """A record that Kafka takes and aiokafka cannot read counts like any other, everywhere."""
+    recount.run("init", "--partitions", "1")
+    recount.create(COUNT)
+    records: list[Record] = [
+        (b"c", _event("odd"), [("ab", b"v")]),
+        (b"c", b"rubbish", [("ab", b"v")]),
+        (b"c", _event("plain"), []),
+    ]
+    topic = topic_names(recount.deployment)["events"]
+    asyncio.run(produced(recount.services.kafka, topic, misnamed(records, codec)))
+
+    recount.catch_up()
+
+    status = recount.run("status")[-1]
+    assert (status["counted"], status["rejected"]) == (2, 1)
+    assert recount.run("usage", "n", "--customer", "c", *DAY)[0]["value"] == "2"
+    assert recount.run("explain", "odd")[0]["fate"] == "counted"
+    assert len(recount.run("rejected", "list")) == 1
+    audit = recount.run("audit")[-1]
+    assert (audit["mismatches"], audit["events"]) == (0, 3)
 
 
 _PEAK = """

@@ -226,6 +226,14 @@ def test_complete_is_not_said_over_what_nobody_applied(recount: Recount, tmp_pat
         assert told() == (("2", True, 0), ({True}, 0), True)
 
 
+def answered(client: httpx.Client, params: dict[str, Any]) -> dict[str, Any]:
+    """What our own usage answers to a question that it must answer."""
+    answer = client.get("/recount/v1/usage/n", params=params)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
 def test_one_question_does_not_stop_a_server(recount: Recount, tmp_path: Path) -> None:
     """8,000 years at every door: an answer or a reason, while others are answered at once."""
     metronome, klaviyo = prepared(recount)
@@ -242,10 +250,9 @@ def test_one_question_does_not_stop_a_server(recount: Recount, tmp_path: Path) -
         answer = client.post("/v1/usage", json=body)
         assert [row["value"] for row in answer.json()["data"]] == [1, 1]
         slowest = max(slowest, answer.elapsed.total_seconds())
-        page = client.get("/recount/v1/usage/n", params={**ever, "limit": 1}).json()
+        page = answered(client, {**ever, "limit": 1})
         assert [line["customer_id"] for line in page["data"]] == ["c1"]
-        after = {**ever, "limit": 1, "after": page["after"]}
-        last = client.get("/recount/v1/usage/n", params=after).json()
+        last = answered(client, {**ever, "limit": 1, "after": page["after"]})
         assert [line["customer_id"] for line in last["data"]] == ["c2"]
         assert "after" not in last
         assert klaviyo

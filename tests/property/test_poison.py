@@ -144,8 +144,8 @@ def _mutated(draw: st.DrawFn, value: Any) -> Any:
 def poisoned(draw: st.DrawFn) -> list[bytes]:
     """The records above, some with a member changed, also inside the native body."""
     made = records()
-    for _ in range(draw(st.integers(1, 3))):
-        number = draw(st.integers(1, len(made) - 1))
+    numbers = st.lists(st.integers(1, len(made) - 1), min_size=1, max_size=3, unique=True)
+    for number in draw(numbers):
         record = made[number]
         if record["type"] == "definition" and draw(st.booleans()):
             origin = record["definition"]["origin"]
@@ -154,7 +154,7 @@ def poisoned(draw: st.DrawFn) -> list[bytes]:
             else:
                 text = json.dumps(_mutated(draw, json.loads(origin["text"])))
             origin["text"] = text
-        else:
+        if draw(st.booleans()):
             record = made[number] = _mutated(draw, record)
         if record.get("type") == "definition" and draw(st.integers(0, 9)):
             with contextlib.suppress(KeyError, TypeError, ValueError):

@@ -2,12 +2,11 @@
 
 import hashlib
 import struct
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.record.util import calc_crc32c
+from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,14 +14,12 @@ from hypothesis import strategies as st
 from pipeline.core.event import decoder_for
 from pipeline.core.reasons import Reason
 from pipeline.core.records import Rejected, Unheld
-from pipeline.edges import kafka_batches
-from pipeline.edges.kafka_batches import BoundedRecords, next_of, parts_of
+from pipeline.edges import kafka_batches, kafka_codecs
+from pipeline.edges.kafka_batches import Fetched, next_of
 from pipeline.errors import Halt
 
-CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
-_ATTRIBUTES = 21  # where a batch of format 2 says its codec; its checksum covers all from here
-_HEADER = 61
-Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+from ..batches import CODECS, HEADER_BYTES, Record, count_of, misnamed, packed, rechecked
+
 RECORDS: list[Record] = [
     (b"k", b"one", []),
     (None, None, []),
@@ -32,47 +29,25 @@ RECORDS: list[Record] = [
 ]
 
 
-def packed(records: list[Record], codec: int) -> bytearray:
-    """One batch of format 2."""
-    builder = DefaultRecordBatchBuilder(
-        magic=2,
-        compression_type=codec,
-        is_transactional=0,
-        producer_id=-1,
-        producer_epoch=-1,
-        base_sequence=-1,
-        batch_size=1 << 30,
-    )
-    for number, (key, value, headers) in enumerate(records):
-        builder.append(number, 1_000 + number, key, value, headers)
-    return bytearray(builder.build())
-
-
 def batch_of(raw: bytearray) -> Any:
     """The batch as aiokafka reads it."""
-    return MemoryRecords(bytes(raw)).next_batch()
+    return Fetched(bytes(raw)).next_batch()
 
 
 def read(raw: bytearray) -> list[tuple[Any, ...]]:
-    """Every record, by parts_of()."""
+    """Every record, by parts()."""
     return [
         (record.offset, record.timestamp, record.timestamp_type, record.key, record.value)
-        for part in parts_of(batch_of(raw))
+        for part in batch_of(raw).parts()
         for record in part.records
     ]
-
-
-def rechecked(raw: bytearray) -> bytearray:
-    """The same with the checksum of what is in it now."""
-    raw[17:21] = struct.pack(">I", calc_crc32c(bytes(raw[_ATTRIBUTES:])))
-    return raw
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that is packed is too large to be unpacked at once."""
-    monkeypatch.setattr(kafka_batches, "BATCH_BYTES_MAX", 0)
-    monkeypatch.setattr(kafka_batches, "_PIECE_BYTES", 7)
+    monkeypatch.setattr(kafka_codecs, "BATCH_BYTES_MAX", 0)
+    monkeypatch.setattr(kafka_codecs, "_PIECE_BYTES", 7)
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
@@ -101,8 +76,8 @@ def test_any_records_in_any_pieces(records: list[Record], codec: int, piece: int
     """Whatever the records and however the pieces fall, nothing is lost, added or changed."""
     plain = read(packed(records, 0))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kafka_batches, "BATCH_BYTES_MAX", 0)
-        patch.setattr(kafka_batches, "_PIECE_BYTES", piece)
+        patch.setattr(kafka_codecs, "BATCH_BYTES_MAX", 0)
+        patch.setattr(kafka_codecs, "_PIECE_BYTES", piece)
 
         assert read(packed(records, codec)) == plain
 
@@ -135,7 +110,7 @@ def test_a_value_too_large_to_hold_is_too_large(
 def source_of(raw: bytearray, offset: int = 0) -> Any:
     """What aiokafka makes of a fetch that holds a batch."""
     point = TopicPartition("t.usage.events", 3)
-    return BoundedRecords(point, MemoryRecords(bytes(raw)), [], offset, None, None, True, 1)
+    return PartitionRecords(point, Fetched(bytes(raw)), [], offset, None, None, True, 1)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -145,11 +120,11 @@ def test_a_broken_batch_halts_with_its_place_and_codec(
 ) -> None:
     """Data that is not of its codec, with a right checksum: Halt, topic, partition, offset."""
     if streamed:
-        monkeypatch.setattr(kafka_batches, "BATCH_BYTES_MAX", 0)
+        monkeypatch.setattr(kafka_codecs, "BATCH_BYTES_MAX", 0)
     whole = packed(RECORDS, CODECS[codec])
-    broken = whole[:_HEADER] + b"\x01rubbish" * 9
+    broken = whole[:HEADER_BYTES] + b"\x01rubbish" * 9
     broken[8:12] = struct.pack(">i", len(broken) - 12)
-    cut = whole[: _HEADER + (len(whole) - _HEADER) // 2]
+    cut = whole[: HEADER_BYTES + (len(whole) - HEADER_BYTES) // 2]
     cut[8:12] = struct.pack(">i", len(cut) - 12)
 
     for raw in (broken, cut):
@@ -175,3 +150,51 @@ def test_an_unknown_codec_halts_with_its_place() -> None:
         assert f"{number}" in said.split("cannot be read")[1]
         assert "t.usage.events/3" in said
         assert "codec" in said
+
+
+@pytest.mark.parametrize("count", [0, 4, 6, 1_000])
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_batch_of_another_number_of_records_than_it_says_halts(
+    codec: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer or more records than the header says, at once and piece by piece: nothing is lost."""
+    for streamed in (False, True):
+        if streamed:
+            monkeypatch.setattr(kafka_codecs, "BATCH_BYTES_MAX", 0)
+        raw = count_of(packed(RECORDS, CODECS[codec]), count)
+        with pytest.raises(Halt, match="record"):
+            while next_of(source_of(raw)) is not None:
+                pass
+
+
+@pytest.mark.parametrize("codec", [0, *CODECS.values()])
+def test_a_header_whose_name_is_no_text_is_read(codec: int) -> None:
+    """Kafka takes any bytes as a header's name; aiokafka's reader ends there."""
+    records: list[Record] = [(b"k", b"one", [("ab", b"v"), ("ok", b"")]), (b"k", b"two", [])]
+    raw = misnamed(records, codec)
+
+    found = [record for part in batch_of(raw).parts() for record in part.records]
+
+    assert [(each.key, each.value) for each in found] == [(b"k", b"one"), (b"k", b"two")]
+    assert list(found[0].headers) == [("\ufffd\ufffd", b"v"), ("ok", b"")]
+    assert read(raw) == read(packed(records, 0))
+
+
+@pytest.mark.parametrize(("codec", "more"), [(1, b"\0" * 64), (1, b"rest"), (3, b"\0" * 9)])
+def test_padding_behind_packed_data_is_no_fault(codec: int, more: bytes) -> None:
+    """Java's readers, the broker's among them, ignore what begins no further member or frame."""
+    raw = packed(RECORDS, codec) + more
+    raw[8:12] = struct.pack(">i", len(raw) - 12)
+
+    assert read(rechecked(raw)) == read(packed(RECORDS, 0))
+
+
+@given(st.binary(max_size=200), st.integers(0, 3))
+def test_bytes_that_are_no_records_never_hang(data: bytes, count: int) -> None:
+    """Whatever stands where records should: they are read, or Halt; never another error."""
+    raw = packed([(b"k", b"v", [("ab", b"")])], 0)
+    raw = count_of(raw[:HEADER_BYTES] + bytearray(data), count)
+    raw[8:12] = struct.pack(">i", len(raw) - 12)
+    with suppress(Halt):
+        while next_of(source_of(rechecked(raw))) is not None:
+            pass

@@ -14,8 +14,9 @@ from typing import Any, Final
 from definitions.conditions import Test
 from definitions.matcher import Rule
 from definitions.metric import Aggregation, Comparison, Condition, Field, Operator, Scope
-from definitions.values import ABSENT, EXACT, text_form
+from definitions.values import ABSENT, EXACT
 
+from ..cells import group_of
 from ..event import Decoder, Event
 from ..records import LogRecord
 
@@ -61,7 +62,7 @@ def adder_for(rules: tuple[Rule, ...], decoder: Decoder) -> Binder:
     names: dict[str, Any] = {
         "ABSENT": ABSENT,
         "PLUS": EXACT.add,
-        "TEXT": text_form,
+        "GROUP": group_of,
         "MEMBER": _member,
         "Decimal": Decimal,
         **source.bound,
@@ -193,14 +194,14 @@ class _Source:
                 *_indented(join),
             ]
         for grouping_set, fields in enumerate(rule.sets, 1):
-            groups = "".join(f"TEXT({self._value(field)})," for field in fields)
+            groups = "".join(f"GROUP({self._value(field)})," for field in fields)
             lines.append(
                 f"{accumulator}.add(({owner}, bucket, {grouping_set}, ({groups})), {_VALUE})"
             )
         if measure.field is not None and not _asks_for(measure.where, measure.field):
             lines = [f"if {self._value(measure.field)} is not ABSENT:", *_indented(lines)]
         if measure.unit is not None:
-            given = f"TEXT({self._value(measure.unit)})"
+            given = f"GROUP({self._value(measure.unit)})"
             first, *lookup = self._place(owner, at, given)
             lines = [first, f"if {owner} is not None:", *_indented([*lookup, *lines])]
         return lines

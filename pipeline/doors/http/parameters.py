@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 from fastapi import Request
+from fastapi.routing import APIRoute
 
 from .errors import Refused
 
@@ -48,5 +49,9 @@ def refuse_strange(request: Request) -> None:
 
 def _declared(request: Request) -> frozenset[str]:
     """The query parameters that the OpenAPI page tells of for this call."""
-    extra = getattr(request.scope.get("route"), "openapi_extra", None) or {}
-    return frozenset(each["name"] for each in extra.get("parameters", ()))
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute):
+        return frozenset()
+    told = (route.openapi_extra or {}).get("parameters", ())
+    read = (each.alias for each in route.dependant.query_params)
+    return frozenset([*read, *(each["name"] for each in told)])

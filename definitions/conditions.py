@@ -59,10 +59,11 @@ def _none(test: Callable[[str, str], bool], wanted: tuple[Any, ...]) -> Test:
 
 
 PATTERN_CHARS_MAX: Final = 1_000  # CK9
+PATTERN_BYTES_MAX: Final = 2 * 1_048_576  # of a pattern and of what RE2 remembers of texts
 PATTERN_STEPS_MAX: Final = 20_000  # some 320 KB; checked when a definition is taken
 
 
-@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=256)
 def _pattern(text: str) -> Any:
     """Compile a pattern of RE2: linear in the text, so that no pattern can hang the stream (CK9).
 
@@ -73,6 +74,13 @@ def _pattern(text: str) -> Any:
         raise ValueError(f"a pattern has at most {PATTERN_CHARS_MAX} characters")
     options = re2.Options()
     options.log_errors = False
+    ordinary = options.max_mem
+    options.max_mem = PATTERN_BYTES_MAX
+    try:
+        return re2.compile(text, options)
+    except (re2.error, UnicodeError):
+        options.max_mem = ordinary
+    # One that a release without these limits has taken must still compile.
     try:
         return re2.compile(text, options)
     except (re2.error, UnicodeError) as error:

@@ -40,98 +40,117 @@ class Settings(BaseSettings):
         env_prefix="RECOUNT_", env_file=".env", extra="ignore", frozen=True
     )
 
-    kafka: str = Field("127.0.0.1:9092", description="bootstrap servers")
+    kafka: str = Field(
+        "127.0.0.1:9092", description="The bootstrap servers of Kafka, joined by commas."
+    )
     redis: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="URL of Redis; a password in it is not shown",
+        description="The URL of Redis; a password in it is never shown.",
     )
     deployment: str = Field(
-        "default", max_length=64, description="prefix of topics, group and keys in Redis"
+        "default",
+        max_length=64,
+        description="The deployment: its name begins the names of its topics, of its consumer"
+        " group and of its keys in Redis; `default` adds no prefix to the topics.",
     )
     flush_ms: int = Field(
         250,
         ge=1,
         le=60_000,
-        description="longest time between a read and its commit",
+        description="A worker commits what it has read after at most this time.",
         json_schema_extra={"unit": "ms"},
     )
     lateness: timedelta = Field(
         timedelta(hours=1),
-        description="added to a window's end before it may be complete",
+        description="A window is not called complete before the stream has passed the window's"
+        " end by this time.",
         json_schema_extra={"unit": "s"},
     )
     read_wait_ms: int = Field(
         500,
         ge=0,
         le=60_000,
-        description="how long a reader waits until what was durable when it was asked is applied"
-        "; 0: not at all",
+        description="A reader waits at most this time until workers have applied what was durable"
+        " when it was asked; 0: it does not wait.",
         json_schema_extra={"unit": "ms"},
     )
     control_key: str | None = Field(
         None,
-        description="a secret of at least 32 bytes; with it only records of the control log that"
-        " are sealed by it are obeyed; several, joined by commas: the first seals, all open",
+        description="A secret of at least 32 bytes: with it, a process obeys only records of the"
+        " control log that are sealed by it; of several, joined by commas, the first one seals"
+        " and each one opens.",
         json_schema_extra={"secret": True},
     )
     telemetry_port: int | None = Field(
         None,
         ge=1,
         le=65_535,
-        description="port of /healthz, /readyz and /metrics; a worker's n-th process: + n",
+        description="The port of /healthz, /readyz and /metrics; of several processes of a worker,"
+        " the first listens on it, and each further one on the next; without it, none listens.",
     )
     telemetry_host: str = Field(
         "127.0.0.1",
-        description="the address on which /healthz, /readyz and /metrics answer; they need no key",
+        description="The address on which /healthz, /readyz and /metrics answer; they ask for no"
+        " key.",
     )
     session_timeout_s: float = Field(
         6.0,
         ge=1,
         le=300,
-        description="how long the group waits for a silent worker before it is replaced",
+        description="The consumer group waits this time for a silent worker before it gives the"
+        " worker's partitions to others.",
         json_schema_extra={"unit": "s"},
     )
 
     rejected_consecutive_max: int = Field(
         10_000,
         ge=0,
-        description="events rejected in a row in one partition, past which a worker stops (exit 5)"
-        "; 0: no limit; events that can be re-driven do not count",
+        description="A worker stops (exit 5) rather than reject more events in a row than this in"
+        " one partition; events that can be re-driven do not count; 0: no limit.",
     )
     rejected_ratio_max: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="the same as a share of the last 20,000 events of a partition; 0: no limit",
+        description="A worker stops (exit 5) rather than reject more than this share of the last"
+        " 20,000 events of one partition; 0: no limit.",
     )
 
     key_requests_per_s_max: int = Field(
         0,
         ge=0,
-        description="requests a second of one API key, over all servers; 0: no limit",
+        description="One API key may send this many requests a second to all servers together;"
+        " 0: no limit.",
     )
     connections_per_address_max: int = Field(
         400,
         ge=0,
-        description="`recount serve`: connections that one address may hold; 0: no limit, for"
-        " servers behind a proxy",
+        description="One client address may hold this many connections to a server; 0: no limit,"
+        " for servers behind a proxy.",
     )
     vendor_limits: bool = Field(
-        False, description="`recount serve`: the rate limits that each vendor has for a key"
+        False,
+        description="If true, a server applies to each key the rate limits that the vendor"
+        " documents for the call.",
     )
     klaviyo_custom_metrics_max: int = Field(
-        50, ge=1, description="custom metrics that can be created through Klaviyo's API"
+        50, ge=1, description="At most this many custom metrics exist of Klaviyo's API."
     )
     klaviyo_plain_metrics_max: int = Field(
         200,
         ge=0,
-        description="metrics of Klaviyo's API that are counted as they are, from their first event"
-        " through it, or from the first question of a key that manages, on",
+        description="At most this many plain metrics of Klaviyo's API are counted; each is counted"
+        " from its first event through that API, or from the first question of a key with the role"
+        " `manage`.",
     )
     tls_certificate: Path | None = Field(
-        None, description="`recount serve`: PEM of its certificate; with the key, it speaks TLS"
+        None,
+        description="The file, PEM, with the certificate of `recount serve`; with it and"
+        " RECOUNT_TLS_KEY, the server speaks TLS.",
     )
-    tls_key: Path | None = Field(None, description="`recount serve`: PEM of its private key")
+    tls_key: Path | None = Field(
+        None, description="The file, PEM, with the private key of RECOUNT_TLS_CERTIFICATE."
+    )
 
     @field_validator("deployment")
     @classmethod

@@ -158,6 +158,7 @@ class World:
     log: MemoryLog = field(default_factory=lambda: MemoryLog(1))
     store: MemoryStore = field(default_factory=MemoryStore)
     native: ModuleType | None = MODULE
+    cells_bytes_max: int = 1 << 20
 
     def __post_init__(self) -> None:
         self.control = control(self.metrics, self.settings)
@@ -189,6 +190,7 @@ class World:
             clock=SetClock(NOW + timedelta(days=400)),
             flush_s=0.25,
             limits=Limits(0, 0),
+            cells_bytes_max=self.cells_bytes_max,
             native=self.native,
         )
 

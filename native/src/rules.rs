@@ -165,11 +165,9 @@ impl Asks {
                     "not_ends_with" => (TextTest::EndsWith, false),
                     _ => return None,
                 };
-                let operands = test
-                    .operands
-                    .iter()
-                    .map(|text| text.clone().into_bytes())
-                    .collect();
+                let texts = test.operands.iter();
+                let mut operands: Vec<_> = texts.map(|text| text.clone().into_bytes()).collect();
+                operands.sort_unstable();
                 Some(Self::Text {
                     how,
                     operands,
@@ -243,9 +241,14 @@ impl Test {
 }
 
 impl TextTest {
+    /// Whether one of the operands, which are sorted, is what this asks for.
     fn any(self, text: &[u8], operands: &[Vec<u8>]) -> bool {
+        let is_among = || operands.binary_search_by(|each| each.as_slice().cmp(text));
+        if let Self::Equal = self {
+            return is_among().is_ok();
+        }
         operands.iter().any(|operand| match self {
-            Self::Equal => text == operand,
+            Self::Equal => false,
             Self::Contains => contains(text, operand),
             Self::StartsWith => text.starts_with(operand),
             Self::EndsWith => text.ends_with(operand),
@@ -254,7 +257,11 @@ impl TextTest {
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
-    part.is_empty() || text.windows(part.len()).any(|window| window == part)
+    // The search of texts is linear in both, whatever they are.
+    match (std::str::from_utf8(text), std::str::from_utf8(part)) {
+        (Ok(text), Ok(part)) => text.contains(part),
+        _ => part.is_empty() || text.windows(part.len()).any(|window| window == part),
+    }
 }
 
 /// The text form of a value (C05): Some(None) where it has none, None where Python knows.

@@ -58,6 +58,7 @@ from ..core.state import PartitionState
 from ..errors import Halt
 from ..ports import Clock, EventLog, RollupStore
 from .catalogue import Definitions
+from .cell_cache import CellCache
 from .opening import Opening, retrying
 
 T = TypeVar("T")
@@ -86,17 +87,18 @@ class _Folding(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """What an owner keeps: identities, the bytes of their index, cells."""
+    """What an owner keeps: identities, the bytes of their index, cells, their bytes at most."""
 
     ids: int
     id_bytes: int
     cells: int
+    cell_bytes: int
 
 
 class Owner:
     """The one writer of a partition, for as long as the fence agrees.
 
-    cells_max: cells that may be kept in memory for the next flushes.
+    cells_bytes_max: of the cells that may be kept in memory for the next flushes.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class Owner:
         clock: Clock,
         flush_s: float,
         limits: Limits,
-        cells_max: int = 100_000,
+        cells_bytes_max: int = 40 * 1_048_576,
         native: ModuleType | None = MODULE,
     ) -> None:
         self.partition = partition
@@ -120,11 +122,10 @@ class Owner:
         self._clock = clock
         self._flush_s = flush_s
         self._rejections = Rejections(limits)
-        self._cells_max = cells_max
         self._state: PartitionState | None = None
         self._index = IdIndex()
         self._names = Names()
-        self._cells: dict[CellKey, Partial] = {}
+        self._cells = CellCache(cells_bytes_max)
         self._changes_seen = -1
         self._module = native
         self._folding: _Folding | None = None
@@ -144,7 +145,8 @@ class Owner:
     @property
     def kept(self) -> Footprint:
         """How much is in memory for the next flushes."""
-        return Footprint(len(self._index), self._index.nbytes, len(self._cells))
+        index, cells = self._index, self._cells
+        return Footprint(len(index), index.nbytes, len(cells), cells.nbytes)
 
     @property
     def stands(self) -> int | None:
@@ -159,7 +161,8 @@ class Owner:
             return await self._open()
 
     async def _open(self) -> int:
-        self._state, self._index, self._cells, self._expected = None, IdIndex(), {}, None
+        self._state, self._index, self._expected = None, IdIndex(), None
+        self._cells.clear()
         state, self._index = await Opening(
             self.partition, self._store, self._log, self._definitions, self._clock, self._retry
         ).load()
@@ -381,9 +384,7 @@ class Owner:
             self.done["refused"] += 1
             await self._reopen()
         self.done["commits"] += 1
-        if len(self._cells) + len(finals) > self._cells_max:
-            self._cells.clear()
-        self._cells.update(finals)
+        self._cells.keep(finals)
         self._names.keep(commit.learned)
         self._state = commit.after
 

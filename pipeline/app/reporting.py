@@ -53,6 +53,7 @@ def _samples(vital: WorkerVitals) -> Iterator[Sample]:
         yield "recount_remembered_ids", [label], each.kept.ids
         yield "recount_id_index_bytes", [label], each.kept.id_bytes
         yield "recount_cached_cells", [label], each.kept.cells
+        yield "recount_cached_cell_bytes", [label], each.kept.cell_bytes
 
 
 def serve(host: str, port: int, vital: WorkerVitals) -> None:

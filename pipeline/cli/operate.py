@@ -22,6 +22,7 @@ from ..edges.clock import SystemClock
 from ..errors import UsageError
 from ..log.publish import Checked, check, publish, translated
 from ..settings import describe, load_settings
+from .configuration import markdown
 from .open import opened
 from .output import TableOption, progress, show, wait
 
@@ -117,8 +118,19 @@ def _scaled(value: float | None, unit_ms: int) -> int | None:
     return None if value is None else round(value * unit_ms)
 
 
-def settings_command(table: TableOption = False) -> None:
+def settings_command(
+    table: TableOption = False,
+    as_markdown: Annotated[
+        bool,
+        typer.Option(
+            "--markdown", help="The reference without values, as docs/configuration.md has it."
+        ),
+    ] = False,
+) -> None:
     """Print every setting of a process with its value, default and unit."""
+    if as_markdown:
+        sys.stdout.writelines(f"{line}\n" for line in markdown())
+        return
     show(describe(load_settings()), table=table)
 
 

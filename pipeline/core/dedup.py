@@ -26,7 +26,7 @@ _LOAD_MAX: Final = 0.72
 _SLOTS: Final = 8
 _BUCKETS_MIN: Final = 1 << 15  # its memory is zero, and so not there, until it is used
 _EMPTY: Final = 0
-_REMEMBERED_CHARS_MAX: Final = 256
+_REMEMBERED_CHARS_MAX: Final = 64  # 131,072 of them: 80 MiB at most
 _TAGS: Final = 250  # a generation's tag is 1 + g mod 250; at most five live side by side
 
 _U64 = NDArray[np.uint64]

@@ -17,6 +17,7 @@ from .records import LogRecord
 TYPES_MAX: Final = 1_000
 PROPERTIES_MAX: Final = 400  # of an event type
 FIELDS_MAX: Final = 50_000  # of a partition
+FIELDS_CHARS_MAX: Final = 2_000_000  # of all of them together
 CHARS_MAX: Final = 200  # longer names are not learned
 LOOKS_MAX: Final = 64
 _WIDE: Final = decoder_for(None, context=False)
@@ -50,8 +51,11 @@ class Names:
 
     held: dict[str, str] = field(default_factory=dict)
     _sizes: dict[str, int] = field(default_factory=dict)
+    _chars: int = 0
+    _fresh_chars: int = 0  # of what look() has found so far
 
     def __post_init__(self) -> None:
+        self._chars = sum(map(len, self.held))
         for event_type, found in event_types(self.held).items():
             self._sizes[event_type] = len(found.properties)
 
@@ -66,6 +70,7 @@ class Names:
             if event_type not in self._sizes:
                 places.add(bisect_left(records, offset, key=_OFFSET))
         fresh: dict[str, str] = {}
+        self._fresh_chars = 0
         sizes = dict(self._sizes)
         for at in sorted(places):
             event = _WIDE.decode(records[at].value) if at < len(records) else None
@@ -89,18 +94,24 @@ class Names:
             place = _field(name) + key
             seen = fresh.get(place) or self.held.get(place)
             if seen is None:
-                if sizes[name] >= PROPERTIES_MAX or len(self.held) + len(fresh) >= FIELDS_MAX:
+                if sizes[name] >= PROPERTIES_MAX or self._is_full(fresh):
                     continue
                 sizes[name] += 1
+                self._fresh_chars += len(place)
                 fresh[place] = kind
             elif kind not in seen:
                 fresh[place] = "".join(sorted(seen + kind))
+
+    def _is_full(self, fresh: Mapping[str, str]) -> bool:
+        many = len(self.held) + len(fresh) >= FIELDS_MAX
+        return many or self._chars + self._fresh_chars >= FIELDS_CHARS_MAX
 
     def keep(self, fresh: Mapping[str, str]) -> None:
         for place, text in fresh.items():
             name, key = _split(place)
             if place not in self.held:
                 self._sizes[name] = self._sizes.get(name, 0) + bool(key)
+                self._chars += len(place)
             self.held[place] = text
 
 

@@ -15,6 +15,7 @@ Name = Literal[
     "recount_remembered_ids",
     "recount_id_index_bytes",
     "recount_cached_cells",
+    "recount_cached_cell_bytes",
     "recount_assigned_partitions",
     "recount_commits_total",
     "recount_refused_commits_total",
@@ -73,6 +74,9 @@ NAMES: Final[dict[Name, TelemetryKind]] = {
     ),
     "recount_cached_cells": TelemetryKind(
         is_counter=False, labels=("partition",), meaning="cells kept for the next flushes"
+    ),
+    "recount_cached_cell_bytes": TelemetryKind(
+        is_counter=False, labels=("partition",), meaning="memory of these cells, at most"
     ),
     "recount_assigned_partitions": TelemetryKind(
         is_counter=False, labels=(), meaning="partitions this process owns and has opened"

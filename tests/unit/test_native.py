@@ -1,14 +1,18 @@
 """A fault of native/ costs speed, never an event."""
 
 import asyncio
+import time
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from definitions.metric import Comparison, Condition, Definition, Field, Operator
 from pipeline.app.owner import SeekBack
 from pipeline.core.compiled import MODULE
 
 from ..property.test_laws import assert_recount
-from ..world import World, event
+from ..world import FIVE, World, event
 
 
 def test_a_partition_goes_on_without_it() -> None:
@@ -51,3 +55,51 @@ def test_a_partition_goes_on_without_it() -> None:
 
     assert asyncio.run(run()) == [0, 1, 100]
     assert_recount(world)
+
+
+def searching(*parts: str, operator: Operator = Operator.CONTAINS) -> Definition:
+    """COUNT of events whose `v` has one of these parts."""
+    field = Field(source="property", key="v")
+    test = Condition(
+        field=field,
+        operator=operator,
+        operands=parts,
+        comparison=Comparison.TEXT,
+        if_unknown=False,
+    )
+    count = FIVE["COUNT"]
+    measure = count.measures[0].model_copy(update={"where": (test,)})
+    return count.model_copy(update={"measures": (measure,), "dimensions": ()})
+
+
+def cost_of(definition: Definition, values: list[str]) -> float:
+    """CPU seconds that a worker takes for events with these values, all of them by native/."""
+    world = World(metrics={"n": definition})
+    world.append(event(at, properties={"v": value}) for at, value in enumerate(values))
+
+    async def run() -> float:
+        owner = world.owner()
+        await owner.open()
+        began = time.process_time()
+        await owner.take(world.log.records[0])
+        assert owner.done["plain"] == len(values)
+        return time.process_time() - began
+
+    return asyncio.run(run())
+
+
+@pytest.mark.skipif(MODULE is None, reason="native/ is not built here")
+def test_a_search_looks_at_a_text_once() -> None:
+    """The worst text and part cost no more than others of their size: no product of lengths."""
+    texts = ["a" * 900_000] * 4
+    worst = cost_of(searching("a" * 30_000 + "b" + "a" * 30_000), texts)
+    assert worst < 20 * cost_of(searching("b" * 60_001), texts)
+
+
+@pytest.mark.skipif(MODULE is None, reason="native/ is not built here")
+def test_one_of_ten_thousand_is_found_without_looking_at_all() -> None:
+    """A hundred times the operands of IN cost less than five times as much."""
+    words = [f"word{number:06}" for number in range(10_000)]
+    texts = words[-1:] * 3_000
+    many = cost_of(searching(*words, operator=Operator.IN), texts)
+    assert many < 5 * cost_of(searching(*words[-100:], operator=Operator.IN), texts)

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 
 from definitions.events.common import Arrival, named, too_far
@@ -278,8 +277,8 @@ class Service:
         homes = self.identity.deployment.homes
         parts: dict[int, list[Record]] = {}
         for customer, line in lines:
-            partition, key = _home_of(customer, homes)
-            parts.setdefault(partition, []).append((key, line))
+            partition = home_of(customer, homes)
+            parts.setdefault(partition, []).append((customer.encode(), line))
         try:
             async with asyncio.timeout(DURABLE_S_MAX):
                 await self.sender.send(parts)
@@ -310,12 +309,6 @@ class Service:
                 problems.add("EVENT", f"/{number}", f"{which}: {far}")
         problems.raise_if_any()
         return lines
-
-
-@lru_cache(maxsize=65_536)
-def _home_of(customer: str, homes: int) -> tuple[int, bytes]:
-    """The home of a customer, and the key of its events."""
-    return home_of(customer, homes), customer.encode()
 
 
 def _within(limit: timedelta) -> timedelta:

@@ -1,0 +1,57 @@
+"""docs/tutorial.md, run from its first file to its last command."""
+
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from ..guide import Command, File, Request, Run, exported, steps
+from ..services import ROOT, Services
+
+pytestmark = pytest.mark.timeout(900)  # some thirty commands, each a process of its own
+PAGE = ROOT / "docs/tutorial.md"
+DEPLOYMENTS = ("tutorial", "agelimit")
+
+
+def name_like(name: str) -> str:
+    """A deployment name that nobody has used, as long as the page's: tables have its width."""
+    return f"t{uuid.uuid4().hex}"[: len(name)]
+
+
+def test_the_tutorial_does_what_it_says(stack: Services, tmp_path: Path) -> None:
+    """Every command of the page, in order, prints what the page shows."""
+    run = Run({name: name_like(name) for name in DEPLOYMENTS})
+    environment = {
+        **os.environ,
+        "RECOUNT_KAFKA": stack.kafka,
+        "RECOUNT_REDIS": stack.redis,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    done = 0
+    for step in steps(PAGE):
+        match step:
+            case File(name, text):
+                (tmp_path / name).write_text(text)
+            case Command(line, output):
+                if variable := exported(run.of_page(line)):
+                    environment[variable[0]] = variable[1]
+                    continue
+                ended = subprocess.run(
+                    ["bash", "-c", run.of_page(line)],
+                    env=environment,
+                    cwd=tmp_path,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    timeout=100,
+                    check=False,
+                )
+                run.same(line, output, ended.stdout)
+                done += 1
+            case Request():
+                raise AssertionError("the tutorial sends no requests")
+
+    assert done > 25

@@ -116,8 +116,8 @@ def _of(at: str, member: str, value: Any) -> Iterator[Problem]:
 
 
 def _over(rule: str, at: str, what: str, most: int, given: int, unit: str) -> Problem:
-    message = f"{what} has at most {most:,} {unit}, not {given:,}; give fewer, or make several"
-    return Problem(rule, at, f"{message} metrics that are added where they are read")
+    message = f"{what} has at most {most:,} {unit}, not {given:,}; give fewer, or create several"
+    return Problem(rule, at, f"{message} metrics and add their values")
 
 
 def check_work(body: object, definition: Definition) -> None:

@@ -156,7 +156,7 @@ class Settings(BaseSettings):
     @classmethod
     def _deployment(cls, value: str) -> str:
         if not _DEPLOYMENT.fullmatch(value):
-            raise ValueError("letters, digits, _ and -, parts joined by single dots")
+            raise ValueError("use letters, digits, _ and -; single dots may join parts")
         return value
 
     @field_validator("control_key")

@@ -52,7 +52,7 @@ def translate(body: Any, arrival: Arrival) -> list[dict[str, Any]]:
 
 def _data(body: Any, problems: Problems) -> dict[str, Any]:
     if not isinstance(body, dict):
-        problems.add("K-TYPE", "", "an object is due")
+        problems.add("K-TYPE", "", "the body must be an object")
         problems.raise_if_any()
     problems.members(body, {"data"}, "", "K-UNKNOWN")
     data = body.get("data")
@@ -110,7 +110,7 @@ def _event(
             problems.add("K-EVENT-METRIC-NAME", f"{pointer}/metric", message)
     customer = _customer(profile)
     if own and isinstance(profile, dict) and customer is None:
-        message = f"a profile has at least one of {', '.join(_IDENTIFIERS)}"
+        message = f"a profile needs at least one of {', '.join(_IDENTIFIERS)}"
         problems.add("K-REQ", f"{pointer}/profile/data/attributes", message)
     _check_properties(attributes.get("properties"), f"{pointer}/properties", problems)
     moment = _moment(attributes.get("time"), f"{pointer}/time", arrival, problems)
@@ -156,7 +156,7 @@ def _moment(text: Any, pointer: str, arrival: Arrival, problems: Problems) -> da
             problems.add("K-EVENT-TIME", pointer, "time is no ISO 8601 date-time")
         return None
     if not _OLDEST <= moment <= arrival.received_at + _AHEAD_MAX:
-        message = "time lies after 1990 and at most one year ahead"
+        message = "time must be after 1990 and at most one year in the future"
         problems.add("K-EVENT-TIME", pointer, message)
         return None
     return moment.replace(microsecond=0)
@@ -208,7 +208,7 @@ def _bulk(data: dict[str, Any], arrival: Arrival, problems: Problems) -> list[di
             problems.add("K-REQ", f"{at}/attributes/events/data", "a list of events is required")
             continue
         if _customer(profile) is None:
-            message = f"a profile has at least one of {', '.join(_IDENTIFIERS)}"
+            message = f"a profile needs at least one of {', '.join(_IDENTIFIERS)}"
             problems.add("K-REQ", f"{at}/attributes/profile", message)
             continue
         repeated = False

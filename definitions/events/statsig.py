@@ -35,7 +35,7 @@ def translate(body: Any, arrival: Arrival) -> list[dict[str, Any]]:
     """
     problems = Problems()
     if not isinstance(body, dict):
-        problems.add("S-TYPE", "", "an object is due")
+        problems.add("S-TYPE", "", "the body must be an object")
         problems.raise_if_any()
     problems.members(body, _BODY, "", "S-UNKNOWN")
     kinds = {"user": _OBJECT_OR_NULL, "statsigMetadata": OBJECT}
@@ -44,9 +44,9 @@ def translate(body: Any, arrival: Arrival) -> list[dict[str, Any]]:
     if "events" not in body:
         problems.add("S-REQ", "/events", "events is required")
     elif not isinstance(events, list):
-        problems.add("S-TYPE", "/events", "events is a list")
+        problems.add("S-TYPE", "/events", "events must be a list")
     elif not events:
-        problems.add("S-EVENTS-EMPTY", "/events", "at least one event is due")
+        problems.add("S-EVENTS-EMPTY", "/events", "give at least one event")
     found = [
         _event(event, body.get("user"), f"/events/{index}", arrival, problems)
         for index, event in enumerate(events if isinstance(events, list) else [])

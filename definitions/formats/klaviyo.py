@@ -134,7 +134,7 @@ def parse_update(text: str, terms: Terms = DEFAULT_TERMS) -> tuple[str | None, s
 def _attributes(body: Any, members: set[str], problems: Problems) -> dict[str, Any] | None:
     """Check the envelope; return its attributes where they can be looked into."""
     if not isinstance(body, dict) or not isinstance(body.get("data", {}), dict):
-        problems.add("K-TYPE", "" if not isinstance(body, dict) else "/data", "an object is due")
+        problems.add("K-TYPE", "" if not isinstance(body, dict) else "/data", "must be an object")
         return None
     problems.members(body, {"data"}, "", "K-UNKNOWN")
     if "data" not in body:
@@ -174,7 +174,7 @@ def _check_definition(body: object, terms: Terms, problems: Problems) -> None:
     method = body.get("aggregation_method", "count")
     if not isinstance(method, str) or method not in _METHODS:
         pointer = f"{_DEFINITION}/aggregation_method"
-        problems.add("K-AGG", pointer, "aggregation_method is count or value")
+        problems.add("K-AGG", pointer, "aggregation_method must be count or value")
     groups, pointer = body.get("metric_groups"), f"{_DEFINITION}/metric_groups"
     if "metric_groups" not in body:
         return
@@ -199,7 +199,7 @@ def _check_group(group: object, pointer: str, terms: Terms, problems: Problems) 
     if "metric_id" not in group:
         problems.add("K-REQ", f"{pointer}/metric_id", "metric_id is required")
     elif terms.klaviyo_strict and group["metric_id"] not in terms.klaviyo_metrics:
-        message = f"no metric {group['metric_id']!r} in the catalogue of this deployment"
+        message = f"the catalogue has no metric {group['metric_id']!r}, and it is strict"
         problems.add("K-METRIC", f"{pointer}/metric_id", message)
     filters = group.get("metric_filters")
     if not isinstance(filters, list):
@@ -235,7 +235,7 @@ def _check_filter(item: object, pointer: str, problems: Problems) -> None:
         return
     operators = _FILTERS[kind][1]
     if not isinstance(operator, str) or operator not in operators:
-        message = f"a {kind} filter has {', '.join(operators)}"
+        message = f"the operators of a {kind} filter are {', '.join(operators)}"
         problems.add("K-FILTER", f"{pointer}/operator", message)
         return
     members = {"type", "operator"} | ({"value"} if kind != "existence" else set())
@@ -268,7 +268,7 @@ def _check_operand(
         whole = is_integer and _is_exact(value)
         fits, due = whole or isinstance(value, str | None), "an integer, a string or null"
     if not fits:
-        problems.add("K-OPERAND", pointer, f"the value of {kind} {operator} is {due}")
+        problems.add("K-OPERAND", pointer, f"the value of {kind} {operator} must be {due}")
     elif operator in {"regex", "nregex"} and value is not None and (why := check_pattern(value)):
         problems.add("K-REGEX", pointer, why)
 

@@ -102,7 +102,7 @@ def _check_sql(body: dict[str, Any], problems: Problems) -> None:
     elif not body["sql"].strip():
         problems.add("M-SQL-BLANK", "/sql", "sql must not be blank")
     if extra := sorted(_STREAMING & set(body)):
-        problems.add("M-SQL-EXCLUSIVE", "/sql", f"sql excludes {', '.join(extra)}; omit one kind")
+        problems.add("M-SQL-EXCLUSIVE", "/sql", f"give either sql or {', '.join(extra)}")
 
 
 def _check_streaming(body: dict[str, Any], problems: Problems) -> None:
@@ -156,7 +156,7 @@ def _check_filters(body: dict[str, Any], problems: Problems) -> list[dict[str, A
             problems.add("M-TYPE", f"{pointer}/exists", "exists is true, false or null")
         _check_lists(item, pointer, problems)
         if item.get("exists") is False and any(item.get(member) for member in _LISTS):
-            message = "exists: false cannot hold together with a list; drop one of them"
+            message = "exists: false contradicts a list of values; remove one of them"
             problems.add("M-EXISTS-CONTRADICTION", pointer, message)
     return named
 

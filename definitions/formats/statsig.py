@@ -115,7 +115,9 @@ def parse_update(text: str) -> dict[str, Any]:
         problems.raise_if_any()
     for name in body:
         if name in MEMBERS and name not in CHANGEABLE:
-            problems.add("S-IMMUTABLE", f"/{name}", f"{name} cannot be changed; make a new metric")
+            problems.add(
+                "S-IMMUTABLE", f"/{name}", f"{name} cannot be changed; create a new metric"
+            )
     problems.members(body, {*MEMBERS, "owner"}, "", "S-UNKNOWN")
     _check_annotations(body, problems)
     _check_warehouse(body, problems)
@@ -134,7 +136,9 @@ def _check_annotations(body: dict[str, Any], problems: Problems) -> None:
         message = f"at most {DESCRIPTION_CHARS_MAX} characters, not {len(description)}"
         problems.add("S-DESCRIPTION", "/description", message)
     if body.get("directionality", "increase") not in ("increase", "decrease"):
-        problems.add("S-DIRECTIONALITY", "/directionality", "increase or decrease")
+        problems.add(
+            "S-DIRECTIONALITY", "/directionality", "directionality must be increase or decrease"
+        )
 
 
 def _objects(
@@ -150,7 +154,7 @@ def _objects(
     for index, item in enumerate(items if isinstance(items, list) else []):
         at = f"{pointer}/{name}/{index}"
         if not isinstance(item, dict):
-            problems.add("S-TYPE", at, "an object is due")
+            problems.add("S-TYPE", at, "this must be an object")
             continue
         problems.members(item, members, at, "S-UNKNOWN")
         problems.kinds(item, members, at, "S-TYPE")
@@ -221,7 +225,9 @@ def _check_funnel(body: dict[str, Any], problems: Problems) -> None:
     if (is_due or "funnelCountDistinct" in body) and (
         not isinstance(mode, str) or mode not in _STEPS
     ):
-        problems.add("S-FUNNEL-MODE", "/funnelCountDistinct", "users or events")
+        problems.add(
+            "S-FUNNEL-MODE", "/funnelCountDistinct", "funnelCountDistinct must be users or events"
+        )
         return
     if not is_due:
         return
@@ -230,7 +236,7 @@ def _check_funnel(body: dict[str, Any], problems: Problems) -> None:
     if len(steps) < 2:
         problems.add("S-FUNNEL-STEPS", "/funnelEventList", "a funnel has at least two steps")
     elif known and not all(word in _STEPS[str(mode)] for word in types):
-        message = f"steps of {mode} are of type {' or '.join(_STEPS[str(mode)])}"
+        message = f"steps of a funnel of {mode} need the type {' or '.join(_STEPS[str(mode)])}"
         problems.add("S-FUNNEL-FIT", "/funnelEventList", message)
 
 
@@ -277,7 +283,9 @@ def _check_warehouse(body: dict[str, Any], problems: Problems) -> None:
     for name in native:
         level = native[name]
         if name.startswith("winsorization") and is_number(level) and not 0 <= level <= 1:
-            problems.add("S-WHN-WINSORIZATION", f"{pointer}/{name}", "between 0 and 1")
+            problems.add(
+                "S-WHN-WINSORIZATION", f"{pointer}/{name}", "this must be between 0 and 1"
+            )
     for name in ("criteria", "denominatorCriteria"):
         _check_criteria(native, name, pointer, problems)
     for at, event in _objects(native, "funnelEvents", FUNNEL_EVENT, pointer, problems):

@@ -145,7 +145,7 @@ def _event(source: str | None, terms: Terms) -> str:
     if event is None:
         raise NotComputable(
             f"metric source {source!r} is a warehouse table; map it to an event "
-            "(recount init --config, statsig_sources)"
+            "(statsig.sources in the file of recount init --config)"
         )
     return event
 

@@ -101,9 +101,9 @@ class Opening:
                 elif not await self._mended(state, packed):
                     raise Halt(
                         f"partition {self._partition}: the id log holds {counts} ids by "
-                        f"generation, the state says {dict(state.id_counts)}: a list was lost or "
-                        "is foreign, or Redis ran half of a commit that a crash had torn off its "
-                        f"file; {REBUILD}"
+                        f"generation, the state says {dict(state.id_counts)}: a list was lost, "
+                        "somebody else wrote to it, or Redis ran half of a commit after a crash "
+                        f"(docs/reliability.md); {REBUILD}"
                     )
                 continue
             await self._check_log(state)
@@ -115,7 +115,10 @@ class Opening:
                     index.record(ids[at : at + _IDS_AT_ONCE], generation)
                     await asyncio.sleep(0)
             return state, index
-        raise Halt(f"partition {self._partition} is moved by another worker all the time")
+        raise Halt(
+            f"partition {self._partition}: another worker changed it at each of {_TRIES_MAX} "
+            "attempts to open it; stop the other worker, or start this one again"
+        )
 
     async def _mended(self, state: PartitionState, packed: Mapping[int, Sequence[bytes]]) -> bool:
         """Drop what an id log says twice; False where anything else is wrong with it."""
@@ -164,14 +167,15 @@ class Opening:
             unknown, foreign = self._definitions.missing(state.folded, digests)
             if foreign:
                 raise Halt(
-                    f"partition {self._partition} counts {foreign[0]}, which this release cannot "
-                    "fold as it was activated; run the release that activated it"
+                    f"partition {self._partition} counts metric version {foreign[0]}, which this "
+                    "release cannot compute; run the release that activated it"
                 )
             if not unknown:
                 return
             if self._clock.monotonic() > deadline:
                 raise Halt(
-                    f"partition {self._partition} counts {unknown[0]}, which is not on the "
-                    f"control log: the log was cut or is another one; restore it, or {REBUILD}"
+                    f"partition {self._partition} counts metric version {unknown[0]}, which is "
+                    "not on the control log: the log was cut, or it is another one; restore it, "
+                    f"or {REBUILD}"
                 )
             await asyncio.sleep(_CONTROL_POLL_S)

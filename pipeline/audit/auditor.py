@@ -118,8 +118,8 @@ class Auditor:
             except WentBack:
                 continue
         raise StoreUnavailable(
-            f"partition {number} goes back all the time, or its log is cut "
-            "while it is read; audit it again later"
+            f"partition {number}: at every attempt to audit it, Redis lost writes or its log was "
+            "cut; run the audit again later"
         )
 
     async def _state(self, number: int) -> PartitionState:

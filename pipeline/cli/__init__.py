@@ -13,14 +13,16 @@ from . import demo, keys, metrics, operate, read, rebuild, rejected, serve, stac
 
 app = typer.Typer(
     name="recount",
-    help="Usage metering that can prove its numbers.",
+    help="Usage metering that can prove its numbers: count events from Kafka exactly, in Redis.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     epilog=(
         "Examples: `recount stack up` · `recount init` · `recount metrics create --format "
         "metronome FILE` · `recount publish FILE` · `recount worker --until-caught-up` · "
-        "`recount usage METRIC --customer C --starting-on T --ending-before T`"
+        "`recount usage METRIC --customer C --starting-on T --ending-before T`. Exit codes: "
+        "0 done, 1 a difference was found, 2 wrong usage, 3 a definition or name is wrong, "
+        "4 Kafka or Redis does not answer, 5 HALT (the message says what to do), 70 a bug."
     ),
 )
 for module in (stack, operate, metrics, read, rejected, rebuild, keys, serve, demo):

@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo() -> None:
-    """Meter a seeded mix of events on real Kafka and Redis, and recount it."""
+    """Count 22,000 made-up events on real Kafka and Redis, and compare with a recount."""
     settings = load_settings()
     _say("bringing up Kafka and Redis (the first time fetches Apache Kafka) …")
     with local.borrowed(_FOLDER, (settings.kafka, settings.redis)) as stack:

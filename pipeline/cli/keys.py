@@ -15,7 +15,7 @@ from .output import TableOption, show, wait
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Keys of the HTTP doors.", no_args_is_help=True)
+    group = typer.Typer(help="API keys of the HTTP doors.", no_args_is_help=True)
     group.command("create")(create)
     group.command("list")(list_command)
     group.command("revoke")(revoke)
@@ -23,10 +23,12 @@ def register(app: typer.Typer) -> None:
 
 
 def create(
-    name: Annotated[str, typer.Option(help="For people: whose key it is.")],
-    role: Annotated[list[str], typer.Option(help="ingest, read or manage; repeatable.")],
+    name: Annotated[str, typer.Option(help="A name for people: who uses the key.")],
+    role: Annotated[
+        list[str], typer.Option(help="ingest, read or manage (includes read); repeatable.")
+    ],
 ) -> None:
-    """Make a key. It is shown once: only its hash is kept."""
+    """Create a key and print it. It cannot be shown again: only its hash is kept."""
     if set(role) - ROLES:
         raise UsageError(f"--role is one of {', '.join(sorted(ROLES))}")
     if not name.strip():
@@ -50,7 +52,7 @@ def _line(key: ApiKey) -> dict[str, Any]:
 
 
 def list_command(table: TableOption = False) -> None:
-    """List the keys that are worth something, without their secrets."""
+    """List the valid keys, without their secrets."""
 
     async def work() -> list[dict[str, Any]]:
         async with opened() as deployment:
@@ -60,7 +62,7 @@ def list_command(table: TableOption = False) -> None:
 
 
 def revoke(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
-    """Make a key worth nothing."""
+    """Revoke a key: every server refuses it from the next request on."""
 
     async def work() -> None:
         async with opened() as deployment:

@@ -20,12 +20,12 @@ from ..reads.summary import summary_of
 from .open import Opened, opened
 from .output import TableOption, show, wait, write_json
 
-Id = Annotated[str, typer.Argument(metavar="METRIC", help="Id or name.")]
+Id = Annotated[str, typer.Argument(metavar="METRIC", help="Id or name of a metric.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Metric definitions.", no_args_is_help=True)
+    group = typer.Typer(help="Create, change, check and list metrics.", no_args_is_help=True)
     for name, command in (
         ("create", create),
         ("list", list_command),
@@ -40,14 +40,18 @@ def register(app: typer.Typer) -> None:
 
 
 def create(
-    file: Annotated[str, typer.Argument(help="One native JSON body; - is stdin.")],
+    file: Annotated[str, typer.Argument(help="A create body of the format, JSON; - is stdin.")],
     format_: Annotated[str, typer.Option("--format", help="klaviyo, metronome or statsig.")],
-    effective_from: Annotated[str | None, typer.Option(help="RFC 3339 or now.")] = None,
+    effective_from: Annotated[
+        str | None, typer.Option(help="Older events are not counted: RFC 3339, or now.")
+    ] = None,
 ) -> None:
-    """Register a metric. It counts what workers apply after they have heard of it.
+    """Create a metric. It counts the events that workers apply from now on.
 
-    What was applied before is not counted, however young, until `recount rebuild` applies the log
-    again. --effective-from leaves events out that are older than this time.
+    Events that were applied before are not counted, until `recount rebuild`
+    counts the log again.
+
+    Example: recount metrics create --format metronome metric.json
     """
     if format_ not in FORMATS:
         raise UsageError(f"--format is one of {', '.join(sorted(FORMATS))}")
@@ -91,10 +95,16 @@ def _created(metric: Metric, unresolved: list[str]) -> dict[str, Any]:
 
 def update(
     metric: Id,
-    file: Annotated[str, typer.Argument(help="A native update body; - is stdin.")],
-    effective_from: Annotated[str, typer.Option(help="RFC 3339, or now (default).")] = "now",
+    file: Annotated[str, typer.Argument(help="An update body of the format, JSON; - is stdin.")],
+    effective_from: Annotated[
+        str, typer.Option(help="RFC 3339, or now: the next bucket.")
+    ] = "now",
 ) -> None:
-    """Change a metric: a new version from a base-bucket boundary on, where the old one ends."""
+    """Change a metric. A new version begins at the start of a base bucket, and the old one ends.
+
+    If the change does not alter what is counted (a description, for example),
+    there is no new version.
+    """
 
     async def work() -> dict[str, Any]:
         async with opened() as deployment:
@@ -106,12 +116,17 @@ def update(
 
 
 def check(
-    files: Annotated[list[str], typer.Argument(help="Native create bodies.")],
+    files: Annotated[list[str], typer.Argument(help="Files with create bodies.")],
     format_: Annotated[
-        str | None, typer.Option("--format", help="Default: as each body looks.")
+        str | None, typer.Option("--format", help="Default: guessed from each body.")
     ] = None,
 ) -> None:
-    """Print every problem of every file, with its rule and place. Exit 3 if there is any."""
+    """Check definitions without a deployment: print every problem with its rule and place.
+
+    Exit 3 if there is any problem.
+
+    Example: recount metrics check *.json
+    """
     if format_ is not None and format_ not in FORMATS:
         raise UsageError(f"--format is one of {', '.join(sorted(FORMATS))}")
     lines, refused = [], False
@@ -152,10 +167,10 @@ async def _summaries(deployment: Opened, metrics: list[Metric]) -> list[dict[str
 
 
 def list_command(
-    all_: Annotated[bool, typer.Option("--all", help="Archived ones too.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Also archived metrics.")] = False,
     table: TableOption = False,
 ) -> None:
-    """List the metrics."""
+    """List the metrics with their status, and whether their values can be read."""
 
     async def work() -> list[dict[str, Any]]:
         async with opened() as deployment:
@@ -169,10 +184,11 @@ def list_command(
 def show_command(
     metric: Id,
     format_: Annotated[
-        str | None, typer.Option("--format", help="metronome: the native body; neutral.")
+        str | None,
+        typer.Option("--format", help="The format it was given in, or neutral: print this body."),
     ] = None,
 ) -> None:
-    """Show a metric; --format gives the native body back unchanged."""
+    """Show a metric. With --format, print its native body unchanged, or the neutral model."""
 
     async def work() -> Any:
         async with opened() as deployment:
@@ -181,18 +197,23 @@ def show_command(
             if format_ is None:
                 return (await _summaries(deployment, [found]))[0]
             if body is None:
-                raise UnknownNameError(f"{found.name!r} was written by a release unknown here")
+                raise UnknownNameError(
+                    f"{found.name!r} was written by a later release; this one cannot show it"
+                )
             if format_ == "neutral":
                 return {"id": found.id, "name": found.name, **body.model_dump(mode="json")}
             if format_ != body.definition.origin.format:
-                raise UsageError(f"{found.name!r} was given as {body.definition.origin.format}")
+                raise UsageError(
+                    f"--format: {found.name!r} was created as {body.definition.origin.format}; "
+                    "give this format, or neutral"
+                )
             return native_body(found.origin, found.name)
 
     write_json([wait(work())])
 
 
 def rename(metric: Id, name: Annotated[str, typer.Argument(help="The new name.")]) -> None:
-    """Give a metric another name. No new version: what is counted stays."""
+    """Give a metric another name. Its numbers do not change."""
     if not name.strip():
         raise UsageError("a name must not be blank")
 
@@ -207,9 +228,11 @@ def rename(metric: Id, name: Annotated[str, typer.Argument(help="The new name.")
 
 def archive(
     metric: Id,
-    at: Annotated[str | None, typer.Option("--at", help="RFC 3339; default: now.")] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", help="RFC 3339; default: the next bucket.")
+    ] = None,
 ) -> None:
-    """End a metric at a base-bucket boundary. What it counted before stays readable."""
+    """Archive a metric: it ends at the start of a base bucket. Its numbers stay readable."""
 
     async def work() -> list[dict[str, Any]]:
         async with opened() as deployment:

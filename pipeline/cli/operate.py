@@ -14,6 +14,7 @@ import typer
 
 from definitions.events import SYSTEMS
 
+from ..control.entities import DeploymentRecord
 from ..control.terms import check_config
 from ..core.deployment import BASE_BUCKETS_S, Deployment, Keying
 from ..core.reasons import Reason
@@ -40,17 +41,46 @@ def register(app: typer.Typer) -> None:
 
 
 def init_command(
-    partitions: Annotated[int | None, typer.Option(min=1, help="Default 12; can grow.")] = None,
-    replication_factor: Annotated[int | None, typer.Option(min=1, help="Default 1.")] = None,
-    retention_days: Annotated[float | None, typer.Option(help="Default: unlimited.")] = None,
-    dedup_window_days: Annotated[float | None, typer.Option(help="Default 35.")] = None,
-    max_age_days: Annotated[float | None, typer.Option(help="Default 34; 0: no limit.")] = None,
-    max_ahead_hours: Annotated[float | None, typer.Option(help="Default 24.")] = None,
-    base_bucket: Annotated[str | None, typer.Option(help="1h (default) or 15m.")] = None,
-    keying: Annotated[str | None, typer.Option(help="trust (default) or strict.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings of the formats.")] = None,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="Of the events topic. Default 12; can grow later.")
+    ] = None,
+    replication_factor: Annotated[
+        int | None, typer.Option(min=1, help="Of all topics. Default 1.")
+    ] = None,
+    retention_days: Annotated[
+        float | None, typer.Option(help="Of the events topic. Default: unlimited.")
+    ] = None,
+    dedup_window_days: Annotated[
+        float | None, typer.Option(help="How long an event's identity is remembered. Default 35.")
+    ] = None,
+    max_age_days: Annotated[
+        float | None, typer.Option(help="Older events are rejected. Default 34; 0: no limit.")
+    ] = None,
+    max_ahead_hours: Annotated[
+        float | None, typer.Option(help="Events further in the future are rejected. Default 24.")
+    ] = None,
+    base_bucket: Annotated[
+        str | None, typer.Option(help="The smallest window: 1h (default) or 15m.")
+    ] = None,
+    keying: Annotated[
+        str | None,
+        typer.Option(
+            help="An event outside its customer's home partition counts (trust, default) or is "
+            "rejected (strict)."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="JSON or TOML: names of the vendor formats (docs/operations.md)."),
+    ] = None,
 ) -> None:
-    """Make the deployment's topics and identity, or check that they are as asked; idempotent."""
+    """Create the deployment: its topics and the settings that decide numbers.
+
+    If it exists, check that its settings are as given (exit 5 if not), and add
+    partitions if --partitions is larger.
+
+    Example: recount init --partitions 12
+    """
     if keying not in {None, *Keying}:
         raise UsageError("--keying is trust or strict")
     if base_bucket not in {None, *BASE_BUCKETS_S}:
@@ -62,7 +92,7 @@ def init_command(
         ("--max-ahead-hours", max_ahead_hours),
     ):
         if value is not None and not 0 <= value < 1e6:
-            raise UsageError(f"{name} must lie between 0 and 1,000,000")
+            raise UsageError(f"{name} must be between 0 and 1,000,000")
     settings = load_settings()
     wish = Wish(
         partitions=partitions,
@@ -75,32 +105,32 @@ def init_command(
         keying=keying,
         formats=None if config is None else _config(config),
     )
-    identity = wait(init(settings.place, wish))
+    show([_line(wait(init(settings.place, wish)))])
+
+
+def _line(identity: DeploymentRecord) -> dict[str, Any]:
+    """What a deployment is."""
     deployment = identity.deployment
     buckets = {seconds: name for name, seconds in BASE_BUCKETS_S.items()}
-    show(
-        [
-            {
-                "store_id": deployment.store_id,
-                "topics": {role: name for role, (name, _) in identity.topics.items()},
-                "settings": {
-                    "partitions": len(identity.starts),
-                    "homes": deployment.homes,
-                    "replication_factor": identity.replication_factor,
-                    "retention_days": identity.retention_days,
-                    "dedup_window_days": deployment.dedup_window_ms / _DAY_MS,
-                    "max_age_days": deployment.max_age_ms / _DAY_MS,
-                    "max_ahead_hours": deployment.max_ahead_ms / _HOUR_MS,
-                    "base_bucket": buckets[deployment.base_bucket_s],
-                    "keying": deployment.keying.value,
-                    "formats": dict(identity.formats),
-                    "rules": identity.rules,
-                    "format_version": identity.format_version,
-                    "id_hash": identity.id_hash,
-                },
-            }
-        ]
-    )
+    return {
+        "store_id": deployment.store_id,
+        "topics": {role: name for role, (name, _) in identity.topics.items()},
+        "settings": {
+            "partitions": len(identity.starts),
+            "homes": deployment.homes,
+            "replication_factor": identity.replication_factor,
+            "retention_days": identity.retention_days,
+            "dedup_window_days": deployment.dedup_window_ms / _DAY_MS,
+            "max_age_days": deployment.max_age_ms / _DAY_MS,
+            "max_ahead_hours": deployment.max_ahead_ms / _HOUR_MS,
+            "base_bucket": buckets[deployment.base_bucket_s],
+            "keying": deployment.keying.value,
+            "formats": dict(identity.formats),
+            "rules": identity.rules,
+            "format_version": identity.format_version,
+            "id_hash": identity.id_hash,
+        },
+    }
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -127,7 +157,7 @@ def settings_command(
         ),
     ] = False,
 ) -> None:
-    """Print every setting of a process with its value, default and unit."""
+    """Print every setting (environment variable) with its value, default, unit and meaning."""
     if as_markdown:
         sys.stdout.writelines(f"{line}\n" for line in markdown())
         return
@@ -135,24 +165,27 @@ def settings_command(
 
 
 def publish_command(
-    file: Annotated[str, typer.Argument(help="Events, JSON lines; - is stdin.")],
+    file: Annotated[str, typer.Argument(help="One JSON event a line; - is stdin.")],
     format_: Annotated[
         str, typer.Option("--format", help="metronome (default), cloudevents, klaviyo, statsig.")
     ] = "metronome",
-    key: Annotated[str, typer.Option(help="customer (default) or none.")] = "customer",
+    key: Annotated[str, typer.Option(help="Key of the records: customer or none.")] = "customer",
     send_anyway: Annotated[
         bool,
         typer.Option(
             "--send-anyway",
             envvar="RECOUNT_SEND_ANYWAY",
-            help="Send also what workers will reject: it becomes dead letters.",
+            help="Send all events; workers make dead letters of those that they reject.",
         ),
     ] = False,
 ) -> None:
-    """Send every line to the events topic, durable before this ends.
+    """Send the events of a file to Kafka. Ends when Kafka has stored all of them durably.
 
-    First every event is judged as workers will judge it, by its form and its age. If any would be
-    rejected, nothing is sent (exit 2), and stderr says how many and why.
+    First each event is checked as a worker would check it, by its form and its
+    age. If workers would reject any, nothing is sent (exit 2), and stderr says
+    how many and why.
+
+    Example: recount publish events.jsonl
     """
     if format_ not in SYSTEMS:
         raise UsageError(f"--format is one of {', '.join(SYSTEMS)}")
@@ -204,14 +237,14 @@ async def _publish(
 
 def _advice(checked: Checked, deployment: Deployment) -> str:
     """What to do about events that would be rejected."""
-    advice = "Nothing was sent. Correct them, or send them all with --send-anyway: those that are "
-    advice += "rejected are kept as dead letters"
+    advice = "Nothing was sent. Correct the events, or send all of them with --send-anyway: "
+    advice += "workers then keep the rejected ones as dead letters"
     if Reason.TOO_OLD in checked.rejected:
         days = deployment.max_age_ms / _DAY_MS
         advice += (
-            f". This deployment takes events of at most {days:g} days, for ever; to load history, "
-            "make a deployment with `recount init --max-age-days 0` (docs/operations.md, Loading "
-            "history)"
+            f". This deployment rejects events older than {days:g} days, and that cannot change; "
+            "to load history, create another deployment with `recount init --max-age-days 0` "
+            "(docs/operations.md, Loading history)"
         )
     return advice
 
@@ -241,10 +274,16 @@ def _spooled(file: str) -> Iterator[BinaryIO]:
 def worker_command(
     processes: Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")] = 1,
     until_caught_up: Annotated[
-        bool, typer.Option("--until-caught-up", help="Exit 0 at the end offset seen at start.")
+        bool, typer.Option("--until-caught-up", help="Exit 0 at the end of the log as it is now.")
     ] = False,
 ) -> None:
-    """Apply the log, until SIGTERM. A HALT (exit 5) says what to do and is not restarted."""
+    """Count the events of the log until SIGTERM.
+
+    A process that crashes is started again. A HALT (exit 5) says what to do and
+    ends the command.
+
+    Example: recount worker --processes 2
+    """
     from ..app.supervisor import Supervisor
 
     settings = load_settings()

@@ -25,7 +25,7 @@ from definitions.formats.bodies import dump_json
 from ..errors import harmless
 
 T = TypeVar("T")
-TableOption = Annotated[bool, typer.Option("--table", help="A table for people, not JSON lines.")]
+TableOption = Annotated[bool, typer.Option("--table", help="Print a table instead of JSON lines.")]
 
 
 def show(lines: Iterable[dict[str, Any]], *, table: bool = False) -> None:

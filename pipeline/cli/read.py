@@ -29,22 +29,39 @@ def register(app: typer.Typer) -> None:
 
 
 def usage(
-    metric: Annotated[str, typer.Argument(metavar="METRIC", help="Id or name.")],
-    starting_on: Annotated[str, typer.Option(help="RFC 3339, inclusive.")],
-    ending_before: Annotated[str, typer.Option(help="RFC 3339, exclusive.")],
-    customer: Annotated[str | None, typer.Option(help="Whose usage.")] = None,
-    each_customer: Annotated[bool, typer.Option("--each-customer")] = False,
-    window_size: Annotated[str, typer.Option(help="none, hour, day, week, month.")] = "none",
-    timezone: Annotated[str, typer.Option(help="IANA name.")] = "UTC",
+    metric: Annotated[str, typer.Argument(metavar="METRIC", help="Id or name of a metric.")],
+    starting_on: Annotated[
+        str, typer.Option(help="Start of the period, RFC 3339, included: 2026-11-01T00:00:00Z.")
+    ],
+    ending_before: Annotated[str, typer.Option(help="End of the period, RFC 3339, not included.")],
+    customer: Annotated[str | None, typer.Option(help="One customer's usage.")] = None,
+    each_customer: Annotated[
+        bool, typer.Option("--each-customer", help="The usage of every customer that has any.")
+    ] = False,
+    window_size: Annotated[
+        str, typer.Option(help="One line for each hour, day, week or month; none: one line.")
+    ] = "none",
+    timezone: Annotated[
+        str, typer.Option(help="Zone of days, weeks and months: Europe/Berlin.")
+    ] = "UTC",
     group_key: Annotated[
-        str | None, typer.Option(help="a,b or a JSON list: a group key of the metric.")
+        str | None, typer.Option(help="One line for each group: a,b or a JSON list of names.")
     ] = None,
     group_filter: Annotated[
-        list[str] | None, typer.Option(help="a=x or a JSON object; repeatable.")
+        list[str] | None,
+        typer.Option(help="Only these groups: a=x, or a JSON object; repeatable."),
     ] = None,
     table: TableOption = False,
 ) -> None:
-    """Usage of a metric, one line for each window and group, then the offsets it stands at."""
+    """Print the usage of a metric: a line for each window and group, then the offsets.
+
+    `complete` is true where no event that was durable is missing; `as_of`
+    names, for each partition, the first offset that the answer does not contain
+    (docs/semantics.md).
+
+    Example: recount usage Tokens --customer acme --starting-on
+    2026-11-01T00:00:00Z --ending-before 2026-12-01T00:00:00Z --window-size day
+    """
     try:
         size, zone = WindowSize(window_size.lower()), zone_of(timezone)
     except RefusedPeriod as error:
@@ -86,11 +103,11 @@ def _check_customer(query: Query, *, each_customer: bool) -> None:
     if not query.is_of_customers:
         if query.customer is not None or each_customer:
             raise UsageError(
-                f"{query.metric.name!r} belongs to the whole deployment: it takes neither "
-                "--customer nor --each-customer"
+                f"{query.metric.name!r} counts the whole deployment, not single customers: leave "
+                "--customer and --each-customer out"
             )
     elif (query.customer is None) == (not each_customer):
-        raise UsageError("give either --customer or --each-customer")
+        raise UsageError("give --customer C, or --each-customer (one of the two)")
 
 
 def _instant(option: str, text: str) -> datetime:
@@ -98,7 +115,7 @@ def _instant(option: str, text: str) -> datetime:
     if ns is None:
         raise UsageError(f"{option}: {text!r} is not RFC 3339 with an offset")
     if ns % 1000:
-        raise UsageError(f"{option}: {text!r} does not lie on a base bucket")
+        raise UsageError(f"{option}: {text!r} is not the start of a base bucket")
     return moment_of(ns)
 
 
@@ -109,7 +126,7 @@ def _group_key(text: str | None) -> tuple[str, ...] | None:
         return tuple(text.split(","))
     names = _json("--group-key", text)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UsageError("--group-key: a JSON list of strings is needed")
+        raise UsageError("--group-key must be names (a,b) or a JSON list of strings")
     return tuple(names)
 
 
@@ -127,7 +144,7 @@ def _group_filters(texts: list[str]) -> dict[str, frozenset[str]]:
         for name, values in given.items():
             listed = values if isinstance(values, list) else [values]
             if not all(isinstance(value, str) for value in listed):
-                raise UsageError("--group-filter: values are strings")
+                raise UsageError("--group-filter: each value must be a string")
             wanted.setdefault(name, set()).update(listed)
     return {name: frozenset(values) for name, values in wanted.items()}
 
@@ -140,7 +157,11 @@ def _json(option: str, text: str) -> Any:
 
 
 def status(table: TableOption = False) -> None:
-    """Where every partition stands, and whether its fates add up. Exit 1 if they do not."""
+    """Show how far each partition is applied, its lag, and how many events have which fate.
+
+    Exit 1 if counted, unmatched, duplicate and rejected do not add up to the
+    consumed events.
+    """
 
     async def work() -> list[dict[str, Any]]:
         async with opened() as deployment:
@@ -162,10 +183,14 @@ def status(table: TableOption = False) -> None:
 
 def audit(
     allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Unverifiable cells are no difference.")
+        bool, typer.Option("--allow-partial", help="Exit 0 also if cells are unverifiable.")
     ] = False,
 ) -> None:
-    """Recount the log independently and compare every cell. Exit 1 on any difference."""
+    """Recount the log independently and compare every number with it. Exit 1 on a difference.
+
+    It may run while workers run. Cells whose events Kafka no longer holds are
+    unverifiable.
+    """
 
     async def work() -> Findings:
         async with opened() as deployment:
@@ -185,10 +210,10 @@ def audit(
 
 
 def explain(
-    transaction_id: Annotated[str, typer.Argument(help="The event's id.")],
-    customer: Annotated[str | None, typer.Option(help="Whose event.")] = None,
+    transaction_id: Annotated[str, typer.Argument(help="The transaction_id of the event.")],
+    customer: Annotated[str | None, typer.Option(help="Only this customer's events.")] = None,
 ) -> None:
-    """Say where an event lies, its fate, and why each metric counts it or does not."""
+    """Show where an event is on the log, its fate, and why each metric counts it or not."""
 
     async def work() -> list[dict[str, Any]]:
         async with opened() as deployment:
@@ -209,7 +234,7 @@ def explain(
     lines = wait(work())
     if not lines:
         raise UnknownNameError(
-            f"no event on the log has the transaction_id {transaction_id!r}; an event that could "
-            "not be read has none: see `recount rejected list`"
+            f"no event on the log has the transaction_id {transaction_id!r}. If the event could "
+            "not be read, it is in `recount rejected list`"
         )
     write_json(lines)

@@ -24,14 +24,16 @@ def _say(text: str) -> None:
 
 def rebuild(
     partition: Annotated[
-        int | None, typer.Option(min=0, help="Only this partition; default all.")
+        int | None, typer.Option(min=0, help="Only this partition. Default: all.")
     ] = None,
     processes: Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")] = 1,
 ) -> None:
-    """Drop what was derived from the log and apply the log again from its start.
+    """Delete the numbers in Redis and count the log again from its start.
 
-    Running workers wait and go on; without any, this command's own processes do the work. Killed,
-    it is run again. Every definition then counts from the log's first offset.
+    Running workers wait, then continue; this command also starts workers of its
+    own. Readers get exit 4 until a partition has caught up. If this command is
+    killed, run it again. Afterwards every metric counts from the log's first
+    offset.
     """
 
     async def work() -> tuple[Reset, ExitCode]:
@@ -45,8 +47,8 @@ def rebuild(
             )
         for number, count in done.lost.items():
             _say(
-                f"partition {number}: the log no longer holds {count} offsets that were applied "
-                "before; what they added cannot be rebuilt"
+                f"partition {number}: Kafka no longer holds {count} offsets that were counted "
+                "before; they are missing in the numbers now"
             )
         supervisor = Supervisor(load_settings(), processes)
         return done, await supervisor.run(until_caught_up=True)

@@ -18,13 +18,13 @@ _PLACE: Final = re.compile(r"([0-9]+)@([0-9]+)")
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Dead letters.", no_args_is_help=True)
+    group = typer.Typer(help="Dead letters: rejected events.", no_args_is_help=True)
     group.command("list")(list_command)
     group.command("redrive")(redrive_command)
     app.add_typer(group, name="rejected")
 
 
-ReasonOption = Annotated[str | None, typer.Option(help="Only this reason.")]
+ReasonOption = Annotated[str | None, typer.Option(help="Only events with this reason.")]
 
 
 def _check(reason: str | None) -> None:
@@ -33,7 +33,7 @@ def _check(reason: str | None) -> None:
 
 
 def list_command(reason: ReasonOption = None, table: TableOption = False) -> None:
-    """List the dead letters with reason and original, each rejected event once."""
+    """List the rejected events, each once, with reason, place and original."""
     _check(reason)
 
     async def work() -> list[Letter]:
@@ -73,17 +73,22 @@ def _original(letter: Letter) -> dict[str, Any]:
 def redrive_command(
     reason: ReasonOption = None,
     at: Annotated[
-        str | None, typer.Option(metavar="PARTITION@OFFSET", help="Only the event that lay there.")
+        str | None, typer.Option(metavar="PARTITION@OFFSET", help="Only the event at this place.")
     ] = None,
 ) -> None:
-    """Send rejected events again, under their own transaction_id, to their home partition.
+    """Send rejected events again, with their own transaction_id, to their home partition.
 
-    Only what can count now is sent: misplaced, too_far_ahead once it no longer is, unknown_kind.
+    Only events that can count now are sent: misplaced; too_far_ahead whose time
+    has come; unknown_kind that this release knows. An event that is sent twice
+    counts once.
+
+    Example: recount rejected redrive --reason misplaced
     """
     _check(reason)
     if reason is not None and reason not in REDRIVABLE:
         raise UsageError(
-            f"{reason} would only repeat; re-drive takes {', '.join(sorted(REDRIVABLE))}"
+            f"--reason: events with {reason} would be rejected again; only these can be sent "
+            f"again: {', '.join(sorted(REDRIVABLE))}"
         )
     place = None if at is None else _PLACE.fullmatch(at)
     if at is not None and place is None:
@@ -116,5 +121,5 @@ def _lying_at(letters: list[Letter], partition: int, offset: int) -> list[Letter
     """The letter of one place, the latest where a topic was made anew."""
     found = [each for each in letters if (each.partition, each.offset) == (partition, offset)]
     if not found:
-        raise UnknownNameError(f"no dead letter lies at {partition}@{offset}")
+        raise UnknownNameError(f"no event at {partition}@{offset} was rejected")
     return [max(found, key=lambda letter: letter.append_time_ms)]

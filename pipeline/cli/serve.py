@@ -17,10 +17,14 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Where to listen.")] = 8000,
-    host: Annotated[str, typer.Option(help="Of which address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="The port to listen on.")] = 8000,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Serve the doors over HTTP until SIGTERM; any number of servers can run."""
+    """Serve the HTTP APIs until SIGTERM. You can run any number of servers.
+
+    Each call needs a key: see `recount keys create`. /docs on the server
+    describes all calls.
+    """
 
     async def exists() -> None:
         async with opened():

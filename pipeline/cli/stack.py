@@ -10,13 +10,15 @@ from ..settings import load_settings
 from ..stack import local
 from .output import show
 
-Folder = Annotated[Path, typer.Option("--dir", help="Data, logs and state of the stack.")]
+Folder = Annotated[Path, typer.Option("--dir", help="Folder for data, logs and state.")]
 DEFAULT = Path(".recount/stack")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Kafka and Redis for this machine.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Kafka and Redis on this machine, to try Recount.", no_args_is_help=True
+    )
     group.command("up")(up)
     group.command("down")(down)
     group.command("status")(status)
@@ -27,9 +29,15 @@ def up(
     folder: Folder = DEFAULT,
     kafka_port: Annotated[int | None, typer.Option(help="Default: 9092, or a free one.")] = None,
     redis_port: Annotated[int | None, typer.Option(help="Default: 6379, or a free one.")] = None,
-    native: Annotated[bool, typer.Option("--native", help="Processes, never Docker.")] = False,
+    native: Annotated[
+        bool, typer.Option("--native", help="Start processes, never Docker.")
+    ] = False,
 ) -> None:
-    """Bring Kafka and Redis up: those configured, by Docker, or as native processes."""
+    """Start Kafka and Redis and print their addresses.
+
+    If RECOUNT_KAFKA and RECOUNT_REDIS answer, nothing is started. Otherwise
+    Docker is used, or native processes if there is no Docker.
+    """
     settings = load_settings()
     show(
         [
@@ -45,12 +53,12 @@ def up(
 
 
 def down(folder: Folder = DEFAULT) -> None:
-    """Take down what `stack up` started; data stays in the folder."""
+    """Stop what `stack up` started. The data stays in the folder."""
     show([{"stopped": local.down(folder)}])
 
 
 def status(folder: Folder = DEFAULT) -> None:
-    """Say what runs, and whether it answers. Exit 4 if nothing does."""
+    """Show what runs, and whether it answers. Exit 4 if it does not."""
     found = local.status(folder)
     if found is None:
         show([{"kafka": None, "redis": None, "kind": None, "answers": False}])

@@ -69,8 +69,9 @@ class ControlLog:
         span = spans[0]
         if span.start > self.state.next or span.end < self.state.next:
             raise Halt(
-                f"{self._point.topic} holds [{span.start}, {span.end}), this process stands at "
-                f"{self.state.next}: it was cut or made anew; restore it, then start again"
+                f"{self._point.topic} holds offsets {span.start} to {span.end}, but this process "
+                f"has read up to {self.state.next}: the topic was cut or made anew; restore it, "
+                "then start again"
             )
         # A seek drops the fetch that is on its way, which may wait half a second for the next one.
         if await self._consumer.position(self._point) != self.state.next:
@@ -80,7 +81,7 @@ class ControlLog:
         while await self._consumer.position(self._point) < span.end:
             await self.poll()
             if loop.time() > deadline:
-                raise LogUnavailable(f"{self._point.topic} did not give its records in 30 s")
+                raise LogUnavailable(f"{self._point.topic}: Kafka did not deliver within 30 s")
         return self.state
 
     async def poll(self) -> bool:
@@ -110,9 +111,9 @@ class ControlLog:
         text = json.dumps(body, sort_keys=True).encode()
         if len(text) > CONTROL_BYTES_MAX:
             raise UsageError(
-                f"{record['type']}: {len(text)} bytes as a record of {self._point.topic}, which "
-                f"takes {CONTROL_BYTES_MAX}; a definition is kept twice, as it was given and as "
-                "it is read: make it smaller"
+                f"the {record['type']} is too large for {self._point.topic}: {len(text)} bytes, "
+                f"at most {CONTROL_BYTES_MAX}. A definition is stored twice, as given and as "
+                "read; make it smaller"
             )
         async with self._producing.used() as client:
             sent = await sending(
@@ -128,6 +129,7 @@ class ControlLog:
         if self.state.won.get(claim) != offset:
             why = next((item.why for item in self.state.ignored if item.offset == offset), "")
             raise ConflictError(
-                f"the record at {offset} changed nothing: {why or 'not the first'}"
+                f"nothing was changed: the record at {offset} of {self._point.topic} was ignored "
+                f"({why or 'an equal record came first'})"
             )
         return offset

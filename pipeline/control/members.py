@@ -17,7 +17,7 @@ def text_in(record: Mapping[str, Any], name: str) -> str:
     """A text."""
     value = record[name]
     if not isinstance(value, str):
-        raise InvalidRecord(f"{name} is a text")
+        raise InvalidRecord(f"{name} must be a string")
     return value
 
 
@@ -25,7 +25,7 @@ def number_in(record: Mapping[str, Any], name: str, least: int = 0) -> int:
     """A whole number that every JSON reader holds exactly."""
     value = record[name]
     if type(value) is not int or not least <= value < _NUMBERS_END:
-        raise InvalidRecord(f"{name} is a whole number, at least {least}")
+        raise InvalidRecord(f"{name} must be a whole number of at least {least}")
     return value
 
 
@@ -33,7 +33,7 @@ def bucket_of(settings: Mapping[str, Any]) -> int:
     """The base bucket in seconds: a part of a day."""
     bucket_s = number_in(settings, "base_bucket_s", 1)
     if _DAY_S % bucket_s:
-        raise InvalidRecord("base_bucket_s divides a day")
+        raise InvalidRecord("base_bucket_s must divide a day")
     return bucket_s
 
 
@@ -41,5 +41,5 @@ def starts_of(record: Mapping[str, Any]) -> dict[int, int]:
     """Partition → offset."""
     starts = {name: number_in(record["starts"], name) for name in record["starts"]}
     if not all(_PARTITION.fullmatch(name) for name in starts):
-        raise InvalidRecord("starts has numbers of partitions")
+        raise InvalidRecord("starts must map partition numbers to offsets")
     return {int(name): start for name, start in starts.items()}

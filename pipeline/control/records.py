@@ -100,9 +100,11 @@ class ControlState:
         """Read a time that must lie on a base-bucket boundary (docs/design.md 6)."""
         ns = parse_timestamp(text)
         if self.identity is None or ns is None:
-            raise InvalidRecord("an effective time is RFC 3339, on a deployment with an identity")
+            raise InvalidRecord(
+                "an effective time must be RFC 3339, and the deployment must exist"
+            )
         if ns % (self.identity.deployment.base_bucket_s * NS_PER_S):
-            raise InvalidRecord("an effective time lies on a base-bucket boundary")
+            raise InvalidRecord("an effective time must be the start of a base bucket")
         return moment_of(ns)
 
     # -- the kinds of record ---------------------------------------------------------------------
@@ -110,11 +112,11 @@ class ControlState:
     def take_identity(self, record: dict[str, Any]) -> None:
         """The deployment, once."""
         if self.identity is not None:
-            raise InvalidRecord("the deployment has its identity")
+            raise InvalidRecord("the deployment has an identity already")
         settings = record["settings"]
         days = record["retention_days"]
         if days is not None and (type(days) not in {int, float} or days < 0):
-            raise InvalidRecord("retention_days is a number or null")
+            raise InvalidRecord("retention_days must be a number or null")
         formats = record.get("formats") or {}
         terms_of(formats)
         self.identity = DeploymentRecord(
@@ -144,7 +146,7 @@ class ControlState:
     def take_partitions(self, record: dict[str, Any]) -> None:
         """Partitions that were added."""
         if self.identity is None or record["store_id"] != self.identity.deployment.store_id:
-            raise InvalidRecord("partitions of another store")
+            raise InvalidRecord("the store id is not that of this deployment")
         starts = starts_of(record)
         merged = {**starts, **self.identity.starts}
         self.identity = replace(self.identity, starts=dict(sorted(merged.items())))
@@ -152,14 +154,14 @@ class ControlState:
     def take_rebuild(self, record: dict[str, Any]) -> None:
         """Every partition applied again from `starts`: maybe another topic, or other rules."""
         if self.identity is None or record["store_id"] != self.identity.deployment.store_id:
-            raise InvalidRecord("a rebuild of another store")
+            raise InvalidRecord("the store id is not that of this deployment")
         starts = starts_of(record)
         if set(self.identity.starts) - set(starts):
-            raise InvalidRecord("a rebuild of all partitions names the start of each")
+            raise InvalidRecord("a rebuild must name the start of every partition")
         topic, _ = self.identity.topics["events"]
         rules, format_version = record["rules"], record["format_version"]
         if type(rules) is not int or type(format_version) is not int:
-            raise InvalidRecord("rules and format_version are integers")
+            raise InvalidRecord("rules and format_version must be integers")
         self.identity = replace(
             self.identity,
             topics={**self.identity.topics, "events": (topic, text_in(record, "events_topic_id"))},
@@ -180,25 +182,29 @@ class ControlState:
             digest=record["digest"],
         )
         if digest_of(record) != record["digest"]:
-            raise InvalidRecord("the digest is not that of the body")
+            raise InvalidRecord("the digest does not fit the definition")
         check_shown(body.definition.origin)
         self._admit(metric_id, number, name, body, text_in(record, "created_at"))
 
     def _hold(self, record: dict[str, Any]) -> None:
         """A record of another release: it holds its version and its name, and cannot be folded."""
         if record["type"] != "definition":
-            raise InvalidRecord("a record of an unknown schema_version")
+            raise InvalidRecord("this release does not know the schema_version")
         self._admit(record["metric_id"], record["version"], record["name"], None, "")
 
     def _admit(
         self, metric_id: str, number: int, name: str, body: MetricVersion | None, created_at: str
     ) -> None:
         if not _METRIC_ID.fullmatch(metric_id) or type(number) is not int:
-            raise InvalidRecord("a metric id is 1 to 64 of A-Z a-z 0-9 _ . -, a version a number")
+            raise InvalidRecord(
+                "a metric id has 1 to 64 of A-Z a-z 0-9 _ . -, a version is a number"
+            )
         metric = self.metrics.get(metric_id)
         expected = 1 if metric is None else metric.latest.number + 1
         if number != expected:
-            raise InvalidRecord(f"version {number} of {metric_id}: the next one is {expected}")
+            raise InvalidRecord(
+                f"version {number} of {metric_id}: the next version must be {expected}"
+            )
         version = Version(metric_id, number, body, _is_foldable(body), created_at)
         if metric is None:
             self._claim_name(name, metric_id)
@@ -226,9 +232,9 @@ class ControlState:
         """Another native body for what is counted as before."""
         metric = self.metrics[record["metric_id"]]
         if record["version"] != metric.latest.number or not isinstance(record["text"], str):
-            raise InvalidRecord("an annotation is a text for the latest version")
+            raise InvalidRecord("an annotation must be a string for the latest version")
         if metric.format is None:
-            raise InvalidRecord(f"{metric.latest.key} was written by a release unknown here")
+            raise InvalidRecord(f"{metric.latest.key} was written by a later release")
         check_shown(Origin(format=metric.format, text=record["text"]))
         metric.annotated, metric.changed_at = record["text"], text_in(record, "at")
 
@@ -236,15 +242,15 @@ class ControlState:
         """An archived metric's name may be another's; the metric is found by its id alone."""
         metric = self.metrics[record["metric_id"]]
         if metric.archived_at is None or not metric.named:
-            raise InvalidRecord("only the name of an archived metric is given away, once")
+            raise InvalidRecord("only the name of an archived metric can be freed, and only once")
         del self.names[metric.name]
         metric.named = False
 
     def _claim_name(self, name: str, metric_id: str) -> None:
         if not isinstance(name, str) or not name.strip() or len(name) > _NAME_CHARS_MAX:
-            raise InvalidRecord("a name is 1 to 1,024 characters, not blank")
+            raise InvalidRecord("a name has 1 to 1,024 characters and is not blank")
         if name in self.names:
-            raise InvalidRecord(f"the name {name!r} belongs to metric {self.names[name]}")
+            raise InvalidRecord(f"metric {self.names[name]} has the name {name!r} already")
         self.names[name] = metric_id
 
     def take_end(self, record: dict[str, Any]) -> None:
@@ -255,7 +261,7 @@ class ControlState:
             raise InvalidRecord(f"{version.key} has an end already")
         archived = record["archived"]
         if type(archived) is not bool:
-            raise InvalidRecord("archived is true or false")
+            raise InvalidRecord("archived must be true or false")
         version.effective_to = self._boundary(record["effective_to"])
         if archived:
             metric.archived_at = record["effective_to"]
@@ -265,9 +271,11 @@ class ControlState:
         metric, at = self.metrics[record["metric_id"]], parse_timestamp(record["resumed_at"])
         until = self.resumable_until(metric)
         if record["version"] != metric.latest.number or until is None:
-            raise InvalidRecord("only the end of an archived metric that keeps its name is undone")
+            raise InvalidRecord(
+                "only an archived metric that still has its name can be taken back"
+            )
         if at is None or moment_of(at) >= until:
-            raise InvalidRecord(f"it could be undone until {until.isoformat()}")
+            raise InvalidRecord(f"it could be taken back until {until.isoformat()}")
         metric.latest.effective_to = metric.archived_at = None
         self.won.pop(f"end {metric.latest.key}", None)  # it may end again
 
@@ -295,10 +303,10 @@ class ControlState:
         if key_id in self.keys or not isinstance(key_id, str):
             raise InvalidRecord(f"there is a key {key_id!r} already")
         if not isinstance(hashed, str) or not _HASHED.fullmatch(hashed):
-            raise InvalidRecord("hashed is 64 hex digits")
+            raise InvalidRecord("hashed must be 64 hex digits")
         roles = frozenset(record["roles"])
         if not roles or roles - ROLES:
-            raise InvalidRecord(f"roles are some of {', '.join(sorted(ROLES))}")
+            raise InvalidRecord(f"roles must be some of {', '.join(sorted(ROLES))}")
         name, created_at = text_in(record, "name"), text_in(record, "created_at")
         self.keys[key_id] = ApiKey(key_id, name, roles, hashed, created_at)
 
@@ -311,12 +319,12 @@ def _hand_over(before: Version, body: MetricVersion) -> None:
     """A later version ends the one before it: one record, so there is no gap and no overlap."""
     starts = body.effective_from
     if starts is None:
-        raise InvalidRecord("a later version has an effective_from")
+        raise InvalidRecord("a later version must have an effective_from")
     if before.effective_to is not None:
         raise InvalidRecord(f"{before.key} has an end already")
     began = None if before.body is None else before.body.effective_from
     if began is not None and starts <= began:
-        raise InvalidRecord("a later version begins after the one before it")
+        raise InvalidRecord("a later version must begin after the one before it")
     before.effective_to = starts
 
 

@@ -32,17 +32,19 @@ def check_config(config: object) -> dict[str, Any]:
         UsageError: what is wrong, and where.
     """
     if not isinstance(config, dict):
-        raise UsageError("--config: an object with the members klaviyo and statsig is due")
+        raise UsageError("--config must be an object with the members klaviyo and statsig")
     for system, body in config.items():
         if system not in _MEMBERS or not isinstance(body, dict) or set(body) - _MEMBERS[system]:
             known = "; ".join(f"{name}: {', '.join(sorted(_MEMBERS[name]))}" for name in _MEMBERS)
-            raise UsageError(f"--config: {system!r} is not understood here; known are {known}")
+            raise UsageError(
+                f"--config: {system!r} is unknown, or has an unknown member; known: {known}"
+            )
     for path in (("klaviyo", "metrics"), ("statsig", "sources")):
         names = config.get(path[0], {}).get(path[1], {})
         if not isinstance(names, dict) or set(map(type, names.values())) - {str}:
-            raise UsageError(f"--config: {'.'.join(path)} maps strings to names of events")
+            raise UsageError(f"--config: {'.'.join(path)} must map strings to event names")
     if not isinstance(config.get("klaviyo", {}).get("strict", False), bool):
-        raise UsageError("--config: klaviyo.strict is true or false")
+        raise UsageError("--config: klaviyo.strict must be true or false")
     if "day" in config.get("statsig", {}):
         _minutes(config["statsig"]["day"])
     return config
@@ -52,5 +54,5 @@ def _minutes(day: object) -> int:
     match = _DAY.fullmatch(day) if isinstance(day, str) else None
     minutes = None if match is None else int(match[2]) * 60 + int(match[3])
     if match is None or minutes is None or minutes > 14 * 60 or minutes % 15:
-        raise UsageError("--config: statsig.day is an offset such as -08:00, in quarters of hours")
+        raise UsageError("--config: statsig.day must be an offset in quarter hours: -08:00")
     return minutes if match[1] == "+" else -minutes

@@ -46,7 +46,9 @@ class Writer:
         registered = self._registered(format_, name, text)
         held = self._control.state.metrics.get(self._names.get(registered, ""))
         if held is not None and not (reuse and held.archived_at is not None):
-            raise ConflictError(f"a metric is named {name!r} already; choose another name")
+            raise ConflictError(
+                f"another metric has the name {name!r} already; choose another name"
+            )
         return registered, definition
 
     @property
@@ -107,9 +109,9 @@ class Writer:
         """
         body = found.latest.body
         if body is None:
-            raise UnknownNameError(f"{found.name!r} was written by a release unknown here")
+            raise UnknownNameError(f"{found.name!r} was written by a later release")
         if found.archived_at is not None:
-            raise ConflictError(f"{found.name!r} is archived; make a new metric")
+            raise ConflictError(f"{found.name!r} is archived; create a new metric")
         origin, format_ = found.origin, body.definition.origin.format
         name, native = updated(origin, found.name, text)
         definition = None
@@ -136,7 +138,10 @@ class Writer:
         """Where the version after another one begins."""
         boundary = self.boundary(text)
         if boundary is None or boundary < rfc3339(self._clock.now()):
-            raise UsageError("--effective-from must not lie in the past: nobody counted it")
+            raise UsageError(
+                "--effective-from must not be in the past: no worker counted that time with the "
+                "new version"
+            )
         began = None if before.body is None else before.body.effective_from
         if began is None:
             return boundary
@@ -216,7 +221,9 @@ class Writer:
             name = self._registered(found.format, name, found.origin.text)
         holder = self._names.get(name)
         if holder is not None and holder != found.id:
-            raise ConflictError(f"{name!r} is the name of metric {holder} already; choose another")
+            raise ConflictError(
+                f"metric {holder} has the name {name!r} already; choose another name"
+            )
         record = {"type": "rename", "metric_id": found.id, "name": name}
         await self._control.write({**record, "at": rfc3339(self._clock.now())})
         return self._control.state.metrics[found.id]
@@ -277,10 +284,12 @@ class Writer:
             return rfc3339(ceil_to_bucket(self._clock.now(), bucket_s))
         ns = parse_timestamp(text)
         if ns is None:
-            raise UsageError(f"{text!r} is not RFC 3339 with an offset, nor `now`")
+            raise UsageError(f"{text!r} must be `now`, or RFC 3339 with an offset")
         moment = moment_of(ns)
         if ns_of(ceil_to_bucket(moment, bucket_s)) != ns:
-            raise UsageError(f"{text} is no base-bucket boundary ({bucket_s // 60} minutes)")
+            raise UsageError(
+                f"{text} is not the start of a base bucket ({bucket_s // 60} minutes)"
+            )
         return rfc3339(moment)
 
 

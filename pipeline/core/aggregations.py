@@ -216,8 +216,8 @@ def stored_partial(aggregation: Aggregation, text: str, cell: object) -> Partial
         return decode_partial(aggregation, text)
     except (ValueError, ArithmeticError, LookupError, TypeError) as error:
         raise Halt(
-            f"Redis holds {text[:80]!r} for {cell}, which is no {aggregation} of ours; `recount "
-            "audit` names what else is wrong; run `recount rebuild`"
+            f"Redis holds {text[:80]!r} for {cell}, which Recount did not write for "
+            f"{aggregation}; `recount audit` names what else is wrong; run `recount rebuild`"
         ) from error
 
 

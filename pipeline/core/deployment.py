@@ -35,12 +35,14 @@ class Deployment:
     def __post_init__(self) -> None:
         if self.max_age_ms and self.dedup_window_ms < self.max_age_ms + self.max_ahead_ms:
             raise ValueError(
-                "dedup window must be at least max age + max ahead, or a forgotten event could "
-                "count again; raise --dedup-window-days or lower the age limits"
+                "the dedup window must be at least max age + max ahead, or a forgotten event "
+                "could count again; raise --dedup-window-days or lower the age limits"
             )
         if self.dedup_window_ms < 4 or self.max_age_ms < 0 or self.max_ahead_ms < 0:
-            raise ValueError("dedup window, max age and max ahead must not be negative or zero")
+            raise ValueError(
+                "the dedup window must be positive, max age and max ahead not negative"
+            )
         if self.base_bucket_s not in BASE_BUCKETS_S.values():
-            raise ValueError("base bucket is 1h or 15m")
+            raise ValueError("the base bucket must be 1h or 15m")
         if self.homes < 1:
             raise ValueError("a deployment has at least one partition")

@@ -69,7 +69,7 @@ def zone_of(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise RefusedPeriod(f"{name!r} is no IANA time zone") from error
+        raise RefusedPeriod(f"{name!r} is not an IANA time zone") from error
 
 
 def windows(
@@ -86,7 +86,7 @@ def windows(
         RefusedPeriod: bounds or windows that are not whole base buckets, or too many of them.
     """
     if ending_before < starting_on:
-        raise RefusedPeriod("ending_before lies before starting_on")
+        raise RefusedPeriod("ending_before is before starting_on")
     _refuse_unaligned((starting_on, ending_before), bucket_s, "the period's bound")
     if ending_before == starting_on:
         return []
@@ -146,10 +146,12 @@ def _refuse_unaligned(
 ) -> None:
     for bound in bounds:
         if ns_of(bound) % (bucket_s * NS_PER_S):
-            hint = "use 15m" if bucket_s > 900 else "no base bucket serves it"
+            hint = "no base bucket begins there"
+            if not ns_of(bound) % (_QUARTER.seconds * NS_PER_S):
+                hint = "a deployment made with `recount init --base-bucket 15m` can answer it"
             raise RefusedPeriod(
-                f"{what}, {bound.isoformat()}, does not lie on a base bucket of {bucket_s // 60} "
-                f"minutes ({hint})"
+                f"{what}, {bound.isoformat()}, is not the start of a base bucket of "
+                f"{bucket_s // 60} minutes ({hint})"
             )
 
 

@@ -13,7 +13,7 @@ from ..edges.kafka_client import TopicInfo
 from ..edges.redis import RedisStore
 from ..errors import Halt, NotOpen, PartitionHalt, UsageError
 
-NO_IDENTITY: Final = "this deployment does not exist yet; run `recount init`"
+NO_IDENTITY: Final = "this deployment does not exist yet (RECOUNT_DEPLOYMENT); run `recount init`"
 REBUILD: Final = "run `recount rebuild`, which applies the log again from its start"
 
 
@@ -56,7 +56,7 @@ async def check_policy(store: RedisStore) -> None:
     policy = await store.eviction_policy()
     if policy != "noeviction":
         raise Halt(
-            f"Redis has maxmemory-policy {policy}: it may evict a bill; "
+            f"Redis has maxmemory-policy {policy}, which may delete numbers; "
             "run `CONFIG SET maxmemory-policy noeviction` and put it into its configuration"
         )
 
@@ -65,8 +65,8 @@ def check_identity(identity: DeploymentRecord) -> None:
     """Halt on an identity that this release would read otherwise than it was meant."""
     if identity.id_hash != ID_HASH:
         raise Halt(
-            f"the deployment's ids are {identity.id_hash}, this release makes {ID_HASH}; run the "
-            "release that made it"
+            f"the deployment's ids are hashed by {identity.id_hash}, this release uses {ID_HASH}; "
+            "run the release that created the deployment"
         )
 
 
@@ -81,7 +81,9 @@ async def check_copy(store: RedisStore, identity: DeploymentRecord) -> None:
     """Halt where Redis' copy of the identity is gone, or is that of another deployment."""
     copy = await store.identity()
     if copy is None:
-        raise Halt(f"Redis lacks this deployment's identity: emptied, or the wrong one; {REBUILD}")
+        raise Halt(
+            f"Redis has no identity of this deployment: emptied, or the wrong Redis; {REBUILD}"
+        )
     found = _store_id(copy)
     if found != identity.deployment.store_id:
         raise Halt(
@@ -118,7 +120,7 @@ def check_state(
         if found != wanted
     ]
     if wrong:
-        text = f"partition {partition} in Redis is not ours: {'; '.join(wrong)}; {REBUILD}"
+        text = f"partition {partition} in Redis does not fit: {'; '.join(wrong)}; {REBUILD}"
         raise PartitionHalt(partition, text)
     return state
 
@@ -151,8 +153,8 @@ def check_topics(
             raise Halt(f"topic {topic!r} is gone; restore it, or start a new deployment")
         if role != "rejected" and found.id != topic_id:
             raise Halt(
-                f"topic {topic!r} has id {found.id}, the deployment was made on {topic_id}: it "
-                f"was deleted and made anew; {REBUILD}"
+                f"topic {topic!r} has the id {found.id}, the deployment was created on "
+                f"{topic_id}: the topic was deleted and made anew; {REBUILD}"
             )
         if role == "events" and found.partitions > len(identity.starts) and not growing:
             raise Halt(unregistered(identity, found.partitions))
@@ -170,6 +172,6 @@ def check_span(state: PartitionState, partition: int, start: int, end: int) -> N
     """Halt where the log does not hold what comes next."""
     if not start <= state.next <= end:
         raise Halt(
-            f"partition {partition} stands at {state.next}, but the log holds [{start}, {end}): "
-            f"retention overtook it, or the log was cut; {REBUILD}"
+            f"partition {partition} is applied up to {state.next}, but the log holds offsets "
+            f"{start} to {end}: retention overtook the worker, or the log was cut; {REBUILD}"
         )

@@ -197,7 +197,7 @@ async def _claim(
         await log.write(record)
     except ConflictError as error:
         raise Halt(
-            "another `recount init` came first; run it again to see its settings"
+            "another `recount init` was faster; run it again to see its settings"
         ) from error
 
 

@@ -12,12 +12,16 @@ from ..core.event import EVENT_BYTES_MAX
 from ..core.records import DeadLetter, LogRecord, Unheld
 from ..errors import Halt, LogUnavailable, PipelineError
 from ..ports import Span
-from . import kafka_batches  # noqa: F401  it bounds what aiokafka unpacks, in every process
+from . import (
+    kafka_batches,  # noqa: F401  it bounds what aiokafka unpacks, in every process
+    letter_headers,
+)
 from .kafka_client import KafkaAddress, KafkaAdmin, RecordRefused, guard
 
 T = TypeVar("T")
 # A value of the largest event, its key and headers, and the batch around them.
 RECORD_BYTES_MAX: Final = EVENT_BYTES_MAX + 16_384
+_FRAME_BYTES: Final = 512  # of a batch and of a record, around key, value and headers
 DEAD_LETTER_BYTES_MAX: Final = RECORD_BYTES_MAX + 65_536
 _FETCH_BYTES: Final = 4 * 1_048_576
 _POLL_MS: Final = 500
@@ -189,8 +193,13 @@ async def sending(
     Raises:
         ValueError: the record is larger than the topic takes.
     """
-    if len(value) > RECORD_BYTES_MAX:
-        raise ValueError(f"{len(value)} bytes, at most {RECORD_BYTES_MAX} fit into the topic")
+    size = len(value) + len(key or b"")
+    size += sum(len(name.encode()) + len(text) for name, text in headers)
+    if size > RECORD_BYTES_MAX - _FRAME_BYTES:
+        most = RECORD_BYTES_MAX - _FRAME_BYTES
+        raise ValueError(
+            f"{size} bytes with its key and headers, at most {most} fit into the topic"
+        )
     async with guard():
         future: asyncio.Future[Any] = await client.send(
             topic, value, key=key, partition=partition, headers=list(headers)
@@ -202,11 +211,6 @@ async def durable(sent: "asyncio.Future[Any]") -> int:
     """Wait until a record is on all in-sync replicas; return its offset."""
     async with guard():
         return int((await sent).offset)
-
-
-def letter_key(topic: str, partition: int, offset: int) -> str:
-    """Return the key of a dead letter: where the original lies."""
-    return f"{topic}/{partition}@{offset}"
 
 
 class KafkaLog:
@@ -302,8 +306,8 @@ class KafkaLog:
     async def mark_redriven(self, key: str, append_time_ms: int, to: str) -> None:
         """Note beside a dead letter where its event was sent again; return once it is durable."""
         headers = [
-            ("redriven", to.encode()),
-            ("append_time", str(append_time_ms).encode()),
+            (letter_headers.REDRIVEN, to.encode()),
+            (letter_headers.APPEND_TIME, str(append_time_ms).encode()),
         ]
         async with self._producing.used() as client, guard():
             await client.send_and_wait(self._rejected, None, key=key.encode(), headers=headers)
@@ -314,19 +318,20 @@ class KafkaLog:
         record, rejected = letter.record, letter.rejected
         value = record.value
         headers = [
-            ("reason", rejected.reason.encode()),
-            ("detail", rejected.detail.encode()),
-            ("append_time", str(record.timestamp).encode()),
+            (letter_headers.REASON, rejected.reason.encode()),
+            (letter_headers.DETAIL, rejected.detail.encode()),
+            (letter_headers.APPEND_TIME, str(record.timestamp).encode()),
         ]
-        if record.key is not None and len(record.key) <= 1024:
-            headers.append(("key", record.key))
+        if record.key is not None and len(record.key) <= letter_headers.KEY_BYTES_MAX:
+            headers.append((letter_headers.KEY, record.key))
         if value is not None and len(value) > bytes_max:
             digest = (
                 value.sha256 if isinstance(value, Unheld) else hashlib.sha256(value).hexdigest()
             )
-            headers.append(("omitted", f"{len(value)} bytes, sha256 {digest}".encode()))
+            omitted = f"{len(value)} bytes, sha256 {digest}"
+            headers.append((letter_headers.OMITTED, omitted.encode()))
             value = None
-        key = letter_key(self._events, partition, record.offset).encode()
+        key = letter_headers.letter_key(self._events, partition, record.offset).encode()
         async with guard():
             future: asyncio.Future[Any] = await client.send(
                 self._rejected, value, key=key, headers=headers

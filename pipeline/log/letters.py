@@ -19,8 +19,17 @@ from ..core.dedup import home_of
 from ..core.deployment import Deployment
 from ..core.event import Decoder, Event
 from ..core.reasons import REDRIVABLE, Reason
-from ..edges.kafka import KafkaLog, all_records, durable, letter_key, producer, sending
+from ..edges.kafka import KafkaLog, all_records, durable, producer, sending
 from ..edges.kafka_client import KafkaAddress
+from ..edges.letter_headers import (
+    APPEND_TIME,
+    DETAIL,
+    KEY,
+    OMITTED,
+    REASON,
+    REDRIVEN,
+    letter_key,
+)
 from ..errors import UsageError
 
 # What letter_key() makes, and nothing that only looks like it: `²` is a digit to str.isdigit().
@@ -83,25 +92,25 @@ def collect(records: Iterable[LetterRecord]) -> list[Letter]:
     for record in records:
         place = _KEY.fullmatch((record.key or b"").decode(errors="replace"))
         headers = {name: (text or b"").decode(errors="replace") for name, text in record.headers}
-        append_time = headers.get("append_time", "-1")
+        append_time = headers.get(APPEND_TIME, "-1")
         if place is None or _APPEND_TIME.fullmatch(append_time) is None:
             continue
         known = (place[0], append_time)
         letter = found.get(known)
-        if "redriven" in headers:
+        if REDRIVEN in headers:
             if letter is not None:
-                found[known] = replace(letter, redriven=headers["redriven"])
+                found[known] = replace(letter, redriven=headers[REDRIVEN])
         elif letter is None:
             found[known] = Letter(
-                reason=headers.get("reason", ""),
-                detail=headers.get("detail", ""),
+                reason=headers.get(REASON, ""),
+                detail=headers.get(DETAIL, ""),
                 topic=place[1],
                 partition=int(place[2]),
                 offset=int(place[3]),
                 append_time_ms=int(append_time),
-                key=headers.get("key"),
+                key=headers.get(KEY),
                 original=record.value,
-                omitted=headers.get("omitted"),
+                omitted=headers.get(OMITTED),
             )
     return list(found.values())
 
@@ -136,7 +145,7 @@ async def redrive(
             why = _refusal(letter, identity.deployment, now)
             event = None if letter.original is None else _DECODE(letter.original)
             if why is not None or not isinstance(event, Event) or letter.original is None:
-                told.refused[why or f"{letter.reason}: it would only repeat"] += 1
+                told.refused[why or f"{letter.reason}: it would be rejected again"] += 1
                 continue
             home = home_of(event.customer_id, identity.deployment.homes)
             try:
@@ -161,14 +170,14 @@ def _refusal(letter: Letter, deployment: Deployment, now: datetime) -> str | Non
     if letter.redriven is not None:
         return "sent again already"
     if letter.reason not in REDRIVABLE:
-        return f"{letter.reason}: it would only repeat"
+        return f"{letter.reason}: it would be rejected again"
     event = _DECODE(letter.original)
     at = parse_timestamp(event.timestamp) if isinstance(event, Event) else None
     if at is None:
-        return f"{letter.reason}: this release cannot read it either"
+        return f"{letter.reason}: this release cannot read the event either"
     behind_ms = (ns_of(now) - at) // NS_PER_MS
     if deployment.max_age_ms and behind_ms > deployment.max_age_ms:
-        return f"{letter.reason}: by now it is {Reason.TOO_OLD}"
+        return f"{letter.reason}: now it would be {Reason.TOO_OLD}"
     if behind_ms < -deployment.max_ahead_ms:
         return f"{letter.reason}: it is still {Reason.TOO_FAR_AHEAD}"
     return None

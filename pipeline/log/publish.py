@@ -18,7 +18,7 @@ from definitions.times import NS_PER_MS, parse_timestamp
 from ..core.buckets import ns_of
 from ..core.dedup import home_of
 from ..core.deployment import Deployment
-from ..core.event import decoder_for
+from ..core.event import CUSTOMER_ID_CHARS_MAX, decoder_for
 from ..core.reasons import Reason
 from ..core.records import Rejected
 from ..edges.clock import SystemClock
@@ -61,13 +61,13 @@ def translated(system: str, lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def customer_of(line: bytes) -> str | None:
-    """Return the customer of an event's bytes, or None where none can be read."""
+    """Return the customer of an event's bytes; None where there is none that an event can have."""
     try:
         customer: str = _CUSTOMER.decode(line).customer_id
         customer.encode()
     except (msgspec.MsgspecError, UnicodeError):
         return None
-    return customer
+    return customer if len(customer) <= CUSTOMER_ID_CHARS_MAX else None
 
 
 @dataclass(slots=True)

@@ -69,6 +69,14 @@ def imports(tree: ast.Module) -> set[str]:
     return found
 
 
+def test_headers_of_dead_letters_are_documented() -> None:
+    """The table of docs/operations.md has the headers that are written and read, and no other."""
+    table = (ROOT / "docs" / "operations.md").read_text().split("| header | text |")[1]
+    told = re.findall(r"^\| `(\w+)` \|", table.split("\n\n")[0], re.MULTILINE)
+    source = (ROOT / "pipeline" / "edges" / "letter_headers.py").read_text()
+    assert told == re.findall(r'^[A-Z_]+: Final = "(\w+)"', source, re.MULTILINE)
+
+
 def sizes(tree: ast.Module) -> Iterator[tuple[str, str, int, int]]:
     """What is counted of a module: whose it is, its unit, how many there are and may be."""
     for node in ast.walk(tree):

@@ -80,9 +80,9 @@ def test_redrive_refuses_what_would_only_repeat(stage: Stage) -> None:
     told = stage.recount.run("rejected", "redrive")[0]
     assert told["redriven"] == 0
     assert sorted(told["refused"]) == [
-        "not_json: it would only repeat",
+        "not_json: it would be rejected again",
         "too_far_ahead: it is still too_far_ahead",
-        "too_old: it would only repeat",
+        "too_old: it would be rejected again",
     ]
     stage.recount.run("rejected", "redrive", "--reason", "too_old", exits=2)
 

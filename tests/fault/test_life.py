@@ -125,7 +125,9 @@ def test_f28_an_older_release_does_not_consume(stage: Stage) -> None:
     before = stage.watch.nexts()
     stage.publish()
 
-    stage.halted(stage.worker(), "counts later#1, which this release cannot fold")
+    stage.halted(
+        stage.worker(), "counts metric version later#1, which this release cannot compute"
+    )
     assert stage.watch.nexts()[0] == before[0]
 
 

@@ -96,7 +96,7 @@ def test_f24_wrong_eviction_policy(mine: tuple[Recount, OwnRedis]) -> None:
     [
         ("rules", "99", "rules number"),
         ("format", "99", "format version"),
-        ("next", "9999", "retention overtook it, or the log was cut"),
+        ("next", "9999", "retention overtook the worker, or the log was cut"),
         ("last", "1:77", "cut and filled again"),
         ("ids", "5=4", "id log"),
         ("clock", "x", "damaged"),
@@ -124,7 +124,7 @@ def test_f17_retention_overtook_the_worker(recount: Recount) -> None:
     for future in admin.delete_records([point]).values():
         future.result()
 
-    assert "retention overtook it" in halts(recount)
+    assert "retention overtook the worker" in halts(recount)
 
 
 def test_f16_topic_recreated(recount: Recount) -> None:

@@ -70,6 +70,20 @@ def test_send_anyway_sends_all_and_says_what_becomes_of_it(recount: Recount) -> 
     assert "2 events were rejected and are in no number" in done.stderr.decode()
 
 
+def test_a_customer_of_any_length_is_sent_and_stops_nobody(recount: Recount) -> None:
+    """An id that no event can have is no key: the record fits, and becomes a dead letter."""
+    recount.run("init", "--partitions", "1")
+    text = _text(*({**_event(at), "customer_id": "c" * at} for at in (257, 524_000, 1_048_000)))
+
+    sent = recount.run("publish", "-", "--send-anyway", stdin=text + _text(_event(1)))
+
+    assert sent == [{"published": 4, "will_be_rejected": {"not_an_event": 3}}]
+    recount.catch_up()
+    total = recount.run("status")[-1]
+    assert (total["rejected"], total["unmatched"]) == (3, 1)
+    assert [each["key"] for each in recount.run("rejected", "list")] == [None] * 3
+
+
 def test_what_workers_take_is_published_as_before(recount: Recount) -> None:
     """Without an age limit history is taken; of other formats the translated events are judged."""
     recount.run("init", "--partitions", "1", "--max-age-days", "0")

@@ -247,7 +247,7 @@ def test_a_store_that_goes_back_is_audited_again(often: int) -> None:
     if often == 1:
         assert asyncio.run(work()).mismatches == 0
     else:
-        with pytest.raises(StoreUnavailable, match="goes back all the time"):
+        with pytest.raises(StoreUnavailable, match="at every attempt"):
             asyncio.run(work())
 
 

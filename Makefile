@@ -8,12 +8,13 @@ export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
 help: ## This help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-env: ## uv, where the machine has none, the locked environment, and native/ where there is cargo
+env: ## uv, where the machine has none, the locked environment, native/ where there is cargo, and ./recount
 	@command -v $(UV) >/dev/null || { python3 -m venv $(TOOLS) && $(TOOLS)/bin/pip install -q uv; }
 	@{ command -v cargo >/dev/null && $(UV) sync -q --frozen --compile-bytecode --group native; } || \
 	  { echo "native/ is not built (it takes Rust's cargo): plain events are folded by Python, slower"; \
 	    $(UV) sync -q --frozen --compile-bytecode; }
 	@$(UV) run --frozen python -m compileall -q definitions pipeline tests
+	@printf '%s\n' '#!/bin/sh' 'exec "$$(dirname "$$0")/.venv/bin/recount" "$$@"' > recount && chmod +x recount
 
 demo: env ## Real events through real Kafka and Redis, compared with a recount
 	@$(UV) run --frozen recount demo

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from definitions.metric import Aggregation
-from pipeline.core.aggregations import Partial, Place, encode_partial
+from pipeline.core.aggregations import Partial, Position, encode_partial
 from pipeline.core.cells import CellKey
 from pipeline.core.commit import Answer, Commit
 from pipeline.core.state import PartitionState
@@ -37,10 +37,10 @@ def _value(number: int) -> Decimal:
     return Decimal(number * 37 % 10_000_000) / 100
 
 
-def _place(number: int) -> Place:
+def _place(number: int) -> Position:
     """A reading that arrived within a day after its event."""
     event_ms = 1_772_366_400_123 + number
-    return Place(event_ms * 1_000_000, event_ms + number * 37 % 86_400_000, 3, number)
+    return Position(event_ms * 1_000_000, event_ms + number * 37 % 86_400_000, 3, number)
 
 
 PARTIALS: dict[Aggregation, Callable[[int], Any]] = {

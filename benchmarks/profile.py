@@ -45,7 +45,7 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "numpy/",
             "definitions/",
             "Tally.",
-            "_Lane.",
+            "_Accumulator.",
         ),
     ),
     "cells, final values, commit": (

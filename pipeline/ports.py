@@ -1,6 +1,21 @@
-"""What the pipeline needs of the outside world. Two real implementations each: edges/ has them.
+"""What the pipeline needs of the outside world, as contracts.
 
-Every method may raise StoreUnavailable or LogUnavailable (retry later), and Halt.
+edges/ has two of each, the real one and its twin in memory; tests/integration/contracts holds
+both to the same answers.
+
+How to read a method. *Returning* means that the first sentence is true. load(), drop_ids() and
+apply() can also answer no (None, False, Answer.REFUSED). That is no error. It says that the state
+which the caller worked on is not the stored one, and that nothing was changed: the caller drops
+what it computed, and reads the partition again.
+
+What every method may raise, beside what it names itself:
+
+* StoreUnavailable, LogUnavailable: the service does not answer, or refuses for now. Nothing is
+  known about a write: it may have been done. Every write here may be sent again, unchanged.
+* Halt: going on would make numbers wrong. Repeating does not help; a person has to act.
+* NotOpen (a StoreUnavailable), PartitionHalt (a Halt): methods that return a PartitionState, or
+  cells with it, raise these for a partition that a rebuild is emptying, or whose state is damaged
+  or foreign.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -55,49 +70,84 @@ class Listing(NamedTuple):
 
 
 class RollupStore(Protocol):
-    """Redis, or its twin: the only place where a number is kept."""
+    """Redis, or its twin: the only place where a number is kept.
+
+    One partition has one state and the cells that stand at it. Only apply() changes both.
+    """
 
     async def state(self, partition: int) -> PartitionState | None:
-        """Return a partition's state; None where it was never registered, or was emptied."""
+        """Return a partition's state. None: it was never registered, or Redis lost it.
+
+        A reader cannot tell the two apart; deploy/checks.py can, by the deployment's record.
+        """
         ...
 
     async def load(
         self, partition: int, cells: Sequence[CellKey], state: PartitionState
     ) -> dict[CellKey, str | None] | None:
-        """Return the present texts of cells, or None where the partition stands elsewhere.
+        """Return the stored text of each of these cells; of one that does not exist None.
 
-        Both come from one atomic read; a state is told apart by its fence.
+        All are read at one moment, at which the partition stands at `state` (told by its fence).
+        None instead of a dict: it stands elsewhere, so what was folded on `state` is void. With
+        no cells it only asks whether the partition still stands there.
         """
         ...
 
     async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
-        """Return what commits appended, by generation of counts. Not atomic: the caller checks."""
+        """Return the packed ids that commits appended, for each generation of `counts`.
+
+        An element is what one commit appended: 12 bytes for each id. It is not one atomic read:
+        the caller reads the state before and after, and compares the numbers of ids with it.
+        """
         ...
 
     async def names(self, partition: int) -> dict[str, str]:
-        """Return what a partition has learned of names (core/names.py)."""
+        """Return what a partition has learned of names (core/names.py); empty if nothing."""
         ...
 
     async def drop_ids(
         self, partition: int, state: PartitionState, generation: int, elements: Sequence[bytes]
     ) -> bool:
-        """Take elements out of an id log; False where the partition stands elsewhere."""
+        """Take each of these elements out of a generation's id log once.
+
+        False: the partition does not stand at `state`, and nothing was taken out. An element that
+        is not there is passed over, so that the call may be repeated.
+        """
         ...
 
     async def apply(self, commit: Commit) -> Answer:
-        """Write a commit whole, or refuse it whole."""
+        """Write a commit whole, or refuse it whole.
+
+        APPLIED: the store now holds `commit.after`. ALREADY: it held it before; the same commit
+        came twice, by this process or another. After both the caller may keep what it computed.
+        REFUSED: the fence of `commit.before` is not what is stored; nothing was written, and the
+        caller reads the partition again.
+
+        Raises:
+            StoreUnavailable: the commit was applied or not. Sending it again tells: a commit
+                that was applied is ALREADY.
+            Halt: a key is of a foreign type; nothing was written.
+        """
         ...
 
     async def register(self, partition: int, state: PartitionState) -> None:
-        """Write a partition's first state, if it has none."""
+        """Write a partition's first state. Where there is one, it stays as it is."""
         ...
 
     async def nexts(self, partitions: Sequence[int]) -> dict[int, int | None]:
-        """Return `next` of several partitions; None where there is none."""
+        """Return `next` of each of these partitions, read one by one.
+
+        None: there is no offset, because the partition has no state or is being emptied. This is
+        the one question that a rebuild does not refuse.
+        """
         ...
 
     async def listing(self, partition: int, measures: Iterable[str]) -> Listing | None:
-        """Return what has cells of any of these measures; None where there is no state."""
+        """Return the owners and the days that have cells of any of these measures.
+
+        None: the partition has no state. An owner is listed in the commit that made its first
+        cell, so a cell that the state holds is never missing.
+        """
         ...
 
     async def read(
@@ -107,7 +157,15 @@ class RollupStore(Protocol):
         customers: Sequence[str],
         days: Sequence[int],
     ) -> Book | None:
-        """Return every cell of these measures, customers and days, from one atomic read."""
+        """Return every cell of these measures, owners and days, from one atomic read.
+
+        None: the partition has no state. `days` may be a range of any length: only days that have
+        cells are asked for.
+
+        Raises:
+            StoreUnavailable: days are added faster than they can be read; ask again.
+            Halt: a key that was asked for holds something foreign.
+        """
         ...
 
     async def read_each(
@@ -117,54 +175,95 @@ class RollupStore(Protocol):
         customers: Sequence[str],
         days: Sequence[int],
     ) -> dict[int, Book | None]:
-        """Return the same of several partitions, each from an atomic read of its own."""
+        """Return what read() says of each of these partitions.
+
+        Each book is from an atomic read of its own: two books may stand at different moments.
+        """
         ...
 
     def addresses(self, partition: int) -> AsyncIterator[CellAddress]:
-        """Yield every address that holds cells, indexed or not; those made meanwhile may lack."""
+        """Yield every address that holds cells, whether an index names it or not, once each.
+
+        An address that is made while this runs may be yielded or not.
+        """
         ...
 
     def strays(self, partition: int) -> AsyncIterator[str]:
-        """Yield what lies under the partition's prefix outside cells and is not ours."""
+        """Yield a sentence for people about everything foreign outside cells.
+
+        That is: keys under the partition's prefix, fields of its state, members of its indexes.
+        What is foreign inside keys of cells, read_addresses() tells.
+        """
         ...
 
     async def read_addresses(
         self, partition: int, addresses: Sequence[CellAddress]
     ) -> Book | None:
-        """Return every cell under these addresses, from one atomic read."""
+        """Return every cell under these addresses, from one atomic read; None without a state.
+
+        Unlike read() it does not halt on what is foreign: the book tells it (`foreign`).
+        """
         ...
 
 
 class EventLog(Protocol):
-    """The events topic with its dead letters: Kafka, or its twin."""
+    """The events topic with its dead letters: Kafka, or its twin.
+
+    A record is committed if no transaction hides it: an open one hides it for now, an aborted one
+    for ever. Offsets may have holes.
+    """
 
     async def spans(self) -> dict[int, Span]:
-        """Return what the log holds, for every partition that exists now."""
+        """Return the offsets that the log holds, for every partition that exists now.
+
+        Raises:
+            Halt: the topic is gone.
+        """
         ...
 
     def read(self, partition: int, lo: int, hi: int) -> AsyncIterator[Sequence[LogRecord]]:
-        """Yield the committed records of [lo, hi) in order, in batches."""
+        """Yield the committed records of [lo, hi), in order, in batches; then end.
+
+        Ending means that every offset below hi was passed.
+
+        Raises:
+            LogUnavailable: no progress for half a minute, as where hi lies behind an open
+                transaction. What was yielded before is right.
+            Halt: the log does not hold lo any more, or a batch cannot be read.
+        """
         ...
 
     async def probe(self, partition: int, offset: int) -> LogRecord | None:
         """Return the first committed record at or after an offset; None where there is none yet.
 
-        Asks the log itself, over a connection of its own and without a group (docs/faults.md 37).
+        Asks the log itself, over a connection of its own and without a group: what a consumer
+        delivered is no proof that nothing lies between (docs/faults.md 37).
+
+        Raises:
+            Halt: the log does not hold the offset any more.
         """
         ...
 
     async def reject(self, partition: int, letters: Sequence[DeadLetter]) -> None:
-        """Write dead letters; return once they are durable."""
+        """Write dead letters; returning means that all of them are durable.
+
+        A letter whose original the topic does not take is written without it, with its length
+        and digest.
+
+        Raises:
+            LogUnavailable: some may be durable. Writing all again is right: readers list a letter
+                once, by where its event lay and when it was appended.
+        """
         ...
 
 
 class Clock(Protocol):
-    """Processing time: when to flush, never what a flush contains."""
+    """Processing time: it decides when to flush, never what a flush contains."""
 
     def now(self) -> datetime:
-        """Return the present moment, UTC."""
+        """Return the present moment, UTC. It may step back."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds that never step back."""
+        """Return seconds since some moment; they never step back."""
         ...

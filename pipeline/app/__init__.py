@@ -1,1 +1,1 @@
-"""The worker process. Only `lane.py` and `transport.py` in here import faust."""
+"""The worker process. Only `transport.py` and `worker.py` import faust (test_tidy.py, OWNERS)."""

@@ -52,6 +52,5 @@ class CrashOnly:
 
 
 async def guarded(work: Awaitable[T]) -> T:
-    """Await work, crash only."""
     with CrashOnly():
         return await work

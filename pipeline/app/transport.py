@@ -92,7 +92,6 @@ class _WholeBatches:
         self._next_batch = records.next_batch
 
     def next_batch(self) -> _WholeBatch:
-        """The next one."""
         return _WholeBatch(self._next_batch())
 
 
@@ -223,7 +222,6 @@ class LaneConsumer(driver.Consumer):
 
     @property
     def lane(self) -> Lane:
-        """The lane of the app."""
         lane: Lane = self.app.lane
         return lane
 

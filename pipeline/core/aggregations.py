@@ -21,7 +21,7 @@ from ..errors import Halt
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where a value stands: orders readings of equal event time (docs/design.md 4).
 
     The log clock, unlike a raw append time, never steps back, so within a partition the order
@@ -39,7 +39,7 @@ class AggregationRule:
     """One aggregation. A partial is an immutable Python value; None stands for "no value yet"."""
 
     zero: Any
-    one: Callable[[Any, Place], Any]
+    one: Callable[[Any, Position], Any]
     merge: Callable[[Any, Any], Any]
     finish: Callable[[Any], str | None]
     encode: Callable[[Any], str]
@@ -69,7 +69,7 @@ def _decode_decimal(text: str) -> Decimal | None:
     return Decimal(text) if text else None
 
 
-def _encode_reading(partial: tuple[Place, Decimal] | None) -> str:
+def _encode_reading(partial: tuple[Position, Decimal] | None) -> str:
     if partial is None:
         return ""
     place, value = partial
@@ -78,12 +78,12 @@ def _encode_reading(partial: tuple[Place, Decimal] | None) -> str:
     return ":".join([*map(_base36, stands), canonical(value)])
 
 
-def _decode_reading(text: str) -> tuple[Place, Decimal] | None:
+def _decode_reading(text: str) -> tuple[Position, Decimal] | None:
     if not text:
         return None
     *stands, value = text.split(":")
     event_ns, age_ms, partition, offset = (int(each, 36) for each in stands)
-    return Place(event_ns, age_ms + event_ns // NS_PER_MS, partition, offset), Decimal(value)
+    return Position(event_ns, age_ms + event_ns // NS_PER_MS, partition, offset), Decimal(value)
 
 
 def _base36(number: int) -> str:
@@ -190,7 +190,6 @@ class Partial(NamedTuple):
 
 
 def merge_partials(aggregation: Aggregation, left: Partial, right: Partial) -> Partial:
-    """Merge two partials of one aggregation."""
     merged = AGGREGATIONS[aggregation].merge(left.value, right.value)
     return Partial(merged, left.unreadable + right.unreadable)
 

@@ -1,7 +1,9 @@
-"""Event time → base bucket; event time and log clock → in time, too old, too far ahead.
+"""Datetime ↔ nanoseconds since 1970, and nanoseconds → the number of a base bucket.
 
 Rule 1: event time is whole nanoseconds since 1970 UTC, so a seventh digit still orders readings.
-Rule 2: age is judged by the log clock, never by a wall clock: a replay judges alike.
+Rule 2: bucket n of length s holds the times [n·s, (n+1)·s), also before 1970. Example: with
+buckets of an hour, 1970-01-01T01:59:59Z lies in bucket 1, 1969-12-31T23:30:00Z in bucket -1.
+Ages are not judged here but in fold/judge.py.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -112,7 +112,6 @@ def transitions(
 
 
 def advance(state: PartitionState, plan: Plan) -> PartitionState:
-    """Return the state after a plan."""
     counts = dict(state.id_counts)
     if plan.generation is not None:
         oldest = plan.generation - GENERATIONS_PER_WINDOW

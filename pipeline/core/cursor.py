@@ -22,7 +22,6 @@ def step_of(next_offset: int, records: Sequence[LogRecord]) -> Step:
 
 
 def from_next(next_offset: int, records: Sequence[LogRecord]) -> Sequence[LogRecord]:
-    """Return the records at or after next."""
     if records[0].offset >= next_offset:
         return records
     return [record for record in records if record.offset >= next_offset]

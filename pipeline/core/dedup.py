@@ -120,7 +120,6 @@ def murmur2(data: bytes) -> int:
 
 
 def home_of(customer_id: str, homes: int) -> int:
-    """Return the home partition of a customer."""
     return customer_of(customer_id, homes).home
 
 
@@ -200,7 +199,6 @@ class IdIndex:
         self._insert(high, low, np.full(len(high), tag_of(generation), np.uint8))
 
     def reserve(self, count: int) -> None:
-        """Make room for count more ids."""
         expected = self._size + count
         if expected > self._tag.size * _LOAD_MAX:
             self._rebuild(np.ones(self._tag.shape, np.bool_), expected)

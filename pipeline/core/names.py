@@ -107,7 +107,6 @@ class Names:
         return many or self._chars + self._fresh_chars >= FIELDS_CHARS_MAX
 
     def keep(self, fresh: Mapping[str, str]) -> None:
-        """Keep what a commit has stored."""
         for place, text in fresh.items():
             name, key = _split(place)
             if place not in self.held:

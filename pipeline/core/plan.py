@@ -37,5 +37,4 @@ def nothing(state: PartitionState, hi: int) -> Plan:
 
 
 def id_count(packed: bytes) -> int:
-    """Return how many ids a packed element holds."""
     return len(packed) // ID_BYTES

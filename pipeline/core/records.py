@@ -54,9 +54,7 @@ class LogRecord(Protocol):
     """A record of the events topic, whoever made the object. timestamp: append time, ms."""
 
     @property
-    def offset(self) -> int:
-        """Its offset."""
-        ...
+    def offset(self) -> int: ...
 
     @property
     def timestamp(self) -> int:
@@ -69,14 +67,10 @@ class LogRecord(Protocol):
         ...
 
     @property
-    def key(self) -> bytes | None:
-        """Its key."""
-        ...
+    def key(self) -> bytes | None: ...
 
     @property
-    def value(self) -> bytes | None:
-        """Its bytes."""
-        ...
+    def value(self) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,9 @@
 """The windows of a query: half-open, tumbling, in the query's zone, whole base buckets.
 
+zone_of() reads a zone's name, windows() splits a period, opening_of() says where the window of a
+moment begins, first_instant() where a local date begins. Example: a day of Europe/Berlin that the
+clocks go forward in is one window of 23 hours.
+
 Rule 1: a day runs from the first instant of its local date to the first instant of the next; of a
 midnight that happens twice the first one opens the day. Weeks start on Monday (C14).
 Rule 2: hours are the local full hours; an hour that happens twice is two windows.

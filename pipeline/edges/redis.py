@@ -12,8 +12,8 @@ from ..core.commit import Answer, Commit
 from ..core.state import PartitionState, encode_state, fence_of
 from ..errors import Halt
 from .redis_client import guard
-from .redis_keys import Keys, identity_key
-from .redis_reads import REBUILDING, SCAN_COUNT, RedisReads, escape
+from .redis_keys import Keys, asked_key, identity_key
+from .redis_reads import REBUILDING, SCAN_COUNT, RedisReads
 
 _APPLY: Final = (Path(__file__).parent / "lua" / "apply.lua").read_text()
 _LOAD: Final = (Path(__file__).parent / "lua" / "load.lua").read_text()
@@ -66,7 +66,7 @@ class RedisStore(RedisReads):
 
     async def count_request(self, name: str, window: int, window_s: int) -> int:
         """Count a request of an API key; return how many it has made in this window of time."""
-        key = f"recount:{self._deployment}:asked:{name}:{window_s}:{window}"
+        key = asked_key(self._deployment, name, window_s, window)
         async with guard(self._client):
             pipe = self._client.pipeline(transaction=False)
             pipe.incr(key)
@@ -80,7 +80,7 @@ class RedisStore(RedisReads):
             Halt: the user may not use one of them. In a commit it would come after a first write.
         """
         async with guard(self._client):
-            await self._rights(keys=[f"{self.keys(0).prefix}rights"])
+            await self._rights(keys=[self.keys(0).rights])
 
     # -- one partition -------------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ class RedisStore(RedisReads):
         keys, count = self.keys(partition), 0
         async with guard(self._client):
             names: list[bytes] = []
-            async for name in self._client.scan_iter(f"{escape(keys.prefix)}*", count=SCAN_COUNT):
+            async for name in self._client.scan_iter(keys.every, count=SCAN_COUNT):
                 if name.decode() != keys.state:
                     names.append(name)
                 if len(names) >= SCAN_COUNT:

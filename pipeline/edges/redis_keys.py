@@ -1,7 +1,12 @@
-"""The names of the keys in Redis, and back. Only this file and core/dedup.py build keys.
+"""The names of the keys in Redis, and back. No other module builds a key or a pattern of keys.
+
+ARCHITECTURE.md, "Keys in Redis", lists every key that is made here. What is *in* a key is built
+elsewhere: the fields of `state` in core/state.py, those of `names` in core/names.py, the packed
+ids in core/dedup.py, the texts of cells in core/aggregations.py.
 
 Rule: no two addresses share a text. Every part that may hold anything carries its length or
-stands last; a metric id holds neither `:` nor `#` (control.py checks).
+stands last; a metric id holds neither `:` nor `#` (control/records.py checks).
+Example: `recount:{default/3}:c:7f0c#1.0:20771:acme` holds the cells of one measure, day and owner.
 """
 
 import re
@@ -22,7 +27,16 @@ class Keys:
         self.prefix = f"recount:{{{deployment}/{partition}}}:"
         self.state = f"{self.prefix}state"
         self.names = f"{self.prefix}names"  # what events are called and carry (core/names.py)
+        self.rights = f"{self.prefix}rights"  # made and deleted at once: may this user write?
+        # What SCAN finds every key of the partition by, and every key of cells and elements.
+        self.every = f"{_escape(self.prefix)}*"
+        self.every_address = f"{_escape(self.prefix)}[{CELLS}{ELEMENTS}]:*"
         self._per_day = SECONDS_PER_DAY // base_bucket_s
+
+    def kind_of(self, key: str) -> tuple[str, str]:
+        """Return the kind of a key of the partition (`ids`, `i`, `c`, …), and what follows it."""
+        kind, _, rest = key[len(self.prefix) :].partition(":")
+        return kind, rest
 
     def ids(self, generation: int) -> str:
         """The id log of a generation."""
@@ -151,5 +165,15 @@ def _split(values: str) -> Iterable[str | None]:
 
 
 def identity_key(deployment: str) -> str:
-    """The copy of the deployment's identity."""
+    """The copy of the deployment's identity, with its store id."""
     return f"recount:{deployment}:identity"
+
+
+def asked_key(deployment: str, key_id: str, window_s: int, window: int) -> str:
+    """The count of the requests that an API key made in one window of time; it expires."""
+    return f"recount:{deployment}:asked:{key_id}:{window_s}:{window}"
+
+
+def _escape(pattern: str) -> str:
+    """A text that a pattern of SCAN finds as it is."""
+    return "".join(f"\\{char}" if char in "*?[]\\" else char for char in pattern)

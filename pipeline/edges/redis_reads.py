@@ -170,10 +170,12 @@ class RedisReads:
     async def addresses(self, partition: int) -> AsyncIterator[CellAddress]:
         """Yield the address of every key of cells, whether an index names it or not, once each."""
         keys, cursor = self.keys(partition), 0
-        pattern, seen = f"{escape(keys.prefix)}[cu]:*", set[bytes]()
+        seen = set[bytes]()
         while True:
             async with guard(self._client):
-                cursor, names = await self._client.scan(cursor, match=pattern, count=SCAN_COUNT)
+                cursor, names = await self._client.scan(
+                    cursor, match=keys.every_address, count=SCAN_COUNT
+                )
             # SCAN may name a key twice, but only while the table is resized: soon after.
             fresh = [name for name in names if name not in seen]
             seen = set(names)
@@ -192,9 +194,9 @@ class RedisReads:
             for name in await client.hkeys(keys.state):
                 if not is_state_field(name.decode(errors="replace")):
                     yield f"key {keys.state!r}: {_quoted(name)} is not ours"
-            async for name in client.scan_iter(f"{escape(keys.prefix)}*", count=SCAN_COUNT):
+            async for name in client.scan_iter(keys.every, count=SCAN_COUNT):
                 text = name.decode(errors="replace")
-                kind, _, rest = text[len(keys.prefix) :].partition(":")
+                kind, rest = keys.kind_of(text)
                 address = keys.address_of(text)
                 if address is not None and keys.at(address).encode() == name:
                     continue
@@ -356,8 +358,3 @@ def _ours() -> Iterator[None]:
         yield
     except ValueError as error:
         raise Halt(f"Redis: an index or a list of names is damaged ({error}): {_CLEAN}") from error
-
-
-def escape(pattern: str) -> str:
-    """A text that a pattern of SCAN finds as it is."""
-    return "".join(f"\\{char}" if char in "*?[]\\" else char for char in pattern)

@@ -11,7 +11,7 @@ from definitions.metric import Aggregation
 from pipeline.core.aggregations import (
     AGGREGATIONS,
     Partial,
-    Place,
+    Position,
     decode_partial,
     element_of,
     empty_partial,
@@ -23,11 +23,11 @@ NUMBERS = st.decimals(
     allow_nan=False, allow_infinity=False, places=9, min_value=-(10**30), max_value=10**30
 )
 PLACES = st.builds(
-    Place, st.integers(-5, 5), st.integers(0, 3), st.integers(0, 2), st.integers(0, 10**6)
+    Position, st.integers(-5, 5), st.integers(0, 3), st.integers(0, 2), st.integers(0, 10**6)
 )
 
 
-def folded(kind: Aggregation, values: list[tuple[Decimal, Place]]) -> Partial:
+def folded(kind: Aggregation, values: list[tuple[Decimal, Position]]) -> Partial:
     """Fold values one by one."""
     partial = empty_partial(kind)
     for value, place in values:
@@ -58,7 +58,7 @@ def test_merge_is_a_commutative_monoid(kind: Aggregation, data: st.DataObject) -
 @pytest.mark.parametrize("kind", [kind for kind in Aggregation if kind is not Aggregation.UNIQUE])
 @given(values=STREAMS, unreadable=st.integers(0, 10**6))
 def test_stored_texts_come_back(
-    kind: Aggregation, values: list[tuple[Decimal, Place]], unreadable: int
+    kind: Aggregation, values: list[tuple[Decimal, Position]], unreadable: int
 ) -> None:
     """A partial survives its stored text; equal partials have equal texts."""
     partial = Partial(folded(kind, values).value, unreadable)

@@ -26,7 +26,7 @@ EVERYBODY: Final = ""  # the owner of cells of the whole deployment; no customer
 Row = tuple[Event, int, int, LogRecord]
 # Rows → how many of them any rule matched
 Adder = Callable[[Iterable[Row]], int]
-# (lanes of the rules, places of the totals, what makes a place, bucket in ns) → Adder
+# (accumulators of the rules, places of the totals, what makes a place, bucket in ns) → Adder
 Binder = Callable[[Any, Mapping[int, dict[str, int]], Callable[[str, int], int], int], Adder]
 INTEGERS: Final = frozenset({Aggregation.SUM, Aggregation.MAX})  # totals may be ints meanwhile
 _VALUE: Final = "v, event_ns, clock_ms, record.offset"  # and where it stands
@@ -51,7 +51,7 @@ _PLAIN_INT: Final = 10**18  # whole numbers up to it stay ints within a plan
 
 @lru_cache(maxsize=256)
 def adder_for(rules: tuple[Rule, ...], decoder: Decoder) -> Binder:
-    """Return what binds the rules' lanes (tally.py), in order, to a function that adds.
+    """Return what binds the rules' accumulators (tally.py), in order, to a function that adds.
 
     Args:
         decoder: What decodes the events that will be added.
@@ -97,7 +97,6 @@ class _Source:
         self._body: list[str] = []
 
     def text(self) -> str:
-        """The whole source."""
         read = [f"{variable} = {self._spell(field)}" for field, variable in self._fields.items()]
         if any(field.source not in {"property", "customer_id"} for field in self._fields):
             read = ["context = event.context or {}", *read]
@@ -115,7 +114,7 @@ class _Source:
         ]
         return "\n".join(
             [
-                "def bind(lanes, places, new_place, bucket_ns):",
+                "def bind(accumulators, places, new_place, bucket_ns):",
                 *self._head,
                 " def add(rows):",
                 "  counted = low = high = 0",
@@ -148,9 +147,11 @@ class _Source:
         ]
 
     def rule(self, number: int, rule: Rule) -> None:
-        """Spell out one rule."""
-        lane, measure = f"lane{number}", rule.measure
-        self._head += [f" {lane} = lanes[{number}]", f" totals{number} = {lane}.totals"]
+        accumulator, measure = f"accumulator{number}", rule.measure
+        self._head += [
+            f" {accumulator} = accumulators[{number}]",
+            f" totals{number} = {accumulator}.totals",
+        ]
         tests = [
             self._test(condition, test)
             for condition, test in zip(measure.where, rule.tests, strict=True)
@@ -166,7 +167,7 @@ class _Source:
 
     def _adding(self, number: int, rule: Rule) -> list[str]:
         """The lines that add an event which passed the tests."""
-        measure, lane, lines = rule.measure, f"lane{number}", []
+        measure, accumulator, lines = rule.measure, f"accumulator{number}", []
         if measure.unit is None:
             owner, at, given = _OWNERS[rule.scope]
             lookup = self._place(owner, at, given)
@@ -183,14 +184,20 @@ class _Source:
             lines.append(f"v = {self._reading(value, f'read{number}', rule)}")
         join = [] if merge is None else [f"h = {total}", merge.format(total)]
         if merge is None:
-            lines.append(f"{lane}.add({where}, {_VALUE})")
+            lines.append(f"{accumulator}.add({where}, {_VALUE})")
         elif rule.read is None:
             lines += join
         else:
-            lines += [f"if v is None: {lane}.add({where}, {_VALUE})", "else:", *_indented(join)]
+            lines += [
+                f"if v is None: {accumulator}.add({where}, {_VALUE})",
+                "else:",
+                *_indented(join),
+            ]
         for grouping_set, fields in enumerate(rule.sets, 1):
             groups = "".join(f"GROUP({self._value(field)})," for field in fields)
-            lines.append(f"{lane}.add(({owner}, bucket, {grouping_set}, ({groups})), {_VALUE})")
+            lines.append(
+                f"{accumulator}.add(({owner}, bucket, {grouping_set}, ({groups})), {_VALUE})"
+            )
         if measure.field is not None and not _asks_for(measure.where, measure.field):
             lines = [f"if {self._value(measure.field)} is not ABSENT:", *_indented(lines)]
         if measure.unit is not None:

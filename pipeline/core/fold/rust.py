@@ -19,7 +19,7 @@ from definitions.metric import Aggregation, Comparison, Condition, Scope
 from definitions.times import NS_PER_S
 from definitions.values import canonical, number_or_text
 
-from ..aggregations import Partial, Place, element_of, merge_partials
+from ..aggregations import Partial, Position, element_of, merge_partials
 from ..cells import CellKey, Change
 from ..dedup import IdIndex, seed_of, tag_of
 from ..deployment import Deployment
@@ -68,7 +68,6 @@ class RustFold:
         )
 
     def begin(self, records: Sequence[LogRecord]) -> None:
-        """Begin a plan of these records."""
         self._records, self.taken = records, 0
         self._folder.begin(list(map(_VALUE, records)), list(map(_STAMP, records)))
 
@@ -142,10 +141,10 @@ class RustFold:
             found["counted"], found["duplicate"], found["new_ids"], first, cells, elements
         )
 
-    def _reading(self, found: tuple[int, int, int, int | str]) -> tuple[Place, Decimal]:
+    def _reading(self, found: tuple[int, int, int, int | str]) -> tuple[Position, Decimal]:
         event_ns, clock_ms, row, value = found
         offset = self._records[row].offset
-        return Place(event_ns, clock_ms, self._partition, offset), Decimal(value)
+        return Position(event_ns, clock_ms, self._partition, offset), Decimal(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from definitions.matcher import Matcher, Rule
 from definitions.metric import Aggregation
 from definitions.times import NS_PER_S
 
-from ..aggregations import AGGREGATIONS, Partial, Place, element_of
+from ..aggregations import AGGREGATIONS, Partial, Position, element_of
 from ..cells import CellKey, Change
 from ..event import Event, decoder_for
 from ..records import Rejected
@@ -26,7 +26,7 @@ _EVENT_TYPE: Final = attrgetter("event_type")
 _Where = tuple[str, int, int, tuple[str | None, ...]]
 
 
-class _Lane:
+class _Accumulator:
     """What one rule gathers. totals: payloads of the cells without groups, by place; None is none.
 
     The rest by where: values: payloads; elements: of UNIQUE.
@@ -50,7 +50,7 @@ class _Lane:
             self.elements.setdefault(where, set()).add(element_of(value))
             return
         rule = AGGREGATIONS[self.kind]
-        value = rule.one(value, Place(event_ns, clock_ms, self._partition, offset))
+        value = rule.one(value, Position(event_ns, clock_ms, self._partition, offset))
         held = self.values.get(where)
         self.values[where] = value if held is None else rule.merge(held, value)
 
@@ -90,8 +90,8 @@ class Tally:
         self._bucket_ns = bucket_s * NS_PER_S
         self._adders: dict[str, Adder] = {}  # by event type
         self._types: set[str] = set()  # of the events decoded last
-        self._lanes: dict[str, _Lane] = {}
-        # Of every customer and bucket, in the order of the places of their totals in each lane.
+        self._accumulators: dict[str, _Accumulator] = {}
+        # Of every customer and bucket, in the order of the places of their totals.
         self._places: list[tuple[str, int]] = []
         self._place_of: dict[int, dict[str, int]] = defaultdict(dict)  # by bucket, then customer
 
@@ -99,8 +99,11 @@ class Tally:
     def size(self) -> int:
         """How many cells are touched so far, at most."""
         return sum(
-            len(self._places) + len(lane.values) + len(lane.elements) + len(lane.unreadable)
-            for lane in self._lanes.values()
+            len(self._places)
+            + len(accumulator.values)
+            + len(accumulator.elements)
+            + len(accumulator.unreadable)
+            for accumulator in self._accumulators.values()
         )
 
     def decode(self, values: Sequence[bytes]) -> list[Event | Rejected]:
@@ -142,33 +145,34 @@ class Tally:
         return add(rows)
 
     def _adder(self, event_type: str) -> Adder:
-        """Make the adder of an event type."""
         rules = self._matcher.candidates(event_type)
-        lanes = [
-            self._lanes.setdefault(rule.key, _Lane(self._partition, rule, len(self._places)))
+        accumulators = [
+            self._accumulators.setdefault(
+                rule.key, _Accumulator(self._partition, rule, len(self._places))
+            )
             for rule in rules
         ]
         bind = adder_for(rules, self._decoder)
-        return bind(lanes, self._place_of, self._new_place, self._bucket_ns)
+        return bind(accumulators, self._place_of, self._new_place, self._bucket_ns)
 
     def _new_place(self, customer: str, bucket: int) -> int:
         at = self._place_of[bucket][customer] = len(self._places)
         self._places.append((customer, bucket))
-        for lane in self._lanes.values():
-            lane.totals.append(None)
+        for accumulator in self._accumulators.values():
+            accumulator.totals.append(None)
         return at
 
     def cells(self) -> dict[CellKey, Change]:
         """The cells whose text changes."""
         found: dict[CellKey, Change] = {}
-        for lane in self._lanes.values():
-            found |= lane.cells(self._places)
+        for accumulator in self._accumulators.values():
+            found |= accumulator.cells(self._places)
         return found
 
     def elements(self) -> dict[CellKey, set[str]]:
         """The elements that UNIQUE cells gain."""
         return {
-            CellKey(lane.rule.key, *where): elements
-            for lane in self._lanes.values()
-            for where, elements in lane.elements.items()
+            CellKey(accumulator.rule.key, *where): elements
+            for accumulator in self._accumulators.values()
+            for where, elements in accumulator.elements.items()
         }

@@ -50,8 +50,10 @@ def refuse_strange(request: Request) -> None:
 def _declared(request: Request) -> frozenset[str]:
     """The query parameters that the OpenAPI page tells of for this call."""
     route = request.scope.get("route")
-    if not isinstance(route, APIRoute):
-        return frozenset()
-    told = (route.openapi_extra or {}).get("parameters", ())
-    read = (each.alias for each in route.dependant.query_params)
+    told = (getattr(route, "openapi_extra", None) or {}).get("parameters", ())
+    read = (
+        (each.alias for each in route.dependant.query_params)
+        if isinstance(route, APIRoute)
+        else ()
+    )
     return frozenset([*read, *(each["name"] for each in told)])

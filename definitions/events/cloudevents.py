@@ -4,25 +4,27 @@ from typing import Any, Final
 
 from ..formats.bodies import TEXT, Problems
 from ..times import parse_timestamp, rfc3339
-from .common import Arrival, digest
+from .common import Arrival, ReadEvent, add_named, digest, named
 
 _REQUIRED: Final = ("specversion", "id", "source", "type", "subject")
 
 
-def translate(body: Any, arrival: Arrival) -> list[dict[str, Any]]:
+def translate(body: Any, arrival: Arrival) -> list[ReadEvent]:
     """Return the events; the subject is the customer, (source, id) the identity.
 
     Raises:
         DefinitionError: every broken rule with its pointer.
     """
-    problems = Problems()
+    problems, found = Problems(), list[ReadEvent]()
     batch = isinstance(body, list)
-    events = [
-        _event(event, f"/{index}" if batch else "", arrival, problems)
-        for index, event in enumerate(body if batch else [body])
-    ]
+    for index, event in enumerate(body if batch else [body]):
+        own, pointer, which = Problems(), f"/{index}" if batch else "", named(index, event, "id")
+        made = _event(event, pointer, arrival, own)
+        add_named(problems, own, which)
+        if made is not None:
+            found.append(ReadEvent(which, pointer, made))
     problems.raise_if_any()
-    return [event for event in events if event is not None]
+    return found
 
 
 def _event(

@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final, NamedTuple
 
+from ..formats.bodies import Problems
 from ..times import NS_PER_S
 
 _DATE_TIME: Final = re.compile(
@@ -33,12 +34,32 @@ class Arrival:
     newest: timedelta = timedelta(hours=24)
 
 
-def named(index: int, event: object) -> str:
-    """Which event of a batch: its place from 0 on, and its own id where it has one."""
-    identity = event.get("transaction_id") if isinstance(event, dict) else None
+class ReadEvent(NamedTuple):
+    """An event in our form.
+
+    which: what its sender knows it by, for messages. pointer: its place in the body.
+    """
+
+    which: str
+    pointer: str
+    event: dict[str, Any]
+
+
+def named(index: int, event: object, member: str = "transaction_id") -> str:
+    """Which event of a batch: its place from 0 on, and its own id where it has one.
+
+    member: of the event, which tells it from others for its sender.
+    """
+    identity = event.get(member) if isinstance(event, dict) else None
     if not isinstance(identity, str) or not identity:
         return f"events[{index}]"
-    return f"events[{index}] (transaction_id {json.dumps(identity[:_NAMED_CHARS_MAX])})"
+    return f"events[{index}] ({member} {json.dumps(identity[:_NAMED_CHARS_MAX])})"
+
+
+def add_named(problems: Problems, own: Problems, which: str) -> None:
+    """Add an event's own problems, each with which event it is about."""
+    for problem in own.found:
+        problems.add(problem.rule, problem.pointer, f"{which}: {problem.message}")
 
 
 def too_far(at_ns: int, arrival: Arrival) -> str | None:

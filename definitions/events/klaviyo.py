@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from ..formats.bodies import BOOLEAN, NUMBER_OR_NULL, OBJECT, TEXT_OR_NULL, Problems
 from ..times import rfc3339
-from .common import Arrival, digest, instant
+from .common import Arrival, ReadEvent, add_named, digest, instant, named
 
 PROPERTIES_MAX: Final = 400
 STRING_BYTES_MAX: Final = 100 * 1024
@@ -27,9 +27,10 @@ _EVENT: Final = {
 }
 _IDENTIFIERS: Final = ("id", "external_id", "email", "phone_number")
 _BULK: Final = "events-bulk-create"
+_OWN_ID: Final = "unique_id"
 
 
-def translate(body: Any, arrival: Arrival) -> list[dict[str, Any]]:
+def translate(body: Any, arrival: Arrival) -> list[ReadEvent]:
     """Return the events of one create or bulk-create body.
 
     Raises:
@@ -45,7 +46,7 @@ def translate(body: Any, arrival: Arrival) -> list[dict[str, Any]]:
         attributes = _attributes(data, "/data", problems)
         profile = attributes.get("profile")
         event = _event(attributes, profile, "/data/attributes", arrival, problems, own=True)
-        events = [] if event is None else [event]
+        events = [] if event is None else [ReadEvent(named(0, attributes, _OWN_ID), "", event)]
     problems.raise_if_any()
     return events
 
@@ -187,7 +188,7 @@ def _check_properties(properties: Any, pointer: str, problems: Problems) -> None
         problems.add("K-EVENT-PROPS", pointer, f"nested deeper than {DEPTH_MAX}")
 
 
-def _bulk(data: dict[str, Any], arrival: Arrival, problems: Problems) -> list[dict[str, Any]]:
+def _bulk(data: dict[str, Any], arrival: Arrival, problems: Problems) -> list[ReadEvent]:
     attributes = _attributes(data, "/data", problems)
     pointer = f"/data/attributes/{_BULK}/data"
     profiles = _inner(attributes.get(_BULK), "data")
@@ -199,7 +200,8 @@ def _bulk(data: dict[str, Any], arrival: Arrival, problems: Problems) -> list[di
     if count > BULK_MAX:
         problems.add("K-EVENT-BULK-MAX", "/data", f"at most {BULK_MAX} events, not {count}")
         return []
-    events: list[dict[str, Any]] = []
+    events: list[ReadEvent] = []
+    place = 0  # among the events of all profiles
     seen: set[tuple[str, str]] = set()
     for index, item in enumerate(profiles):
         at = f"{pointer}/{index}"
@@ -207,6 +209,7 @@ def _bulk(data: dict[str, Any], arrival: Arrival, problems: Problems) -> list[di
         if not isinstance(lists[index], list):
             problems.add("K-REQ", f"{at}/attributes/events/data", "a list of events is required")
             continue
+        first, place = place, place + len(lists[index])
         if _customer(profile) is None:
             message = f"a profile needs at least one of {', '.join(_IDENTIFIERS)}"
             problems.add("K-REQ", f"{at}/attributes/profile", message)
@@ -215,16 +218,18 @@ def _bulk(data: dict[str, Any], arrival: Arrival, problems: Problems) -> list[di
         for number, each in enumerate(lists[index]):
             inner = f"{at}/attributes/events/data/{number}"
             if not isinstance(each, dict):
-                problems.add("K-TYPE", inner, "an event is an object")
+                problems.add("K-TYPE", inner, f"{named(first + number, each)}: no object")
                 continue
-            own = _attributes(each, inner, problems)
-            event = _event(own, profile, f"{inner}/attributes", arrival, problems, own=False)
+            own, attributes = Problems(), _attributes(each, inner, problems)
+            which = named(first + number, attributes, _OWN_ID)
+            event = _event(attributes, profile, f"{inner}/attributes", arrival, own, own=False)
+            add_named(problems, own, which)
             if event is None:
                 continue
             key = (event["customer_id"], event["transaction_id"])
             repeated = repeated or key in seen
             seen.add(key)
-            events.append(event)
+            events.append(ReadEvent(which, inner, event))
         if repeated:
             message = "the key (profile, metric, unique_id or second) of an event is repeated"
             problems.add("K-EVENT-BULK-DUP", at, message)

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from ..formats.bodies import OBJECT, TEXT, Problems
 from ..times import parse_timestamp
-from .common import Arrival, named, too_far
+from .common import Arrival, ReadEvent, add_named, named, too_far
 
 EVENTS_MAX: Final = 100
 PROPERTIES_MAX: Final = 2_000
@@ -24,7 +24,7 @@ _REQUIRED: Final = {
 _MEMBERS: Final = {**_REQUIRED, "properties": OBJECT}
 
 
-def translate(body: Any, arrival: Arrival) -> list[dict[str, Any]]:
+def translate(body: Any, arrival: Arrival) -> list[ReadEvent]:
     """Return the events as they are.
 
     Raises:
@@ -40,12 +40,10 @@ def translate(body: Any, arrival: Arrival) -> list[dict[str, Any]]:
     for index, event in enumerate(body):
         own = Problems()
         _check(event, f"/{index}", arrival, own)
-        for problem in own.found:
-            problems.add(
-                problem.rule, problem.pointer, f"{named(index, event)}: {problem.message}"
-            )
+        if own.found:
+            add_named(problems, own, named(index, event))
     problems.raise_if_any()
-    return list(body)
+    return [ReadEvent(named(index, event), f"/{index}", event) for index, event in enumerate(body)]
 
 
 def _check(event: Any, pointer: str, arrival: Arrival, problems: Problems) -> None:

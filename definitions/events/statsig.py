@@ -5,7 +5,14 @@ from typing import Any, Final
 
 from ..formats.bodies import OBJECT, TEXT, Kind, Problems, is_number
 from ..times import rfc3339
-from .common import Arrival, instant, of_milliseconds
+from .common import (
+    Arrival,
+    ReadEvent,
+    add_named,
+    instant,
+    named,
+    of_milliseconds,
+)
 
 # An event whose name holds one of these is dropped, not refused (docs/formats.md 2.7).
 DROPPED: Final = frozenset('"\\[]{}<>#=;&$%|\0\r\n')
@@ -27,7 +34,7 @@ _EVENT: Final = {
 _BODY: Final = {"events", "user", "statsigMetadata"}
 
 
-def translate(body: Any, arrival: Arrival) -> list[dict[str, Any]]:
+def translate(body: Any, arrival: Arrival) -> list[ReadEvent]:
     """Return the events of a body; those with a name that Statsig drops are left out.
 
     Raises:
@@ -47,12 +54,15 @@ def translate(body: Any, arrival: Arrival) -> list[dict[str, Any]]:
         problems.add("S-TYPE", "/events", "events must be a list")
     elif not events:
         problems.add("S-EVENTS-EMPTY", "/events", "give at least one event")
-    found = [
-        _event(event, body.get("user"), f"/events/{index}", arrival, problems)
-        for index, event in enumerate(events if isinstance(events, list) else [])
-    ]
+    found = []
+    for index, event in enumerate(events if isinstance(events, list) else []):
+        own, pointer, which = Problems(), f"/events/{index}", named(index, event, "eventName")
+        made = _event(event, body.get("user"), pointer, arrival, own)
+        add_named(problems, own, which)
+        if made is not None and is_kept(made["event_type"]):
+            found.append(ReadEvent(which, pointer, made))
     problems.raise_if_any()
-    return [event for event in found if event is not None and is_kept(event["event_type"])]
+    return found
 
 
 def is_kept(name: str) -> bool:

@@ -42,7 +42,7 @@ from .sql_words import (
 
 
 @dataclass(frozen=True, slots=True)
-class Translated:
+class NamedEvent:
     """What a statement counts."""
 
     measure: Measure
@@ -60,7 +60,7 @@ class _Where:
     exclude: tuple[str, ...] = ()
 
 
-def translate(sql: str) -> Translated:
+def translate(sql: str) -> NamedEvent:
     """Return what a statement counts.
 
     Raises:
@@ -72,7 +72,7 @@ def translate(sql: str) -> Translated:
         raise Untranslatable("the SQL is nested too deeply; write it flatter") from error
 
 
-def _translate(sql: str) -> Translated:
+def _translate(sql: str) -> NamedEvent:
     try:
         statements = sqlglot.parse(sql)
     except (sqlglot.errors.SqlglotError, RecursionError, ValueError) as error:
@@ -109,7 +109,7 @@ def _translate(sql: str) -> Translated:
     )
     execution = Class.COMBINE_AT_READ if combined else Class.INCREMENTAL
     dimensions = (grouped.columns,) if grouped.columns else ()
-    return Translated(measure, result, dimensions, execution)
+    return NamedEvent(measure, result, dimensions, execution)
 
 
 def _columns(select: exp.Select, where: _Where) -> tuple[Measure, Groups]:

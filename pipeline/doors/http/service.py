@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from definitions.events.common import Arrival, named, too_far
+from definitions.events.common import Arrival, ReadEvent, too_far
 from definitions.formats.bodies import Problems
 from definitions.times import parse_timestamp
 
@@ -256,7 +256,7 @@ class Service:
         """A fresh random text."""
         return uuid.uuid4().hex
 
-    async def ingest(self, events: Sequence[dict[str, Any]]) -> None:
+    async def ingest(self, events: Sequence[ReadEvent]) -> None:
         """Send events, each to its customer's home; return once all are durable.
 
         Raises:
@@ -288,25 +288,24 @@ class Service:
             self.in_flight -= len(lines)
         self.taken += len(lines)
 
-    def checked(self, events: Sequence[dict[str, Any]]) -> list[tuple[str, bytes]]:
+    def checked(self, events: Sequence[ReadEvent]) -> list[tuple[str, bytes]]:
         """Return the customer and the bytes of each event.
 
         Raises:
             DefinitionError: one that a worker would reject by what it is.
         """
         problems, lines, arrival = Problems(), [], self.arrival()
-        for number, event in enumerate(events):
-            which = named(number, event)
+        for which, pointer, event in events:
             line = line_of(event)
             lines.append((event["customer_id"], line))
             read = _DECODER.decode(line)
             at_ns = None if isinstance(read, Rejected) else parse_timestamp(read.timestamp)
             if isinstance(read, Rejected):
-                problems.add("EVENT", f"/{number}", f"{which}: {read.reason}: {read.detail}")
+                problems.add("EVENT", pointer, f"{which}: {read.reason}: {read.detail}")
             elif at_ns is None:
-                problems.add("EVENT", f"/{number}", f"{which}: {no_time(read).detail}")
+                problems.add("EVENT", pointer, f"{which}: {no_time(read).detail}")
             elif (far := too_far(at_ns, arrival)) is not None:
-                problems.add("EVENT", f"/{number}", f"{which}: {far}")
+                problems.add("EVENT", pointer, f"{which}: {far}")
         problems.raise_if_any()
         return lines
 

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from definitions.errors import Problem
-from definitions.events import translate
+from definitions.events import translate_named
 from definitions.events.common import digest
 from definitions.formats.klaviyo import measured, parse
 from definitions.metric import Definition
@@ -92,9 +92,9 @@ async def create_events(
 
 async def _take(request: Request, service: Service) -> Response:
     body = await body_json(request)
-    events = translate("klaviyo", body, service.arrival())
+    events = translate_named("klaviyo", body, service.arrival())
     lines = service.checked(events)  # what is refused registers nothing
-    await _watch(service, {event["event_type"] for event in events})
+    await _watch(service, {each.event["event_type"] for each in events})
     await service.send(lines)
     return Response(status_code=202)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from definitions.events import translate
+from definitions.events import translate_named
 from definitions.formats import native_body
 from definitions.formats.bodies import dump_json, parse_json
 from definitions.times import parse_timestamp
@@ -181,7 +181,7 @@ async def ingest(request: Request, service: Ingesting) -> Response:
     if lines is not None:
         await service.send(lines)
     else:
-        await service.ingest(translate("metronome", parse_json(text_of(body)), arrival))
+        await service.ingest(translate_named("metronome", parse_json(text_of(body)), arrival))
     return answer({})
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from definitions.errors import DefinitionError, Problem
-from definitions.events import translate
+from definitions.events import translate_named
 from definitions.formats import native_body
 from definitions.formats.bodies import dump_json, parse_json
 from definitions.times import NS_PER_MS, parse_timestamp
@@ -338,7 +338,7 @@ async def log_event(request: Request, service: Ingesting) -> Response:
     events = body.get("events") if isinstance(body, dict) else None
     if isinstance(events, list) and len(events) > EVENTS_MAX:
         raise Refused(413, f"{len(events)} events; a body has at most {EVENTS_MAX}: send several")
-    await service.ingest(translate("statsig", body, service.arrival()))
+    await service.ingest(translate_named("statsig", body, service.arrival()))
     return Response(dump_json({"success": True}), status_code=202, media_type="application/json")
 
 

@@ -1,0 +1,148 @@
+"""Bodies that are read through a model: the model says the shape, read() says what is wrong.
+
+Rule 1: parse_json() reads the text, so that numbers are exact; a model sees what it made, and
+changes nothing of it.
+Rule 2: what is wrong is told all at once, in one order: of an object its unknown members, then the
+missing ones, then wrong types, then broken rules; after that what is wrong inside its members.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from heapq import nsmallest
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from definitions.errors import DefinitionError, Problem
+from definitions.formats.bodies import (
+    BOOLEAN,
+    LIST,
+    OBJECT,
+    TEXT,
+    TEXTS,
+    Kind,
+    escaped,
+    unknown_member,
+)
+
+from .errors import PROBLEMS_MAX
+
+Place = tuple[str | int, ...]
+_UNKNOWN: Final = "extra_forbidden"
+_MISSING: Final = "missing"
+_NO_OBJECT: Final = "model_type"
+# pydantic's word for a wrong type → ours
+KINDS: Final[Mapping[str, Kind]] = {
+    "string_type": TEXT,
+    "bool_type": BOOLEAN,
+    "list_type": LIST,
+    "dict_type": OBJECT,
+    "texts_type": TEXTS,
+}
+# What is told first: of the body itself, and of the objects in it.
+_OUTER: Final = ("unknown", "missing", "type", "rule")
+_INNER: Final = ("unknown", "type", "missing", "rule")
+_INSIDE: Final = len(_OUTER)
+
+
+class Fault(NamedTuple):
+    """One thing wrong. kind: pydantic's word for it, or a rule of docs/formats.md 8."""
+
+    kind: str
+    at: Place
+    message: str = ""
+
+
+class Body(BaseModel):
+    """A body that we take.
+
+    ahead: what is told ("type", "rule") → the body's members that come first in it, where that is
+    not the order in which they are declared.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    ahead: ClassVar[Mapping[str, Sequence[str]]] = {}
+
+    @classmethod
+    def across(cls, body: Mapping[str, Any]) -> Iterable[Fault]:  # noqa: ARG003  there is none
+        """What is wrong between members of an object as it came, whatever else is wrong in it."""
+        return ()
+
+
+B = TypeVar("B", bound=Body)
+
+
+def read(model: type[B], body: Any, system: str) -> B:
+    """Return a body as its model.
+
+    system: the letter of its rules (docs/formats.md 8).
+
+    Raises:
+        DefinitionError: every broken rule with its pointer.
+    """
+    made, faults = None, []
+    try:
+        made = model.model_validate(body)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)
+        faults = [Fault(each["type"], each["loc"], each["msg"]) for each in wrong]
+    if isinstance(body, dict):
+        faults += model.across(body)
+    if faults:
+        first = nsmallest(PROBLEMS_MAX, faults, _order(model.ahead))
+        told = [_problem(each, system) for each in first]
+        raise DefinitionError(told, len(faults) - len(told))
+    assert made is not None
+    return made
+
+
+def refuses(*faults: tuple[str, str]) -> ValidationError:
+    """What a member's own check raises. faults: each a kind or a rule, and its message."""
+    lines: list[InitErrorDetails] = [
+        {"type": PydanticCustomError(kind, message), "input": None} for kind, message in faults
+    ]
+    return ValidationError.from_exception_data("", lines)
+
+
+def texts(value: Any) -> Any:
+    """Check a list of strings as one thing: its elements have no problems of their own."""
+    if not TEXTS.holds(value):
+        raise refuses(("texts_type", ""))
+    return value
+
+
+def _order(ahead: Mapping[str, Sequence[str]]) -> Callable[[Fault], tuple[tuple[int, int], ...]]:
+    """What orders faults, asked of each of them once, as they were found."""
+    places: dict[Place, int] = {}
+
+    def key(fault: Fault) -> tuple[tuple[int, int], ...]:
+        inside = fault.at if fault.kind == _NO_OBJECT else fault.at[:-1]
+        sort = _sort(fault.kind)
+        if not inside:
+            name, first = fault.at[-1] if fault.at else "", ahead.get(sort, ())
+            return ((_OUTER.index(sort), first.index(name) if name in first else len(first)),)
+        own = (_INNER.index(sort), 0)
+        holders = [inside[:depth] for depth in range(1, len(inside) + 1)]
+        return (*[(_INSIDE, places.setdefault(each, len(places))) for each in holders], own)
+
+    return key
+
+
+def _sort(kind: str) -> str:
+    if kind in KINDS or kind == _NO_OBJECT:
+        return "type"
+    return {_UNKNOWN: "unknown", _MISSING: "missing"}.get(kind, "rule")
+
+
+def _problem(fault: Fault, system: str) -> Problem:
+    pointer = "".join(f"/{escaped(str(name))}" for name in fault.at)
+    name = str(fault.at[-1]) if fault.at else ""
+    if fault.kind == _UNKNOWN:
+        return Problem(f"{system}-UNKNOWN", pointer, unknown_member(name))
+    if fault.kind == _MISSING:
+        return Problem(f"{system}-REQ", pointer, f"{name} is required")
+    if fault.kind == _NO_OBJECT:
+        return Problem(f"{system}-TYPE", pointer, "an object is due")
+    if fault.kind in KINDS:
+        return Problem(f"{system}-TYPE", pointer, f"{name} is {KINDS[fault.kind].text}")
+    return Problem(fault.kind, pointer, fault.message)

@@ -13,7 +13,7 @@ from definitions.events.common import Arrival, instant
 from definitions.formats import metronome
 from definitions.formats.bodies import parse_json
 from pipeline.doors.app import application
-from pipeline.doors.http.bodies import read
+from pipeline.doors.http.bodies import Body, read
 from pipeline.doors.metronome import models
 from pipeline.settings import load_settings
 
@@ -22,7 +22,7 @@ from ..services import ROOT
 
 NOW = "2026-11-29T11:00:00Z"
 PAYLOADS = ROOT / "tests/data/formats/payloads"
-READ = {
+READ: dict[str, type[Body]] = {
     "usage": models.UsageQuery,
     "groups": models.GroupsQuery,
     "older groups": models.GroupsQuery,

@@ -3,11 +3,12 @@
 Rule 1: parse_json() reads the text, so that numbers are exact; a model sees what it made, and
 changes nothing of it.
 Rule 2: what is wrong is told all at once, in one order: of an object its unknown members, then the
-missing ones, then wrong types, then broken rules; after that what is wrong inside its members.
+missing ones, then wrong types, then broken rules; after that what is wrong inside its members. (Of
+an object inside another one wrong types come before missing members.)
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from heapq import nsmallest
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -27,7 +28,6 @@ from definitions.formats.bodies import (
 
 from .errors import PROBLEMS_MAX
 
-Place = tuple[str | int, ...]
 _UNKNOWN: Final = "extra_forbidden"
 _MISSING: Final = "missing"
 _NO_OBJECT: Final = "model_type"
@@ -42,14 +42,13 @@ KINDS: Final[Mapping[str, Kind]] = {
 # What is told first: of the body itself, and of the objects in it.
 _OUTER: Final = ("unknown", "missing", "type", "rule")
 _INNER: Final = ("unknown", "type", "missing", "rule")
-_INSIDE: Final = len(_OUTER)
 
 
 class Fault(NamedTuple):
     """One thing wrong. kind: pydantic's word for it, or a rule of docs/formats.md 8."""
 
     kind: str
-    at: Place
+    at: tuple[str | int, ...]
     message: str = ""
 
 
@@ -89,7 +88,7 @@ def read(model: type[B], body: Any, system: str) -> B:
     if isinstance(body, dict):
         faults += model.across(body)
     if faults:
-        first = nsmallest(PROBLEMS_MAX, faults, _order(model.ahead))
+        first = islice(_ordered(faults, model.ahead), PROBLEMS_MAX)
         told = [_problem(each, system) for each in first]
         raise DefinitionError(told, len(faults) - len(told))
     assert made is not None
@@ -111,21 +110,28 @@ def texts(value: Any) -> Any:
     return value
 
 
-def _order(ahead: Mapping[str, Sequence[str]]) -> Callable[[Fault], tuple[tuple[int, int], ...]]:
-    """What orders faults, asked of each of them once, as they were found."""
-    places: dict[Place, int] = {}
+def _ordered(
+    faults: Iterable[Fault], ahead: Mapping[str, Sequence[str]], depth: int = 0
+) -> Iterator[Fault]:
+    """Of an object first what is its own, then what is inside its members, each after the other.
 
-    def key(fault: Fault) -> tuple[tuple[int, int], ...]:
-        inside = fault.at if fault.kind == _NO_OBJECT else fault.at[:-1]
-        sort = _sort(fault.kind)
-        if not inside:
-            name, first = fault.at[-1] if fault.at else "", ahead.get(sort, ())
-            return ((_OUTER.index(sort), first.index(name) if name in first else len(first)),)
-        own = (_INNER.index(sort), 0)
-        holders = [inside[:depth] for depth in range(1, len(inside) + 1)]
-        return (*[(_INSIDE, places.setdefault(each, len(places))) for each in holders], own)
+    faults: as pydantic finds them, so that those inside one member are together.
+    """
+    own: list[Fault] = []
+    inside: list[Fault] = []
+    for fault in faults:
+        holder = len(fault.at) - (fault.kind != _NO_OBJECT)
+        (own if holder <= depth else inside).append(fault)
+    sorts = _INNER if depth else _OUTER
 
-    return key
+    def place(fault: Fault) -> tuple[int, int]:
+        sort, name = _sort(fault.kind), fault.at[-1] if fault.at else ""
+        first = [*ahead.get(sort, ())]
+        return sorts.index(sort), first.index(name) if name in first else len(first)
+
+    yield from sorted(own, key=place)
+    for _, members in groupby(inside, key=lambda fault: fault.at[depth]):
+        yield from _ordered(members, {}, depth + 1)
 
 
 def _sort(kind: str) -> str:

@@ -97,7 +97,6 @@ def test_every_body_tells_its_members(page: dict[str, Any]) -> None:
     assert len(found) == 15
     for method, path, schema, example in found:
         assert members(page, schema), (method, path)
-        assert "default" not in json.dumps(schema), (method, path)
         assert validator(page, schema).is_valid(example), (method, path)
     for name in ("UsageQuery", "GroupsQuery", "NewBillableMetric", "Event", "Archive", "Rename"):
         schema = page["components"]["schemas"][name]
@@ -168,7 +167,7 @@ def test_every_wrong_member_has_the_rule_and_the_pointer_it_had() -> None:
             assert message == row["message"], row
 
 
-def test_many_faults_are_counted(page: dict[str, Any]) -> None:
+def test_many_faults_are_counted() -> None:
     """Of very many faults the first are told, and how many more there are."""
     body = {"billable_metrics": [7] * 5_000, **{f"x{number}": 1 for number in range(50)}}
 

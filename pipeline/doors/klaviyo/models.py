@@ -3,7 +3,7 @@
 Their rules are held by definitions/formats/klaviyo.py and, of questions, by shapes.py.
 """
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -17,6 +17,7 @@ _DEFINITION: Final[dict[str, Any]] = {
     "aggregation_method": "value",
     "metric_groups": [{"metric_id": "Placed Order", "metric_filters": []}],
 }
+_MEASURED: Final[dict[str, Any]] = {"enum": [*shapes.MEASUREMENTS]}
 
 
 def _words(kind: str) -> dict[str, Any]:
@@ -176,7 +177,7 @@ class QueryAttributes(Described):
     """A question; null of what may be absent asks nothing."""
 
     metric_id: str = Field(description="Of a metric or of a custom metric.")
-    measurements: list[Literal["count", "sum_value", "unique"]] = Field(min_length=1)
+    measurements: list[Annotated[str, Field(json_schema_extra=_MEASURED)]] = Field(min_length=1)
     filter: list[str] = Field(
         description="`greater-or-equal(datetime,…)` and `less-than(datetime,…)`, at most one year "
         "apart; without an offset they are of the timezone."

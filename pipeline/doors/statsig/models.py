@@ -146,19 +146,21 @@ class MetricChange(MetricAnnotations):
 
 
 class LogUser(Open):
-    """Who it was."""
+    """Who it was; what is of another type says nothing."""
 
-    userID: Any = Field(None, description="A text; the customer.")  # noqa: N815
-    customIDs: Any = Field(None, description="Name → id; an object.")  # noqa: N815
-    stableID: Any = None  # noqa: N815
-    custom: Any = Field(None, description="What `user_custom` criteria read; an object.")
-    email: Any = None
-    ip: Any = None
-    userAgent: Any = None  # noqa: N815
-    country: Any = None
-    locale: Any = None
-    appVersion: Any = None  # noqa: N815
-    privateAttributes: Any = Field(None, description="Never stored.")  # noqa: N815
+    userID: str | None = Field(None, description="The customer.")  # noqa: N815
+    customIDs: dict[str, Any] | None = Field(  # noqa: N815
+        None, description="Other ids by name; without userID the first that is a text."
+    )
+    stableID: str | None = Field(None, description="The last id that is looked at.")  # noqa: N815
+    custom: dict[str, Any] | None = Field(None, description="What `user_custom` criteria read.")
+    email: str | None = None
+    ip: str | None = None
+    userAgent: str | None = None  # noqa: N815
+    country: str | None = None
+    locale: str | None = None
+    appVersion: str | None = None  # noqa: N815
+    privateAttributes: dict[str, Any] | None = Field(None, description="Never stored.")  # noqa: N815
 
 
 class LogEvent(Described):

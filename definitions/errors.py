@@ -18,10 +18,14 @@ class Problem:
 
 
 class DefinitionError(ValueError):
-    """A definition that is refused whole. The operator's fault."""
+    """A definition that is refused whole. The operator's fault.
 
-    def __init__(self, problems: list[Problem]) -> None:
+    more: how many problems there are besides those that are told.
+    """
+
+    def __init__(self, problems: list[Problem], more: int = 0) -> None:
         self.problems = tuple(problems)
+        self.more = more
         super().__init__(
             "; ".join(f"{p.rule} at {p.pointer or '/'}: {p.message}" for p in problems)
         )

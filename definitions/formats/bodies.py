@@ -94,8 +94,7 @@ class Problems:
         """Note every member that is not known: dropping it would lose data (C08)."""
         for name in body:
             if name not in known:
-                escaped = name.replace("~", "~0").replace("/", "~1")
-                self.add(rule, f"{pointer}/{escaped}", f"unknown member {name!r}; remove it")
+                self.add(rule, f"{pointer}/{escaped(name)}", unknown_member(name))
 
     def kinds(
         self, body: dict[str, Any], kinds: "Mapping[str, Kind]", pointer: str, rule: str
@@ -111,6 +110,16 @@ class Problems:
         """Raise DefinitionError with everything found, or return."""
         if self.found:
             raise DefinitionError(self.found)
+
+
+def escaped(name: str) -> str:
+    """Return a member's name as a part of a JSON pointer."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def unknown_member(name: str) -> str:
+    """Return what is said of a member that no body of its kind has."""
+    return f"unknown member {name!r}; remove it"
 
 
 def is_text_list(value: object) -> bool:

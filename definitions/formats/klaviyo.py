@@ -46,7 +46,7 @@ MEASUREMENTS: Final = {
     "sum_value": Aggregation.SUM,
     "unique": Aggregation.UNIQUE,
 }
-_METHODS: Final = {"count": Aggregation.COUNT, "value": Aggregation.SUM}
+METHODS: Final = {"count": Aggregation.COUNT, "value": Aggregation.SUM}
 _ATTRIBUTES: Final = "/data/attributes"
 _DEFINITION: Final = "/data/attributes/definition"
 
@@ -82,7 +82,7 @@ _LIST: Final = {
     "not-contains-ends-with": Operator.NO_ELEMENT_ENDS_WITH,
 }
 # filter type → how both sides are read, and its operators (docs/formats.md 1.4, the complete list)
-_FILTERS: Final = {
+FILTERS: Final = {
     "string": (Comparison.STRING, _STRING),
     "numeric": (Comparison.NUMBER, _NUMERIC),
     "boolean": (Comparison.BOOLEAN, {"equals": Operator.EQUAL}),
@@ -172,7 +172,7 @@ def _check_definition(body: object, terms: Terms, problems: Problems) -> None:
         if name not in body:
             problems.add("K-REQ", f"{_DEFINITION}/{name}", f"{name} is required")
     method = body.get("aggregation_method", "count")
-    if not isinstance(method, str) or method not in _METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         pointer = f"{_DEFINITION}/aggregation_method"
         problems.add("K-AGG", pointer, "aggregation_method must be count or value")
     groups, pointer = body.get("metric_groups"), f"{_DEFINITION}/metric_groups"
@@ -230,10 +230,10 @@ def _check_filter(item: object, pointer: str, problems: Problems) -> None:
     kind, operator = body.get("type"), body.get("operator")
     if "type" not in body or "operator" not in body:
         return
-    if not isinstance(kind, str) or kind not in _FILTERS:
-        problems.add("K-FILTER", f"{pointer}/type", f"type is one of {', '.join(_FILTERS)}")
+    if not isinstance(kind, str) or kind not in FILTERS:
+        problems.add("K-FILTER", f"{pointer}/type", f"type is one of {', '.join(FILTERS)}")
         return
-    operators = _FILTERS[kind][1]
+    operators = FILTERS[kind][1]
     if not isinstance(operator, str) or operator not in operators:
         message = f"the operators of a {kind} filter are {', '.join(operators)}"
         problems.add("K-FILTER", f"{pointer}/operator", message)
@@ -281,7 +281,7 @@ def _is_exact(value: Any) -> bool:
 
 
 def _build(body: dict[str, Any], text: str, terms: Terms) -> Definition:
-    aggregation = _METHODS[body["aggregation_method"]]
+    aggregation = METHODS[body["aggregation_method"]]
     # Of every group all that metric-aggregates can ask, in one order whatever the method is: so
     # the cells of two versions are of the same measures, as far as they have the same groups.
     measures = tuple(
@@ -341,7 +341,7 @@ def _field(name: str) -> Field:
 
 def _condition(item: dict[str, Any]) -> Condition:
     body = item["filter"]
-    comparison, operators = _FILTERS[body["type"]]
+    comparison, operators = FILTERS[body["type"]]
     operator, value = operators[body["operator"]], body.get("value")
     operands = () if comparison is Comparison.EXISTENCE else (value,)
     return Condition(

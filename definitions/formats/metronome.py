@@ -22,7 +22,7 @@ from ..metric import (
 )
 from .bodies import DEFAULT_TERMS, Problems, Terms, is_text_list, parse_json
 
-_AGGREGATIONS: Final = {
+AGGREGATIONS: Final = {
     spelling: aggregation
     for name, aggregation in {
         "count": Aggregation.COUNT,
@@ -168,19 +168,19 @@ def _check_aggregation(
         problems.add("M-AGG-REQUIRED", "/aggregation_type", "aggregation_type or sql is required")
         return
     kind = body["aggregation_type"]
-    if not isinstance(kind, str) or kind not in _AGGREGATIONS:
-        allowed = ", ".join(sorted(_AGGREGATIONS))
+    if not isinstance(kind, str) or kind not in AGGREGATIONS:
+        allowed = ", ".join(sorted(AGGREGATIONS))
         problems.add("M-AGG", "/aggregation_type", f"aggregation_type is one of {allowed}")
         return
     pointer = "/aggregation_key"
     if "aggregation_key" not in body:
-        if _AGGREGATIONS[kind] is not Aggregation.COUNT:
+        if AGGREGATIONS[kind] is not Aggregation.COUNT:
             problems.add("M-KEY-REQUIRED", pointer, f"{kind} needs an aggregation_key")
         return
     key = body["aggregation_key"]
     if not isinstance(key, str):
         problems.add("M-TYPE", pointer, "aggregation_key is a string")
-    elif _AGGREGATIONS[kind] is Aggregation.COUNT:
+    elif AGGREGATIONS[kind] is Aggregation.COUNT:
         problems.add("M-COUNT-KEY", pointer, "count has no aggregation_key; remove it")
     elif not (own := [item for item in filters if item["name"] == key]):
         message = "The specified aggregation key must be one of the property filter names."
@@ -227,7 +227,7 @@ def _build(body: dict[str, Any], text: str) -> Definition:
             for item in body.get("property_filters", [])
             for condition in _conditions(item)
         ),
-        aggregation=_AGGREGATIONS[body["aggregation_type"]],
+        aggregation=AGGREGATIONS[body["aggregation_type"]],
         field=None if key is None else Field(source="property", key=key),
     )
     return Definition(

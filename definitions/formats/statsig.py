@@ -41,10 +41,10 @@ TYPES: Final = (
 )
 _OF_EVENTS: Final = {"sum", "mean", "event_count_custom", "ratio", "event_user"}
 _OF_UNITS: Final = _OF_EVENTS | {"composite", "composite_sum"}
-_CRITERION_TYPES: Final = ("value", "metadata", "user", "user_custom")
+CRITERION_TYPES: Final = ("value", "metadata", "user", "user_custom")
 _ONE_VALUE: Final = ("=", ">", "<", ">=", "<=")
 _VALUES: Final = ("in", "not_in", "contains", "not_contains", "starts_with", "ends_with")
-_CONDITIONS: Final = (
+CONDITIONS: Final = (
     *_ONE_VALUE,
     *_VALUES,
     "is_null",
@@ -55,11 +55,11 @@ _CONDITIONS: Final = (
     "after_exposure",
     "before_exposure",
 )
-_STEPS: Final = {
+STEPS: Final = {
     "users": ("event_dau", "event_user"),
     "events": ("event_count", "event_count_custom"),
 }
-_WAREHOUSE_AGGREGATIONS: Final = (
+WAREHOUSE_AGGREGATIONS: Final = (
     "count",
     "sum",
     "mean",
@@ -178,13 +178,13 @@ def _check_criteria(holder: dict[str, Any], name: str, pointer: str, problems: P
             if member not in criterion:
                 problems.add("S-REQ", f"{at}/{member}", f"{member} is required")
         kind, condition = criterion.get("type"), criterion.get("condition")
-        if "type" in criterion and kind not in _CRITERION_TYPES:
-            message = f"type is one of {', '.join(_CRITERION_TYPES)}"
+        if "type" in criterion and kind not in CRITERION_TYPES:
+            message = f"type is one of {', '.join(CRITERION_TYPES)}"
             problems.add("S-CRITERION-TYPE", f"{at}/type", message)
         if "condition" not in criterion:
             continue
-        if condition not in _CONDITIONS:
-            message = f"condition is one of {' '.join(_CONDITIONS)}"
+        if condition not in CONDITIONS:
+            message = f"condition is one of {' '.join(CONDITIONS)}"
             problems.add("S-CONDITION", f"{at}/condition", message)
             continue
         if kind != "value" and condition != "sql_filter" and not criterion.get("column"):
@@ -212,7 +212,7 @@ def _check_components(body: dict[str, Any], problems: Problems) -> None:
 
 def _check_funnel(body: dict[str, Any], problems: Problems) -> None:
     steps = _objects(body, "funnelEventList", {"name": TEXT, "type": ANYTHING}, "", problems)
-    words = [word for mode in _STEPS.values() for word in mode]
+    words = [word for mode in STEPS.values() for word in mode]
     for at, step in steps:
         for member in ("name", "type"):
             if member not in step:
@@ -223,7 +223,7 @@ def _check_funnel(body: dict[str, Any], problems: Problems) -> None:
     mode = body.get("funnelCountDistinct")
     is_due = body.get("type") == "funnel"
     if (is_due or "funnelCountDistinct" in body) and (
-        not isinstance(mode, str) or mode not in _STEPS
+        not isinstance(mode, str) or mode not in STEPS
     ):
         problems.add(
             "S-FUNNEL-MODE", "/funnelCountDistinct", "funnelCountDistinct must be users or events"
@@ -235,8 +235,8 @@ def _check_funnel(body: dict[str, Any], problems: Problems) -> None:
     known = all(word in words for word in types)
     if len(steps) < 2:
         problems.add("S-FUNNEL-STEPS", "/funnelEventList", "a funnel has at least two steps")
-    elif known and not all(word in _STEPS[str(mode)] for word in types):
-        message = f"steps of a funnel of {mode} need the type {' or '.join(_STEPS[str(mode)])}"
+    elif known and not all(word in STEPS[str(mode)] for word in types):
+        message = f"steps of a funnel of {mode} need the type {' or '.join(STEPS[str(mode)])}"
         problems.add("S-FUNNEL-FIT", "/funnelEventList", message)
 
 
@@ -277,8 +277,8 @@ def _check_warehouse(body: dict[str, Any], problems: Problems) -> None:
     problems.members(native, WAREHOUSE, pointer, "S-UNKNOWN")
     problems.kinds(native, WAREHOUSE, pointer, "S-TYPE")
     for name in ("aggregation", "numeratorAggregation", "denominatorAggregation"):
-        if name in native and native[name] not in _WAREHOUSE_AGGREGATIONS:
-            words = ", ".join(word for word in _WAREHOUSE_AGGREGATIONS if word)
+        if name in native and native[name] not in WAREHOUSE_AGGREGATIONS:
+            words = ", ".join(word for word in WAREHOUSE_AGGREGATIONS if word)
             problems.add("S-WHN-AGGREGATION", f"{pointer}/{name}", f"one of {words}")
     for name in native:
         level = native[name]

@@ -24,6 +24,7 @@ from ..errors import LogUnavailable, PipelineError, UsageError
 from ..settings import Settings
 from . import own
 from .http.connections import Finished, PatientProtocol
+from .http.described import hoist
 from .http.errors import NOT_FOUND, Refused, refused_of, rendered
 from .http.leaving import GivenUp
 from .http.listening import listening
@@ -115,8 +116,9 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
 
 
 def _described(page: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI page, less what no door answers: 422, bodies of empty answers."""
+    """The OpenAPI page with what bodies hold, less what no door answers: 422, empty bodies."""
     page.setdefault("components", {})["securitySchemes"] = _KEYS
+    hoist(page)
     for path, operations in page["paths"].items():
         kind = {"klaviyo": "klaviyo", "statsig": "statsig"}.get(door_of(path), "bearer")
         for operation in operations.values():

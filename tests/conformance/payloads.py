@@ -23,7 +23,9 @@ from definitions.formats import klaviyo, native_body, parse, statsig
 from definitions.formats.bodies import DEFAULT_TERMS, dump_json, parse_json
 from definitions.matcher import compile_version
 from definitions.metric import MetricVersion
+from pipeline.doors.http.bodies import Body, read
 from pipeline.doors.klaviyo import shapes as klaviyo_door
+from pipeline.doors.metronome import models as metronome_bodies
 from pipeline.doors.metronome import shapes as metronome_door
 from pipeline.doors.statsig import shapes as statsig_door
 
@@ -89,17 +91,19 @@ def _take(entry: Mapping[str, Any], text: str) -> str | None:
     return None
 
 
-def _checker(entry: Mapping[str, Any], text: str) -> Callable[[Any], None]:
+def _checker(entry: Mapping[str, Any], text: str) -> Callable[[Any], object]:
     system, kind = entry["system"], entry["kind"]
     if system == "klaviyo" and kind == "read_query":
         return klaviyo_door.check_aggregates
     assert system == "metronome", entry
+    model: type[Body] = metronome_bodies.UsageQuery
     if kind == "archive":
-        return metronome_door.check_archive
-    if kind == "update_definition":
-        return metronome_door.check_rename
-    grouped = "billable_metric_id" in json.loads(text)
-    return metronome_door.check_usage_groups if grouped else metronome_door.check_usage
+        model = metronome_bodies.Archive
+    elif kind == "update_definition":
+        model = metronome_bodies.Rename
+    elif "billable_metric_id" in json.loads(text):
+        model = metronome_bodies.GroupsQuery
+    return lambda body: read(model, body, "M")
 
 
 def _take_definition(entry: Mapping[str, Any], text: str) -> str | None:

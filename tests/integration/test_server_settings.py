@@ -12,7 +12,7 @@ import httpx
 import pytest
 import trustme
 
-from pipeline.doors.statsig.routes import EVENTS_MAX
+from pipeline.doors.statsig.models import EVENTS_MAX
 from pipeline.edges.clock import SystemClock
 from pipeline.stack.processes import free_port
 from pipeline.telemetry import answer as telemetry

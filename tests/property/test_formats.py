@@ -314,10 +314,10 @@ VALUE_LIST: list[Any] = [
 def every_condition() -> Iterator[Condition]:
     """Each operator of Klaviyo and Statsig with each operand of the lists."""
     for kind, words, operands in (
-        ("string", klaviyo._FILTERS["string"][1], [*TEXT_LIST, None]),
-        ("numeric", klaviyo._FILTERS["numeric"][1], [1, 1.5, -3, 700]),
-        ("boolean", klaviyo._FILTERS["boolean"][1], [True, False]),
-        ("list", klaviyo._FILTERS["list"][1], [*TEXT_LIST, None, 1, 700]),
+        ("string", klaviyo.FILTERS["string"][1], [*TEXT_LIST, None]),
+        ("numeric", klaviyo.FILTERS["numeric"][1], [1, 1.5, -3, 700]),
+        ("boolean", klaviyo.FILTERS["boolean"][1], [True, False]),
+        ("list", klaviyo.FILTERS["list"][1], [*TEXT_LIST, None, 1, 700]),
     ):
         for word, operand in itertools.product(words, operands):
             if word == "in" and operand is not None:

@@ -77,7 +77,7 @@ def refused_of(error: Exception) -> Refused:
     if isinstance(error, Limited):
         return Refused(429, str(error), headers={**_LIMITED, "Retry-After": str(error.retry_s)})
     if isinstance(error, DefinitionError):
-        return _of_problems(error.problems)
+        return _of_problems(error.problems, error.more)
     if isinstance(error, UnknownNameError):
         return Refused(404, NOT_FOUND)
     if isinstance(error, ConflictError):
@@ -95,9 +95,10 @@ def refused_of(error: Exception) -> Refused:
     return Refused(500, "a bug; see the log of the server")
 
 
-def _of_problems(problems: Sequence[Problem]) -> Refused:
+def _of_problems(problems: Sequence[Problem], more: int) -> Refused:
     """Every problem, up to a bound; then how many more there are."""
-    shown, more = tuple(problems[:PROBLEMS_MAX]), len(problems) - PROBLEMS_MAX
+    shown = tuple(problems[:PROBLEMS_MAX])
+    more += len(problems) - len(shown)
     message = "; ".join(problem.message[:_TEXT_CHARS_MAX] for problem in shown)
     if more > 0:
         message += f"; and {more} more"

@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from fastapi import Request
+from pydantic import BaseModel
 
 from definitions.formats.bodies import parse_json
 
 from ...control.api_keys import key_of
+from .described import examples_of, schema_of
 from .errors import Refused
 from .parameters import refuse_strange
 from .service import Pace, Service
@@ -135,20 +137,19 @@ async def body_json(request: Request) -> Any:
 
 
 def takes(
-    example: Any = None,
+    body: type[BaseModel] | None = None,
     media: str = "application/json",
     *,
     query: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What the OpenAPI page says of a request; the code checks every rule.
 
-    example: a body. query: parameter → what it means.
+    body: its model; the first of its examples stands beside it. query: parameter → what it means.
     """
     extra: dict[str, Any] = {}
-    if example is not None:
-        kind = "array" if isinstance(example, list) else "object"
-        schema = {"type": kind, "items": {"type": "object"}} if kind == "array" else {"type": kind}
-        content = {media: {"schema": schema, "example": example}}
+    if body is not None:
+        schema = schema_of(body)
+        content = {media: {"schema": schema, "example": examples_of(body)[0]}}
         extra["requestBody"] = {"required": True, "content": content}
     extra["parameters"] = [
         {

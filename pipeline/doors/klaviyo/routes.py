@@ -19,6 +19,7 @@ from ...errors import UnknownNameError
 from ..http.errors import JSON_API, NOT_FOUND, Refused
 from ..http.requests import body_text, needs, takes
 from ..http.service import Pace, Service, of_format
+from . import models
 from .resources import (
     DOCUMENTED,
     FIELDS,
@@ -43,19 +44,6 @@ _SHOWN: Final = {
     "fields[metric]": FIELDS,
     "include": "metrics",
 }
-_EXAMPLE: Final = {
-    "data": {
-        "type": "custom-metric",
-        "attributes": {
-            "name": "Placed Order - Online",
-            "definition": {
-                "aggregation_method": "value",
-                "metric_groups": [{"metric_id": "Placed Order", "metric_filters": []}],
-            },
-        },
-    }
-}
-
 
 router = APIRouter(prefix="/api", tags=["Klaviyo"], dependencies=[Depends(revised)])
 
@@ -84,7 +72,7 @@ def found(state: ControlState, metric_id: str) -> Metric:
     return metric
 
 
-@router.post("/custom-metrics", status_code=201, **ONE, **takes(_EXAMPLE, JSON_API))
+@router.post("/custom-metrics", status_code=201, **ONE, **takes(models.NewCustomMetric, JSON_API))
 async def create(request: Request, service: Managing) -> Response:
     """Create a custom metric; it counts what workers apply after they hear of it."""
     fields_of(request, "custom-metric")
@@ -132,7 +120,7 @@ async def retrieve(metric_id: str, request: Request, service: Reading) -> Respon
     return answer(await _documents(request, service, [metric], one=True))
 
 
-@router.patch("/custom-metrics/{metric_id}", **ONE, **takes(_EXAMPLE, JSON_API))
+@router.patch("/custom-metrics/{metric_id}", **ONE, **takes(models.ChangedCustomMetric, JSON_API))
 async def change(metric_id: str, request: Request, service: Managing) -> Response:
     """Change a name or the whole definition. Another definition counts from the next bucket on."""
     fields_of(request, "custom-metric")

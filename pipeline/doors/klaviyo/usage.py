@@ -32,7 +32,7 @@ from ...reads.query import Query
 from ..http.errors import JSON_API, NOT_FOUND, Refused
 from ..http.requests import body_json, needs, takes
 from ..http.service import Pace, Service
-from . import shapes
+from . import event_models, models, shapes
 from .resources import DOCUMENTED, answer, base_of, known, next_link, revised, walk_of
 from .routes import PLAIN_ID, live
 
@@ -44,37 +44,9 @@ _NAME_CHARS_MAX: Final = 200
 NUMBERS_MAX: Final = 1_000_000  # of an answer: groups by dates by measurements
 _UNATTENDED_S: Final = 30.0
 _OF_PAGES: Final = frozenset({"page_cursor", "page_size", "return_fields"})
-_EVENT: Final = {
-    "data": {
-        "type": "event",
-        "attributes": {
-            "properties": {"Source Name": "web"},
-            "time": "2026-11-19T01:00:00+00:00",
-            "value": 9.99,
-            "unique_id": "order-1",
-            "metric": {"data": {"type": "metric", "attributes": {"name": "Placed Order"}}},
-            "profile": {"data": {"type": "profile", "attributes": {"email": "a@example.com"}}},
-        },
-    }
-}
-_QUERY: Final = {
-    "data": {
-        "type": "metric-aggregate",
-        "attributes": {
-            "metric_id": "Placed Order",
-            "measurements": ["count", "sum_value", "unique"],
-            "interval": "day",
-            "timezone": "UTC",
-            "filter": [
-                "greater-or-equal(datetime,2026-11-19T00:00:00)",
-                "less-than(datetime,2026-11-20T00:00:00)",
-            ],
-        },
-    }
-}
 
 
-@router.post("/events", status_code=202, **DOCUMENTED, **takes(_EVENT, JSON_API))
+@router.post("/events", status_code=202, **DOCUMENTED, **takes(event_models.NewEvent, JSON_API))
 async def create_event(
     request: Request, service: Annotated[Service, Depends(needs("ingest", _EVENTS))]
 ) -> Response:
@@ -82,7 +54,12 @@ async def create_event(
     return await _take(request, service)
 
 
-@router.post("/event-bulk-create-jobs", status_code=202, **DOCUMENTED, **takes({}, JSON_API))
+@router.post(
+    "/event-bulk-create-jobs",
+    status_code=202,
+    **DOCUMENTED,
+    **takes(event_models.ManyEvents, JSON_API),
+)
 async def create_events(
     request: Request, service: Annotated[Service, Depends(needs("ingest", _BULK))]
 ) -> Response:
@@ -160,7 +137,7 @@ async def _register(service: Service, ids: Mapping[str, str], by: tuple[str, ...
     "/metric-aggregates",
     **DOCUMENTED,
     response_model=shapes.Document,
-    **takes(_QUERY, JSON_API, query={"page[cursor]": "of the link to a page"}),
+    **takes(models.AggregatesQuery, JSON_API, query={"page[cursor]": "of the link to a page"}),
 )
 async def aggregates(
     request: Request, service: Annotated[Service, Depends(needs("read", _QUERIES))]

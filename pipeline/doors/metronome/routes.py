@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
@@ -20,12 +21,13 @@ from ...core.buckets import moment_of
 from ...core.windows import WindowSize, zone_of
 from ...errors import UnknownNameError
 from ...reads.query import Query
+from ..http.bodies import read
 from ..http.cursors import Key, Walk, created_key, text_key
 from ..http.errors import NOT_FOUND, Refused
 from ..http.parameters import number_in
 from ..http.requests import body_bytes, body_json, body_text, needs, takes, text_of
 from ..http.service import Service, of_format
-from . import shapes
+from . import models, shapes
 from .search import search
 from .verbatim import verbatim
 
@@ -33,30 +35,6 @@ router = APIRouter(tags=["Metronome"])
 Ingesting = Annotated[Service, Depends(needs("ingest"))]
 Reading = Annotated[Service, Depends(needs("read"))]
 Managing = Annotated[Service, Depends(needs("manage"))]
-_ID: Final = "0b1c8a3e-6f0f-4b1e-9a7c-2f6f5f3a8b11"
-_EXAMPLE: Final = {
-    "name": "Tokens",
-    "aggregation_type": "SUM",
-    "aggregation_key": "tokens",
-    "property_filters": [{"name": "tokens", "exists": True}, {"name": "region", "exists": True}],
-    "group_keys": [["region"]],
-}
-_EVENT: Final = {
-    "transaction_id": "t1",
-    "customer_id": "c1",
-    "event_type": "call",
-    "timestamp": "2026-11-19T01:00:00Z",
-    "properties": {"tokens": "12.5", "region": "eu"},
-}
-_PERIOD: Final = {"starting_on": "2026-11-19T00:00:00Z", "ending_before": "2026-11-20T00:00:00Z"}
-_USAGE: Final = {**_PERIOD, "window_size": "DAY", "customer_ids": ["c1"]}
-_GROUPS: Final = {
-    **_PERIOD,
-    "window_size": "DAY",
-    "customer_id": "c1",
-    "billable_metric_id": _ID,
-    "group_key": ["region"],
-}
 _NEXT: Final = "the cursor of an earlier answer"
 _LISTED: Final = {
     "limit": "1 to 100",
@@ -96,7 +74,10 @@ def _shown(metric: Metric) -> dict[str, Any]:
 
 
 @router.post(
-    "/v1/billable-metrics/create", response_model=shapes.One, **_DOCUMENTED, **takes(_EXAMPLE)
+    "/v1/billable-metrics/create",
+    response_model=shapes.One,
+    **_DOCUMENTED,
+    **takes(models.NewBillableMetric),
 )
 async def create(request: Request, service: Managing) -> Response:
     """Create a billable metric; it counts what workers apply after they hear of it."""
@@ -134,27 +115,28 @@ async def retrieve(metric_id: str, service: Reading) -> Response:
     "/v1/billable-metrics/{metric_id}",
     response_model=shapes.One,
     **_DOCUMENTED,
-    **takes({"name": "Tokens 2"}),
+    **takes(models.Rename),
 )
 async def rename(metric_id: str, request: Request, service: Managing) -> Response:
     """Rename a billable metric; nothing else of it can change."""
-    body = await body_json(request)
-    shapes.check_rename(body)
+    body = read(models.Rename, await body_json(request), "M")
     async with service.writing() as writer:
-        await writer.rename(_found(service.control.state, metric_id), body["name"])
+        await writer.rename(_found(service.control.state, metric_id), body.name)
     return answer({"data": {"id": metric_id}})
 
 
 @router.post(
-    "/v1/billable-metrics/archive", response_model=shapes.One, **_DOCUMENTED, **takes({"id": _ID})
+    "/v1/billable-metrics/archive",
+    response_model=shapes.One,
+    **_DOCUMENTED,
+    **takes(models.Archive),
 )
 async def archive(request: Request, service: Managing) -> Response:
     """Archive a billable metric: it stays readable."""
-    body = await body_json(request)
-    shapes.check_archive(body)
+    body = read(models.Archive, await body_json(request), "M")
     async with service.writing() as writer:
-        await writer.archive(_found(service.control.state, body["id"]), "now")
-    return answer({"data": {"id": body["id"]}})
+        await writer.archive(_found(service.control.state, body.id), "now")
+    return answer({"data": {"id": body.id}})
 
 
 @router.get(
@@ -172,7 +154,7 @@ async def of_customer(
     return await list_metrics(request, service)
 
 
-@router.post("/v1/ingest", **_DOCUMENTED, **takes([_EVENT]))
+@router.post("/v1/ingest", **_DOCUMENTED, **takes(models.NewEvents))
 async def ingest(request: Request, service: Ingesting) -> Response:
     """Take 1 to 100 events; 200 only when Kafka has all of them durably."""
     body = await body_bytes(request)
@@ -189,17 +171,12 @@ async def ingest(request: Request, service: Ingesting) -> Response:
     "/v1/events/search",
     response_model=shapes.FoundEvents,
     **_DOCUMENTED,
-    **takes({"transactionIds": ["t1"]}),
+    **takes(models.EventSearch),
 )
 async def find_events(request: Request, service: Reading) -> Response:
     """Look events up by their transaction_id, within a bound of the log."""
-    body = await body_json(request)
-    ids = body.get("transactionIds") if isinstance(body, dict) else None
-    if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
-        raise Refused(400, "transactionIds is a list of strings")
-    if not 1 <= len(ids) <= PAGE_MAX:
-        raise Refused(400, f"1 to {PAGE_MAX} transactionIds")
-    return answer(await search(service, frozenset(ids)))
+    asked = read(models.EventSearch, await body_json(request), "M")
+    return answer(await search(service, frozenset(asked.transactionIds)))
 
 
 # -- usage --------------------------------------------------------------------------------
@@ -209,12 +186,12 @@ async def find_events(request: Request, service: Reading) -> Response:
     "/v1/usage",
     response_model=shapes.Page,
     **_DOCUMENTED,
-    **takes(_USAGE, query={"limit": "1 to 1000", "next_page": _NEXT}),
+    **takes(models.UsageQuery, query={"limit": "1 to 1000", "next_page": _NEXT}),
 )
 async def usage(request: Request, service: Reading) -> Response:
     """Usage by customer, metric and window; a decimal's digits are exact."""
     body = await body_json(request)
-    shapes.check_usage(body)
+    asked = read(models.UsageQuery, body, "M")
     limit, walk = (
         number_in(request, "limit", USAGE_PAGE, USAGE_PAGE),
         _walk(request, service, body),
@@ -222,22 +199,21 @@ async def usage(request: Request, service: Reading) -> Response:
     state = await service.fresh()
     rows: list[_Row] = []
     reads: list[_Read] = []
-    for place, metric, group_by in _asked_metrics(state, body, walk):
-        for number, customer in enumerate(body.get("customer_ids") or [None]):
-            found = await _usage_of(service, body, metric, customer, group_by, reads)
+    for place, metric, group_by in _asked_metrics(state, asked, walk):
+        for number, customer in enumerate(asked.customer_ids or [None]):
+            found = await _usage_of(service, asked, metric, customer, group_by, reads)
             rows += [((*place, number, *key), row) for key, row in found]
     return _numbers(walk, rows, reads, limit)
 
 
 def _asked_metrics(
-    state: ControlState, body: dict[str, Any], walk: Walk
-) -> list[tuple[Key, Metric, dict[str, Any] | None]]:
+    state: ControlState, asked: models.UsageQuery, walk: Walk
+) -> list[tuple[Key, Metric, models.GroupBy | None]]:
     """The metrics of a question, each with its place and what it is grouped by."""
-    asked = body.get("billable_metrics")
-    if asked is not None:
-        found = [(item, _found(state, str(item["id"]))) for item in asked]
+    if "billable_metrics" in asked.model_fields_set:
+        found = [(item, _found(state, str(item.id))) for item in asked.billable_metrics]
         return [
-            ((number, metric.id), metric, item.get("group_by"))
+            ((number, metric.id), metric, item.group_by)
             for number, (item, metric) in enumerate(found)
         ]
     metrics = of_format(list(state.metrics.values()), "metronome")
@@ -246,17 +222,17 @@ def _asked_metrics(
 
 async def _usage_of(
     service: Service,
-    body: dict[str, Any],
+    asked: models.UsageQuery,
     metric: Metric,
     customer: str | None,
-    group_by: dict[str, Any] | None,
+    group_by: models.GroupBy | None,
     reads: list[_Read],
 ) -> list[_Row]:
-    lines = await _lines(service, body, metric, customer, reads)
+    lines = await _lines(service, asked, metric, customer, reads)
     grouped: dict[tuple[Any, str], dict[str, Any]] = {}
     if group_by is not None:
-        key = (str(group_by["key"]),)
-        for line in await _lines(service, body, metric, customer, reads, group_key=key):
+        key = (group_by.key,)
+        for line in await _lines(service, asked, metric, customer, reads, group_key=key):
             place = (line.get("customer_id", customer), line["starting_on"])
             value = line["group"][key[0]]
             if value is not None:
@@ -274,7 +250,7 @@ async def _usage_of(
         }
         if group_by is not None:
             found = grouped.get((owner, line["starting_on"]), {})
-            wanted = group_by.get("values") or sorted(found)
+            wanted = group_by.values or sorted(found)
             row["groups"] = {name: found.get(name) for name in wanted}
         rows.append(((str(owner), line["starting_on"]), row))
     return rows
@@ -284,24 +260,25 @@ async def _usage_of(
     "/v1/usage/groups",
     response_model=shapes.Page,
     **_DOCUMENTED,
-    **takes(_GROUPS, query={"limit": "1 to 100", "next_page": _NEXT}),
+    **takes(models.GroupsQuery, query={"limit": "1 to 100", "next_page": _NEXT}),
 )
 async def usage_groups(request: Request, service: Reading) -> Response:
     """Usage of one customer and metric by window and group."""
     body = await body_json(request)
-    shapes.check_usage_groups(body)
-    if "starting_on" not in body or "ending_before" not in body:
+    asked = read(models.GroupsQuery, body, "M")
+    if not asked.starting_on or not asked.ending_before:
         raise Refused(400, "give starting_on and ending_before: there are no billing periods here")
     limit, walk = number_in(request, "limit", PAGE_MAX, PAGE_MAX), _walk(request, service, body)
-    metric = _found(await service.fresh(), body["billable_metric_id"])
-    older = body.get("group_by")
-    names = tuple(body.get("group_key") or ())
-    if older is not None:
-        names = (older["key"],)
-        body = {**body, "group_filters": {older["key"]: older.get("values") or []}}
+    metric = _found(await service.fresh(), asked.billable_metric_id)
+    names, filters = tuple(asked.group_key), asked.group_filters
+    if asked.group_by is not None:
+        names = (asked.group_by.key,)
+        filters = {asked.group_by.key: asked.group_by.values}
     rows: list[_Row] = []
     reads: list[_Read] = []
-    for line in await _lines(service, body, metric, body["customer_id"], reads, group_key=names):
+    for line in await _lines(
+        service, asked, metric, asked.customer_id, reads, group_key=names, filters=filters
+    ):
         group = line["group"] or {}
         one = names[0] if len(names) == 1 else None
         row: dict[str, Any] = {
@@ -319,21 +296,21 @@ async def usage_groups(request: Request, service: Reading) -> Response:
 
 async def _lines(
     service: Service,
-    body: dict[str, Any],
+    asked: models.UsageQuery | models.GroupsQuery,
     metric: Metric,
     customer: str | None,
     reads: list[_Read],
     *,
     group_key: Sequence[str] = (),
+    filters: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """The lines of a question; where they stand joins the reads."""
-    filters = body.get("group_filters") or {}
     query = Query(
         metric=metric,
         customer=customer,
-        starting_on=_moment(body["starting_on"]),
-        ending_before=_moment(body["ending_before"]),
-        size=WindowSize(body["window_size"].lower()),
+        starting_on=_moment(asked.starting_on),
+        ending_before=_moment(asked.ending_before),
+        size=WindowSize(asked.window_size.lower()),
         zone=zone_of("UTC"),
         group_key=tuple(group_key) or None,
         group_filters={name: frozenset(values) for name, values in filters.items() if values},

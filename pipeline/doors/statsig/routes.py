@@ -22,11 +22,10 @@ from ..http.errors import NOT_FOUND, Refused
 from ..http.paths import segment
 from ..http.requests import body_json, body_text, needs, takes
 from ..http.service import Pace, Service, of_format
-from . import shapes
+from . import models, shapes
 from .pages import PAGES, in_list, listing, paged, stands
 from .rows import rows_of
 
-EVENTS_MAX: Final = 20_000  # of a body
 _DATE: Final = "YYYY-MM-DD, a day of the deployment's Statsig zone"
 _LISTED: Final = {
     **PAGES,
@@ -52,13 +51,6 @@ _LOGGED: Final[dict[str, Any]] = {
     "responses": {**_ERRORS, 503: {"model": shapes.Logged}},
     "response_model": shapes.Logged,
 }
-_EXAMPLE: Final = {
-    "name": "plays per day",
-    "type": "event_count_custom",
-    "unitTypes": ["userID"],
-    "metricEvents": [{"name": "play_song", "criteria": []}],
-}
-_LOG: Final = {"events": [{"eventName": "play_song", "user": {"userID": "u1"}, "value": 1}]}
 router = APIRouter(tags=["Statsig"])
 console = APIRouter(prefix="/console/v1/metrics", tags=["Statsig"])
 
@@ -138,7 +130,7 @@ def _lineage(own: Mapping[str, Any]) -> dict[str, list[str]]:
 # -- definitions ------------------------------------------------------------------------------
 
 
-@console.post("", status_code=201, **_DOCUMENTED, **takes(_EXAMPLE))
+@console.post("", status_code=201, **_DOCUMENTED, **takes(models.NewMetric))
 async def create(request: Request, service: Managing) -> Response:
     """Create a metric; `dryRun: true` checks it and stores nothing."""
     text, message = await body_text(request), "Metric created successfully."
@@ -240,7 +232,7 @@ async def retrieve_typed(name: str, metric_type: str, service: Reading) -> Respo
     return _answer("Metric read successfully.", _shown(metric, service.clock.now()))
 
 
-@console.post("/{metric_id}", **_DOCUMENTED, **takes({"description": "new"}))
+@console.post("/{metric_id}", **_DOCUMENTED, **takes(models.MetricChange))
 async def update(metric_id: str, request: Request, service: Managing) -> Response:
     """Change what may change; `dryRun: true` checks it and stores nothing."""
     text = await body_text(request)
@@ -331,13 +323,15 @@ async def reload(metric_id: str, service: Managing) -> Response:
 # -- events -----------------------------------------------------------------------------------
 
 
-@router.post("/v1/log_event", status_code=202, **_LOGGED, **takes(_LOG))
+@router.post("/v1/log_event", status_code=202, **_LOGGED, **takes(models.LogBody))
 async def log_event(request: Request, service: Ingesting) -> Response:
     """Take events, at most 20,000; 202 only when Kafka has all of them durably."""
     body = await body_json(request)
     events = body.get("events") if isinstance(body, dict) else None
-    if isinstance(events, list) and len(events) > EVENTS_MAX:
-        raise Refused(413, f"{len(events)} events; a body has at most {EVENTS_MAX}: send several")
+    if isinstance(events, list) and len(events) > models.EVENTS_MAX:
+        raise Refused(
+            413, f"{len(events)} events; a body has at most {models.EVENTS_MAX}: send several"
+        )
     await service.ingest(translate_named("statsig", body, service.arrival()))
     return Response(dump_json({"success": True}), status_code=202, media_type="application/json")
 

@@ -17,11 +17,11 @@ from ..core.buckets import moment_of
 from ..core.windows import WindowSize, zone_of
 from ..errors import UnknownNameError
 from ..log.letters import Letter, letters_of
-from ..reads.explain import Explainer
 from ..reads.query import Query
 from ..reads.summary import native_of, summary_of
 from .http.cursors import Key, Walk
 from .http.errors import Refused
+from .http.looking import looked_up
 from .http.parameters import number_in
 from .http.paths import segment
 from .http.requests import needs, takes
@@ -170,14 +170,7 @@ def _shown(letter: Letter) -> dict[str, Any]:
 @router.get("/explain/{transaction_id}", **_DOCUMENTED)
 async def explain(transaction_id: str, service: Reading, customer: str | None = None) -> Response:
     """Where an event lies, its fate, and what every metric version says of it."""
-    state = await service.fresh()
-    explainer = Explainer(service.identity, state, service.store, service.log)
-    lines = [
-        line
-        async for line in explainer.find(
-            segment(transaction_id), customer, lambda _: None, lambda _: None
-        )
-    ]
+    lines = await looked_up(service, frozenset({segment(transaction_id)}), customer)
     if not lines:
         raise UnknownNameError(transaction_id)
     return _answer({"data": lines})

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
 from ..core.state import PartitionState, decode_state, is_state_field
-from ..errors import Halt, NotOpen, PartitionHalt, StoreUnavailable
+from ..errors import Halt, NotOpen, PartitionHalt, StoreUnavailable, UsageError
 from ..ports import Book, Listing
 from .redis_client import NoScriptError, connect, guard
 from .redis_keys import Keys, is_day, is_index
@@ -18,6 +18,7 @@ REBUILDING: Final = "rebuilding"
 SCAN_COUNT: Final = 2_000
 _SNAPSHOT_TRIES_MAX: Final = 50
 _KEYS_AT_ONCE: Final = 64  # as many are asked for whether they are there or not
+KEYS_MAX: Final = 100_000  # of one atomic read: a tenth of a second of Redis
 _HERE_MAX: Final = 2_000  # cells and elements that are decoded in the loop; more, in a thread
 
 
@@ -95,11 +96,20 @@ class RedisReads:
 
         Only days that have cells are asked for: the days known before the MULTI must be those
         known in it, otherwise a flush made a new one and the question is asked again.
+
+        Raises:
+            UsageError: these are more keys than may be read at one moment (KEYS_MAX).
         """
         keys = self.keys(partition)
         known: set[int] = set()
         for _ in range(_SNAPSHOT_TRIES_MAX):
             wanted_days = _among(days, known)
+            count = 2 * len(measures) * len(customers) * len(wanted_days)
+            if count > KEYS_MAX:
+                raise UsageError(
+                    f"the answer needs {count:,} keys of Redis at one moment, at most "
+                    f"{KEYS_MAX:,} are read: ask for a shorter period"
+                )
             wanted = [
                 CellAddress(kind, measure, day, customer)
                 for measure in measures

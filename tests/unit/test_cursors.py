@@ -1,17 +1,22 @@
 """Cursors and parameters of the HTTP doors, without a server."""
 
+import asyncio
 import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.doors.http import looking
 from pipeline.doors.http.cursors import CURSOR_CHARS_MAX, Walk, bounded, text_key
 from pipeline.doors.http.errors import Refused
 from pipeline.doors.http.parameters import number_in, refuse_strange
+from pipeline.doors.http.service import Service
 
 QUESTION = {"path": "/v1/usage", "asked": {"window_size": "DAY"}}
 
@@ -163,3 +168,64 @@ def test_a_parameter_is_given_once() -> None:
     with pytest.raises(Refused):
         refuse_strange(Params([("limit", "1"), ("limit", "1")]).request)
     refuse_strange(Params([("tags", "a"), ("tags", "b")]).request)
+
+
+KEYS = st.tuples(st.integers(0, 2), st.text(max_size=3), st.integers(0, 3))
+
+
+@given(st.lists(KEYS, unique=True, max_size=30), st.integers(1, 4))
+def test_what_a_page_need_not_read_changes_nothing(
+    keys: list[tuple[int, str, int]], limit: int
+) -> None:
+    """Rows by metric: those that a walk is past, and those behind a full page, are not read."""
+    cursor: str | None = None
+    for _ in range(len(keys) // limit + 1):
+        whole = walk(cursor).page([(key, key) for key in keys], limit)
+        going, read = walk(cursor), list[tuple[int, str, int]]()
+        for metric in sorted({key[:2] for key in keys}):
+            if going.is_past(metric) or len(read) > limit:
+                continue
+            own = [key for key in keys if key[:2] == metric]
+            read += [key for key in own if not going.is_past(key, whole=True)]
+
+        assert going.page([(key, key) for key in read], limit) == whole
+        cursor = whole.next
+        if cursor is None:
+            return
+
+
+async def test_a_look_into_the_log_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that is read for too long: 400 with what to do instead, and others may look again."""
+    monkeypatch.setattr(looking, "LOOK_S_MAX", 0.05)
+    monkeypatch.setattr(looking, "Explainer", _Endless)
+    held: list[str] = []
+
+    @asynccontextmanager
+    async def large() -> AsyncIterator[None]:
+        held.append("taken")
+        try:
+            yield
+        finally:
+            held.append("given back")
+
+    async def fresh() -> None:
+        return None
+
+    asked = SimpleNamespace(fresh=fresh, large=large, identity=None, store=None, log=None)
+    with pytest.raises(Refused, match="recount explain") as refused:
+        await looking.looked_up(cast("Service", asked), frozenset({"t"}))
+
+    assert refused.value.status == 400
+    assert held == ["taken", "given back"]
+
+
+class _Endless:
+    """An Explainer of a log without end."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    async def find_all(self, *_: Any) -> AsyncIterator[dict[str, Any]]:
+        """Read, and find nothing."""
+        await asyncio.Event().wait()
+        yield {}

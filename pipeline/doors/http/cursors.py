@@ -105,6 +105,16 @@ class Walk:
     def _refused(self, why: str) -> Refused:
         return Refused(400, f"{self._parameter} {why}", parameter=self._parameter)
 
+    def is_past(self, key: Key, *, whole: bool = False) -> bool:
+        """Whether the walk has passed every row whose key begins so.
+
+        whole: it is the whole key of a row.
+        """
+        if self._after is None:
+            return False
+        place = bounded(key)
+        return place <= self._after if whole else place < self._after[: len(place)]
+
     def page(self, rows: Sequence[tuple[Key, T]], limit: int) -> Page[T]:
         """Return the page of at most so many rows that the walk has come to.
 

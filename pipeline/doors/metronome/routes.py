@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, Final
 
@@ -20,9 +21,10 @@ from ...control.records import ControlState
 from ...core.buckets import moment_of
 from ...core.windows import WindowSize, zone_of
 from ...errors import UnknownNameError
+from ...reads.asked import worked
 from ...reads.query import Query
 from ..http.bodies import read
-from ..http.cursors import Key, Walk, created_key, text_key
+from ..http.cursors import Key, Walk, bounded, created_key, text_key
 from ..http.errors import NOT_FOUND, Refused
 from ..http.parameters import number_in
 from ..http.requests import body_bytes, body_json, body_text, needs, takes, text_of
@@ -201,9 +203,13 @@ async def usage(request: Request, service: Reading) -> Response:
     reads: list[_Read] = []
     for place, metric, group_by in _asked_metrics(state, asked, walk):
         for number, customer in enumerate(asked.customer_ids or [None]):
+            # What a page before had is not read again, nor what a later one has.
+            if walk.is_past((*place, number)) or len(rows) > limit:
+                continue
             found = await _usage_of(service, asked, metric, customer, group_by, reads)
-            rows += [((*place, number, *key), row) for key, row in found]
-    return _numbers(walk, rows, reads, limit)
+            keyed = (((*place, number, *key), row) for key, row in found)
+            rows += [(key, row) for key, row in keyed if not walk.is_past(key, whole=True)]
+    return await _numbers(walk, rows, reads, limit)
 
 
 def _asked_metrics(
@@ -217,7 +223,8 @@ def _asked_metrics(
             for number, (item, metric) in enumerate(found)
         ]
     metrics = of_format(list(state.metrics.values()), "metronome")
-    return [(created_key(metric), metric, None) for metric in metrics if walk.had(metric)]
+    had = ((created_key(metric), metric, None) for metric in metrics if walk.had(metric))
+    return sorted(had, key=lambda each: bounded(each[0]))
 
 
 async def _usage_of(
@@ -229,14 +236,28 @@ async def _usage_of(
     reads: list[_Read],
 ) -> list[_Row]:
     lines = await _lines(service, asked, metric, customer, reads)
-    grouped: dict[tuple[Any, str], dict[str, Any]] = {}
+    by_group: list[dict[str, Any]] = []
     if group_by is not None:
         key = (group_by.key,)
-        for line in await _lines(service, asked, metric, customer, reads, group_key=key):
-            place = (line.get("customer_id", customer), line["starting_on"])
-            value = line["group"][key[0]]
-            if value is not None:
-                grouped.setdefault(place, {})[value] = _number(line["value"])
+        by_group = await _lines(service, asked, metric, customer, reads, group_key=key)
+    work = partial(_rows_of, metric, customer, group_by, lines, by_group)
+    return await worked(len(lines) + len(by_group), work)
+
+
+def _rows_of(
+    metric: Metric,
+    customer: str | None,
+    group_by: models.GroupBy | None,
+    lines: Sequence[Mapping[str, Any]],
+    by_group: Sequence[Mapping[str, Any]],
+) -> list[_Row]:
+    """The rows of a metric, each with its place."""
+    grouped: dict[tuple[Any, str], dict[str, Any]] = {}
+    for line in by_group:
+        place = (line.get("customer_id", customer), line["starting_on"])
+        (value,) = line["group"].values()
+        if value is not None:
+            grouped.setdefault(place, {})[value] = _number(line["value"])
     rows: list[_Row] = []
     for line in lines:
         owner = line.get("customer_id", customer)
@@ -274,13 +295,20 @@ async def usage_groups(request: Request, service: Reading) -> Response:
     if asked.group_by is not None:
         names = (asked.group_by.key,)
         filters = {asked.group_by.key: asked.group_by.values}
-    rows: list[_Row] = []
     reads: list[_Read] = []
-    for line in await _lines(
+    lines = await _lines(
         service, asked, metric, asked.customer_id, reads, group_key=names, filters=filters
-    ):
+    )
+    rows = await worked(len(lines), partial(_group_rows, names, lines))
+    return await _numbers(walk, rows, reads, limit)
+
+
+def _group_rows(names: tuple[str, ...], lines: Sequence[Mapping[str, Any]]) -> list[_Row]:
+    """The rows of a metric's groups, each with its place."""
+    rows: list[_Row] = []
+    one = names[0] if len(names) == 1 else None
+    for line in lines:
         group = line["group"] or {}
-        one = names[0] if len(names) == 1 else None
         row: dict[str, Any] = {
             "starting_on": line["starting_on"],
             "ending_before": line["ending_before"],
@@ -291,7 +319,7 @@ async def usage_groups(request: Request, service: Reading) -> Response:
         }
         values = [part for name in names for part in text_key(group[name])]
         rows.append(((line["starting_on"], *values), row))
-    return _numbers(walk, rows, reads, limit)
+    return rows
 
 
 async def _lines(
@@ -341,8 +369,12 @@ def _walk(request: Request, service: Service, asked: Any) -> Walk:
     return Walk(service, question, request.query_params.get("next_page"), "next_page")
 
 
-def _numbers(walk: Walk, rows: list[_Row], reads: list[_Read], limit: int) -> Response:
+async def _numbers(walk: Walk, rows: list[_Row], reads: list[_Read], limit: int) -> Response:
     """A page of numbers, with where it stands."""
-    stands = {"as_of": walk.stands(reads)} if reads else {}
-    page = walk.page(rows, limit)
-    return answer({"data": page.rows, "next_page": page.next, **stands})
+
+    def made() -> Response:
+        stands = {"as_of": walk.stands(reads)} if reads else {}
+        page = walk.page(rows, limit)
+        return answer({"data": page.rows, "next_page": page.next, **stands})
+
+    return await worked(len(rows), made)

@@ -15,9 +15,10 @@ from pipeline.core.cells import CELLS, CellAddress, CellKey, Change
 from pipeline.core.commit import Answer, Commit, settle
 from pipeline.core.plan import Plan
 from pipeline.core.state import PartitionState
+from pipeline.edges import redis_reads
 from pipeline.edges.memory import MemoryStore
 from pipeline.edges.redis import RedisStore
-from pipeline.errors import Halt, StoreUnavailable
+from pipeline.errors import Halt, StoreUnavailable, UsageError
 from pipeline.ports import RollupStore
 
 from ...services import Services, fresh
@@ -283,6 +284,27 @@ async def test_large_commits_pass_the_unpack_limit(real: RedisStore) -> None:
     assert book is not None
     assert len(book.cells) == 9_000
     assert len(book.elements[SET]) == 9_000
+
+
+async def test_a_read_of_very_many_days_is_refused(
+    real: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Days that have cells times measures: past the bound, what to ask instead; below it, all."""
+    monkeypatch.setattr(redis_reads, "KEYS_MAX", 10)
+    flush = plan(0, 3)
+    days = range(20_000, 20_006)
+    flush.cells = {
+        CellKey("m#1.0", "c", 24 * day, 0, ()): Change(Aggregation.COUNT, Partial(1, 0))
+        for day in days
+    }
+    assert await real.apply(await commit(real, FIRST, flush)) is Answer.APPLIED
+
+    ever = range(3_000_000)
+    with pytest.raises(UsageError, match=r"12 keys of Redis .* shorter period"):
+        await real.read(0, ["m#1.0"], ["c"], ever)
+    book = await real.read(0, ["m#1.0"], ["c"], range(20_001, 20_006))
+    assert book is not None
+    assert len(book.cells) == 5
 
 
 async def test_reads_while_commits_go_on_are_whole(real: RedisStore) -> None:

@@ -24,6 +24,8 @@ from .records import digest_of
 from .terms import terms_of
 
 RECORD_BYTES_MAX: Final = 900_000  # a topic takes 1 MiB, envelope included
+METRICS_MAX: Final = 10_000  # of a deployment: every process holds them all
+VERSIONS_MAX: Final = 1_000  # of a metric: a reader may read each of them
 
 
 class Writer:
@@ -87,7 +89,16 @@ class Writer:
         effective_from: Older events are left out; None is no such bound.
 
         An archived metric that has the name, where parse() let it, gives it away first.
+
+        Raises:
+            DefinitionError: LIMIT-METRICS.
         """
+        if len(self._control.state.metrics) >= METRICS_MAX:
+            message = (
+                f"a deployment has at most {METRICS_MAX:,} metrics, archived ones included; use "
+                "group keys instead of a metric for each value"
+            )
+            raise DefinitionError([Problem("LIMIT-METRICS", "", message)])
         held = self._names.get(name)
         if held is not None:
             await self._control.write({"type": "free_name", "metric_id": held})
@@ -120,6 +131,9 @@ class Writer:
         if dry_run:
             return found
         counts = definition is not None and _counts(definition) != _counts(body.definition)
+        if counts and found.latest.number >= VERSIONS_MAX:
+            message = f"a metric has at most {VERSIONS_MAX:,} versions; create another one"
+            raise DefinitionError([Problem("LIMIT-VERSIONS", "", message)])
         if counts:
             starts = self._next_start(effective_from, found.latest)
         else:

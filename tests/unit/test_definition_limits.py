@@ -1,8 +1,10 @@
 """What a definition may make a worker do: limits when it is taken, linear cost after."""
 
+import asyncio
 import json
 import sys
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -29,6 +31,11 @@ from definitions.metric import (
     Result,
     Scope,
 )
+from pipeline.control import writer
+from pipeline.control.log import ControlLog
+from pipeline.edges.clock import SetClock
+
+from ..world import FIVE, NOW, World, body
 
 WORDS = [f"{n:05}" for n in range(62_000)]
 SQL = "SELECT COUNT(*) AS value FROM events WHERE "
@@ -289,3 +296,23 @@ def test_ten_times_the_operands_cost_ten_times() -> None:
     assert cost_of(20_000) < 15 * cost_of(2_000)
     # 62,000 types beside 50 metrics of all types: no table of both.
     assert cost_of(20_000, others=50) < 2 * (cost_of(20_000) + cost_of(1, others=50))
+
+
+def test_metrics_and_versions_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One metric too many, and one version too many: refused before anything is written."""
+    state = World().control
+    assert state.identity is not None
+    control = cast("ControlLog", SimpleNamespace(state=state))
+    made = writer.Writer(control, state.identity, SetClock(NOW))
+    found = state.metrics["COUNT"]
+    monkeypatch.setattr(writer, "METRICS_MAX", len(state.metrics))
+    monkeypatch.setattr(writer, "VERSIONS_MAX", 1)
+
+    with pytest.raises(DefinitionError) as refused:
+        asyncio.run(made.create("one more", FIVE["COUNT"], None))
+    assert [problem.rule for problem in refused.value.problems] == ["LIMIT-METRICS"]
+
+    other = json.dumps(body("max", "COUNT"))
+    with pytest.raises(DefinitionError) as refused:
+        asyncio.run(made.update(found, other, "now"))
+    assert [problem.rule for problem in refused.value.problems] == ["LIMIT-VERSIONS"]

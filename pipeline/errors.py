@@ -61,6 +61,15 @@ class UsageError(PipelineError):
     exit_code = ExitCode.USAGE
 
 
+class BadParameter(UsageError):
+    """One parameter of a question is wrong. parameter: as HTTP spells it, with underscores."""
+
+    def __init__(self, parameter: str, why: str) -> None:
+        super().__init__(f"{parameter}: {why}")
+        self.parameter = parameter
+        self.why = why
+
+
 class UnknownNameError(PipelineError):
     """No metric of that id or name."""
 

@@ -3,18 +3,16 @@
 import json
 import sys
 from contextlib import aclosing
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
-from definitions.times import parse_timestamp
-
 from ..audit import Auditor, Findings
-from ..core.buckets import moment_of
-from ..core.windows import RefusedPeriod, WindowSize, zone_of
-from ..errors import ExitCode, UnknownNameError, UsageError
+from ..control.entities import Metric
+from ..errors import BadParameter, ExitCode, UnknownNameError, UsageError
+from ..reads.answers import End
 from ..reads.explain import Explainer
+from ..reads.lines import end_line, lines_of
 from ..reads.query import Query
 from .open import opened
 from .output import TableOption, progress, show, wait, write_json
@@ -62,61 +60,56 @@ def usage(
     Example: recount usage Tokens --customer acme --starting-on
     2026-11-01T00:00:00Z --ending-before 2026-12-01T00:00:00Z --window-size day
     """
-    try:
-        size, zone = WindowSize(window_size.lower()), zone_of(timezone)
-    except RefusedPeriod as error:
-        raise UsageError(str(error)) from error
-    except ValueError as error:
-        raise UsageError("--window-size is none, hour, day, week or month") from error
-    bounds = _instant("--starting-on", starting_on), _instant("--ending-before", ending_before)
     names, wanted = _group_key(group_key), _group_filters(group_filter or [])
 
     async def work() -> None:
         lines: list[dict[str, Any]] = []
         async with opened() as deployment:
-            found = deployment.metric(metric)
-            query = Query(
-                metric=found,
+            query = _query(
+                deployment.metric(metric),
+                each_customer=each_customer,
                 customer=customer,
-                starting_on=bounds[0],
-                ending_before=bounds[1],
-                size=size,
-                zone=zone,
+                starting_on=starting_on,
+                ending_before=ending_before,
+                window_size=window_size,
+                timezone=timezone,
                 group_key=names,
                 group_filters=wanted,
                 find=deployment.control.state.find_typed,
             )
-            _check_customer(query, each_customer=each_customer)
-            async with aclosing(deployment.reader.batches(query)) as batches:
+            reader = deployment.reader
+            async with aclosing(reader.batches(query)) as batches:
                 async for batch in batches:
-                    if table:
-                        lines += batch
+                    if isinstance(batch, End):
+                        made = [end_line(batch)]
                     else:
-                        show(batch)
+                        made = lines_of(reader.topic, batch)
+                    if table:
+                        lines += made
+                    else:
+                        show(made)
         if table:
             show(lines, table=True)
 
     wait(work())
 
 
-def _check_customer(query: Query, *, each_customer: bool) -> None:
+def _query(metric: Metric, *, each_customer: bool, **given: Any) -> Query:
+    """The question, checked; what is wrong is called as the option that was typed."""
+    try:
+        query = Query.of(metric, **given)
+    except BadParameter as error:
+        option = error.parameter.replace("_", "-")
+        raise UsageError(f"--{option}: {error.why}") from error
     if not query.is_of_customers:
-        if query.customer is not None or each_customer:
+        if each_customer:
             raise UsageError(
-                f"{query.metric.name!r} counts the whole deployment, not single customers: leave "
-                "--customer and --each-customer out"
+                f"--each-customer: {metric.name!r} counts the whole deployment, not single "
+                "customers: leave it out"
             )
     elif (query.customer is None) == (not each_customer):
         raise UsageError("give --customer C, or --each-customer (one of the two)")
-
-
-def _instant(option: str, text: str) -> datetime:
-    ns = parse_timestamp(text)
-    if ns is None:
-        raise UsageError(f"{option}: {text!r} is not RFC 3339 with an offset")
-    if ns % 1000:
-        raise UsageError(f"{option}: {text!r} is not the start of a base bucket")
-    return moment_of(ns)
+    return query
 
 
 def _group_key(text: str | None) -> tuple[str, ...] | None:

@@ -1,7 +1,5 @@
 """Recount's own door: what the command line reads, as JSON; decimals are text."""
 
-import asyncio
-from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
@@ -10,13 +8,13 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from definitions.formats.bodies import dump_json
-from definitions.times import parse_timestamp
 
 from ..control.entities import Metric
-from ..core.buckets import moment_of
-from ..core.windows import WindowSize, zone_of
 from ..errors import UnknownNameError
 from ..log.letters import Letter, letters_of
+from ..reads.answers import End
+from ..reads.asked import worked
+from ..reads.lines import end_line, lines_of
 from ..reads.query import Query
 from ..reads.summary import native_of, summary_of
 from .http.cursors import Key, Walk
@@ -114,27 +112,27 @@ async def usage(
     A page of all customers ends with `after` where more of them follow.
     """
     found = await _found(service, metric)
-    if window_size.lower() not in set(WindowSize):
-        raise Refused(400, "window_size is none, hour, day, week or month")
-    query = Query(
-        metric=found,
+    query = Query.of(
+        found,
         customer=customer,
-        starting_on=_moment("starting_on", starting_on),
-        ending_before=_moment("ending_before", ending_before),
-        size=WindowSize(window_size.lower()),
-        zone=zone_of(timezone),
-        group_key=tuple(group_key) if group_key else None,
+        starting_on=starting_on,
+        ending_before=ending_before,
+        window_size=window_size,
+        timezone=timezone,
+        group_key=group_key,
         group_filters=_filters(group_filter or []),
         find=service.control.state.find_typed,
         after=after,
         limit=limit,
     )
-    if customer is not None and not query.is_of_customers:
-        raise Refused(400, "the metric belongs to the whole deployment: give no customer")
-    if not query.each_customer and not (limit is None and after is None):
-        raise Refused(400, "limit and after are for pages of customers: give no customer")
-    *lines, last = await service.reader.usage(query)
-    return await asyncio.to_thread(_answer, {"data": lines, **last})
+    reader = service.reader
+    usage = await reader.usage(query)
+
+    def made() -> Response:
+        lines, end = lines_of(reader.topic, usage.rows), End(usage.as_of, usage.after)
+        return _answer({"data": lines, **end_line(end)})
+
+    return await worked(len(usage.rows), made)
 
 
 @router.get("/rejected", **_DOCUMENTED, **takes(query=_LISTED))
@@ -185,10 +183,3 @@ def _filters(texts: list[str]) -> dict[str, frozenset[str]]:
             raise Refused(400, "group_filter is name=value", parameter="group_filter")
         wanted[name] = wanted.get(name, frozenset()) | {value}
     return wanted
-
-
-def _moment(name: str, text: str) -> datetime:
-    ns = parse_timestamp(text)
-    if ns is None or ns % 1000:
-        raise Refused(400, f"{name}: RFC 3339 with an offset, on a base bucket")
-    return moment_of(ns)

@@ -5,17 +5,18 @@ event; until the stream shows such an event, 0 would be a guess, so the value is
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 from definitions.formats.statsig_neutral import OF_EVERY_EVENT
 from definitions.metric import Component, ResultKind
 
 from ..control.entities import Metric
 from ..core.names import CHARS_MAX, TYPES_MAX, event_types
+from .answers import UsageRow
 
 Finder = Callable[[str, str], Metric | None]
 ADDED_MAX: Final = 1_000
-_OF_VALUE: Final = ("numerator", "denominator", "steps")
 
 
 class AnyName(frozenset[str]):
@@ -105,14 +106,10 @@ def _unseen(awaited: Sequence[Component], find: Finder, seen: Collection[str]) -
     return reasons
 
 
-def marked(lines: list[dict[str, Any]], reasons: list[str]) -> list[dict[str, Any]]:
-    """Return usage lines without values where there are reasons for it; `as_of` stays."""
+def marked(rows: Sequence[UsageRow], reasons: Sequence[str]) -> list[UsageRow]:
+    """Return rows without values where there are reasons for it."""
     if not reasons:
-        return lines
-    for row in lines:
-        if "as_of" in row:
-            continue
-        for name in _OF_VALUE:
-            row.pop(name, None)
-        row |= {"value": None, "complete": False, "reasons": reasons}
-    return lines
+        return list(rows)
+    return [
+        replace(row, value=None, complete=False, reasons=tuple(reasons), more={}) for row in rows
+    ]

@@ -1,27 +1,29 @@
 """A question about usage, and what of the store answers it."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from definitions.matcher import measure_key
 from definitions.metric import Aggregation, Definition, ResultKind, Scope
-from definitions.times import NS_PER_DAY, NS_PER_S, rfc3339
+from definitions.times import NS_PER_DAY, NS_PER_S, parse_timestamp, rfc3339
 
 from ..control.entities import Metric, Version
-from ..core.buckets import bucket_of, ns_of
+from ..core.buckets import bucket_of, moment_of, ns_of
 from ..core.cells import CellKey
-from ..core.windows import Window, WindowSize
-from ..errors import UsageError
+from ..core.windows import RefusedPeriod, Window, WindowSize, zone_of
+from ..errors import BadParameter, UsageError
 from .results import Group, Place, adds_up, shape_of
 
 SECONDS_PER_DAY: Final = 86_400
 _ADDITIVE: Final = {Aggregation.COUNT, Aggregation.SUM}
 _DAYS_IN_400_YEARS: Final = 146_097
+NS_PER_US: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,53 @@ class Query:
     limit: int | None = None
     unit: str | None = None
 
+    @classmethod
+    def of(
+        cls,
+        metric: Metric,
+        *,
+        starting_on: str | datetime,
+        ending_before: str | datetime,
+        window_size: str = "none",
+        timezone: str = "UTC",
+        group_key: Sequence[str] | None = None,
+        group_filters: Mapping[str, Iterable[str]] = MappingProxyType({}),
+        **more: Any,
+    ) -> "Query":
+        """Return a question of what a user gave: texts are read and checked here, for all doors.
+
+        more: customer, find, after, limit, unit.
+
+        Raises:
+            BadParameter: one that cannot be read, or that does not fit the metric.
+        """
+        try:
+            size = WindowSize(window_size.lower())
+        except ValueError as error:
+            raise BadParameter("window_size", "none, hour, day, week or month") from error
+        try:
+            zone = zone_of(timezone)
+        except RefusedPeriod as error:
+            raise BadParameter("timezone", str(error)) from error
+        query = cls(
+            metric=metric,
+            customer=more.pop("customer", None),
+            starting_on=_instant("starting_on", starting_on),
+            ending_before=_instant("ending_before", ending_before),
+            size=size,
+            zone=zone,
+            group_key=tuple(group_key) if group_key else None,
+            group_filters={name: frozenset(values) for name, values in group_filters.items()},
+            **more,
+        )
+        if query.customer is not None and not query.is_of_customers:
+            why = f"{metric.name!r} counts the whole deployment, not customers: leave it out"
+            raise BadParameter("customer", why)
+        if not query.each_customer and not (query.limit is None and query.after is None):
+            name = "after" if query.limit is None else "limit"
+            raise BadParameter(name, "this is for pages of customers: give no customer")
+        return query
+
     @property
     def each_customer(self) -> bool:
         """Whether lines say whose they are."""
@@ -57,6 +106,17 @@ class Query:
         """Whether each customer has a value of their own."""
         body = self.metric.latest.body
         return body is None or body.definition.scope is Scope.CUSTOMER
+
+
+def _instant(name: str, given: str | datetime) -> datetime:
+    if isinstance(given, datetime):
+        return given
+    ns = parse_timestamp(given)
+    if ns is None:
+        raise BadParameter(name, f"{given!r} is not RFC 3339 with an offset")
+    if ns % NS_PER_US:
+        raise BadParameter(name, f"{given!r} is not the start of a base bucket")
+    return moment_of(ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from definitions.metric import Aggregation, Definition, Result, ResultKind
 from definitions.values import EXACT, QUOTIENT, canonical
 
 from ..core.aggregations import AGGREGATIONS, Partial, empty_partial, merge_partials
+from .answers import Number
 
 # Of one window and group: (number of the measure, whose, when) → partial. A measure kept by unit
 # has the unit and its day; one whose value is added over rows has the row's group and windows;
@@ -26,11 +27,11 @@ _UnitDay = tuple[str | Group, int | tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A value, the values that could not be read, and what else a line tells of it."""
+    """A value, the values that could not be read, and what the value was made of."""
 
     value: str | None
     unreadable: int = 0
-    more: Mapping[str, Any] = field(default_factory=dict)
+    more: Mapping[str, Number | Sequence[Decimal]] = field(default_factory=dict)
 
 
 def add_to(held: Held, place: Place, aggregation: Aggregation, partial: Partial) -> None:
@@ -52,9 +53,9 @@ def answer(definition: Definition, held: Held, unit: str | None = None) -> Answe
     return Answered(value, unreadable, more)
 
 
-def sum_of(values: Iterable[str]) -> str:
-    """Return the exact sum of decimal texts."""
-    return canonical(_sum(map(Decimal, values)))
+def sum_of(values: Iterable[Decimal]) -> Decimal:
+    """Return the exact sum."""
+    return _sum(values)
 
 
 def shape_of(definition: Definition) -> tuple[Any, ...]:
@@ -141,7 +142,7 @@ def _sum(numbers: Iterable[Decimal]) -> Decimal:
 
 def _quotient(numerator: Decimal, denominator: Decimal) -> tuple[str | None, dict[str, Any]]:
     value = canonical(QUOTIENT.divide(numerator, denominator)) if denominator else None
-    return value, {"numerator": canonical(numerator), "denominator": canonical(denominator)}
+    return value, {"numerator": numerator, "denominator": denominator}
 
 
 def _add(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
@@ -160,7 +161,7 @@ def _add_rows(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
         return _sum_of_means(payloads), {}
     finish = AGGREGATIONS[kind].finish
     texts = [text for text in map(finish, payloads) if text is not None]  # SUM skips NULL
-    return (sum_of(texts) if texts else None), {}
+    return (canonical(_sum(map(Decimal, texts))) if texts else None), {}
 
 
 def _sum_of_means(payloads: Iterable[tuple[Decimal, int]]) -> str | None:
@@ -224,7 +225,7 @@ def _unit_funnel(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any
 
 def _of_steps(steps: list[Decimal]) -> tuple[str | None, dict[str, Any]]:
     value, more = _quotient(steps[-1], steps[0])
-    return value, {**more, "steps": [canonical(step) for step in steps]}
+    return value, {**more, "steps": steps}
 
 
 def _own_counts(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:

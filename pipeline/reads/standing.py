@@ -17,6 +17,7 @@ from ..core.buckets import moment_of, ns_of
 from ..core.state import COUNTERS, PartitionState
 from ..core.windows import Window
 from ..ports import Span
+from .answers import AsOf
 from .query import versions_of
 
 
@@ -64,42 +65,19 @@ class Stands:
     last: Mapping[int, PartitionState]
     unapplied: int
 
-    def as_of(self, topic: str) -> dict[str, Any]:
-        """The last line of an answer (R-3)."""
+    def as_of(self, topic: str) -> AsOf:
+        """Where the answer stands (R-3)."""
         through = [standing.applied_through for standing in self.first.values()]
         known = [moment for moment in through if moment is not None]
-        whole = known and len(known) == len(through)
-        told: dict[str, Any] = {
-            "offsets": offsets_of(topic, {at: each.state for at, each in self.first.items()}),
-            "applied_through": rfc3339(min(known)) if whole else None,
-            "unapplied": self.unapplied,
-        }
-        if any(self.last[at].next != each.state.next for at, each in self.first.items()):
-            told["offsets_until"] = offsets_of(topic, self.last)
-        return told
-
-
-def offsets_of(topic: str, states: Mapping[int, PartitionState]) -> dict[str, int]:
-    """Offsets by the names of partitions."""
-    return {f"{topic}/{number}": state.next for number, state in states.items()}
-
-
-def joined(answers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What several answers stand on together: the earliest offsets, and how far any of them is."""
-    found = list(answers)
-    names = dict.fromkeys(name for each in found for name in each["offsets"])
-    lows = {name: min(each["offsets"][name] for each in found) for name in names}
-    highs = {
-        name: max(each.get("offsets_until", each["offsets"])[name] for each in found)
-        for name in names
-    }
-    through = [each["applied_through"] for each in found]
-    told = {
-        "offsets": lows,
-        "applied_through": None if None in through else min(through),
-        "unapplied": max(each["unapplied"] for each in found),
-    }
-    return told if lows == highs else {**told, "offsets_until": highs}
+        offsets = {at: each.state.next for at, each in self.first.items()}
+        until = {at: self.last[at].next for at in self.first}
+        return AsOf(
+            topic,
+            offsets,
+            min(known) if known and len(known) == len(through) else None,
+            self.unapplied,
+            None if until == offsets else until,
+        )
 
 
 def is_complete(

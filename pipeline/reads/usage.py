@@ -13,10 +13,9 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any
-
-from definitions.times import rfc3339
 
 from ..control.entities import DeploymentRecord, Metric
 from ..core.dedup import home_of
@@ -25,6 +24,7 @@ from ..core.windows import RefusedPeriod, Window, windows
 from ..deploy.checks import check_open, check_state, first_state
 from ..errors import NotOpen, StoreUnavailable, UsageError
 from ..ports import Book, Clock, RollupStore
+from .answers import AsOf, End, Usage, UsageRow, joined
 from .asked import HEAVY_WINDOWS, LINES_MAX, Asked, slice_of, too_long, worked
 from .marks import Ends, Marks, Patience, marks_of
 from .merging import Row, Rows, cells_in, homes_of, merge, rows_of
@@ -37,15 +37,14 @@ from .standing import (
     closed_as,
     history_of,
     is_complete,
-    joined,
-    offsets_of,
     standing_of,
     status_line,
     status_total,
     worst_of,
 )
 
-Batch = list[dict[str, Any]]
+Status = list[dict[str, Any]]
+Batches = AsyncGenerator[list[UsageRow] | End]
 Heavy = Callable[[], AbstractAsyncContextManager[Any]]
 
 
@@ -76,11 +75,11 @@ class Reader:
         self._patience = patience or Patience(0, clock)
         self._heavy = heavy
         self._bucket_s = identity.deployment.base_bucket_s
-        self._topic = identity.topics["events"][0]
+        self.topic = identity.topics["events"][0]
 
     # -- where it stands -------------------------------------------------------------------------
 
-    async def status(self) -> Batch:
+    async def status(self) -> Status:
         """Return a line for each partition and a total line; it shows what is being rebuilt."""
         standings = await self.standings()
         lines = [status_line(number, stands) for number, stands in standings.items()]
@@ -133,33 +132,33 @@ class Reader:
 
     # -- usage -----------------------------------------------------------------------------------
 
-    async def usage(self, query: Query) -> Batch:
-        """Return a line for each window and group, then the offsets the answer stands at.
+    async def usage(self, query: Query) -> Usage:
+        """Return a row for each window and group, and where the answer stands.
 
         Raises:
             UsageError: a period, zone or group that cannot be answered, with the reason; an
                 answer of more than LINES_MAX lines. NotOpen: a partition is being rebuilt.
         """
-        lines: Batch = []
-        async with aclosing(self.batches(query, lines_max=LINES_MAX)) as batches:
-            async for batch in batches:
-                lines += batch
-                if len(lines) > LINES_MAX + 1:
-                    raise UsageError(too_long(query, f"more than {LINES_MAX}"))
-        return lines
+        return await _whole(query, self.batches(query, lines_max=LINES_MAX))
 
-    async def batches(
-        self, query: Query, *, lines_max: int | None = None
-    ) -> AsyncGenerator[Batch]:
-        """Yield the same in batches, so that an answer of any length needs little memory."""
+    async def batches(self, query: Query, *, lines_max: int | None = None) -> Batches:
+        """Yield the rows in batches, so that an answer of any length needs little memory.
+
+        The last batch is the End. Raises: see usage().
+        """
         asked = await self._asked(query)
         if components_of(query.metric) is not None:
-            yield marked(await self._added(asked), await self._reasons(query))
+            rows, as_of = await self._added(asked)
+            yield marked(rows, await self._reasons(query))
+            yield End(as_of)
             return
         async with aclosing(self._measured(asked, lines_max)) as batches:
             async for batch in batches:
-                # Names are read after the cells: what was counted is never said to be unseen.
-                yield marked(batch, await self._reasons(query))
+                if isinstance(batch, End):
+                    yield batch
+                else:
+                    # Names are read after the cells: what was counted is never called unseen.
+                    yield marked(batch, await self._reasons(query))
 
     async def _reasons(self, query: Query) -> list[str]:
         return (await self.unresolved([query.metric], query.find))[query.metric.id]
@@ -175,8 +174,8 @@ class Reader:
             names = seen_in(parts)
         return {metric.id: reasons_of(metric, find, names) for metric in metrics}
 
-    async def _measured(self, asked: Asked, lines_max: int | None) -> AsyncGenerator[Batch]:
-        """Yield the lines of a metric's own measures, then where they stand."""
+    async def _measured(self, asked: Asked, lines_max: int | None) -> Batches:
+        """Yield the rows of a metric's own measures, then where they stand."""
         query = asked.query
         marks = await marks_of(self._log, self._clock, self._identity.starts)
         await self._patience.wait(self._store, marks.spans)
@@ -194,9 +193,10 @@ class Reader:
             aclosing(self._sliced(asked, owners, at_once, marks)) as batches,
         ):
             async for batch in batches:
-                if more and "as_of" in batch[-1]:
-                    batch[-1]["after"] = owners[-1]
-                yield batch
+                if more and isinstance(batch, End):
+                    yield replace(batch, after=owners[-1])
+                else:
+                    yield batch
 
     async def _asked(self, query: Query) -> Asked:
         spread = await self._windows(query)
@@ -245,7 +245,7 @@ class Reader:
 
     async def _sliced(
         self, asked: Asked, owners: Sequence[str], at_once: int, marks: Marks
-    ) -> AsyncGenerator[Batch]:
+    ) -> Batches:
         """Read and answer some customers at a time; of several reads the earliest counts."""
         stands: Stands | None = None
         together: Rows = {}
@@ -256,14 +256,14 @@ class Reader:
             stands = await self._stands(books, marks, stands)
             work = partial(self._answer, asked, names, books, stands, finder, together)
             size = cells_in(books.values()) + len(names) * len(asked.spread)
-            lines = await worked(size, work)
-            if lines:
-                yield lines
+            rows = await worked(size, work)
+            if rows:
+                yield rows
         assert stands is not None
         if not asked.query.is_of_customers:
-            work = partial(self._lines, asked, "", together, stands, {})
+            work = partial(self._rows, asked, None, together, stands, None)
             yield await worked(len(together) + len(asked.spread), work)
-        yield [{"as_of": stands.as_of(self._topic)}]
+        yield End(stands.as_of(self.topic))
 
     async def _books(self, asked: Asked, customers: Sequence[str]) -> dict[int, Book]:
         """Read every partition: an event counts where it lies, also away from home."""
@@ -298,66 +298,56 @@ class Reader:
         stands: Stands,
         finder: WindowFinder,
         together: Rows,
-    ) -> Batch:
-        """The lines of a slice of customers; of a metric of the deployment none yet."""
+    ) -> list[UsageRow]:
+        """The rows of a slice of customers; of a metric of the deployment none yet."""
         query = asked.query
         merged = merge(query, books, asked.parts, finder, together)
         if not query.is_of_customers:
             return []
         homes = homes_of(books) if query.each_customer else {}
-        lines: Batch = []
+        rows: list[UsageRow] = []
         for name in names:
-            places = self._places(name, homes, stands) if query.each_customer else {}
-            lines += self._lines(asked, name, merged.get(name, {}), stands, places)
-        return lines
+            lies = self._lies(name, homes, stands) if query.each_customer else None
+            rows += self._rows(asked, name, merged.get(name, {}), stands, lies)
+        return rows
 
-    def _places(
+    def _lies(
         self, customer: str, homes: Mapping[str, set[int]], stands: Stands
-    ) -> dict[str, Any]:
-        """Where a customer's cells lie and stand, for its lines (R-3)."""
+    ) -> dict[int, int]:
+        """Where a customer's cells lie and stand, for its rows (R-3)."""
         home = home_of(customer, self._identity.deployment.homes)
-        lies = sorted(homes.get(customer, {home}))
-        if len(lies) == 1:
-            return {"partition": lies[0], "offset": stands.last[lies[0]].next}
-        states = {number: stands.last[number] for number in lies}
-        return {"partition": None, "offset": None, "offsets": offsets_of(self._topic, states)}
+        return {at: stands.last[at].next for at in sorted(homes.get(customer, {home}))}
 
-    def _lines(
+    def _rows(
         self,
         asked: Asked,
-        customer: str,
+        customer: str | None,
         merged: Rows,
         stands: Stands,
-        places: Mapping[str, Any],
-    ) -> Batch:
+        lies: Mapping[int, int] | None,
+    ) -> list[UsageRow]:
         query = asked.query
-        rows: Iterable[Row] = rows_of(query, asked.definitions, merged, asked.names, asked.spread)
+        found: Iterable[Row] = rows_of(query, asked.definitions, merged, asked.names, asked.spread)
         body = query.metric.latest.body
         computable = body is not None and body.definition.computable
         history = history_of(query.metric, (each.state for each in stands.first.values()))
         ahead_ms = self._identity.deployment.max_ahead_ms
         known: dict[Window, bool] = {}
-        lines = []
-        for window, group, answered in rows:
+        rows = []
+        for window, group, answered in found:
             if window not in known:
                 known[window] = computable and is_complete(
                     query.metric, window, stands, lateness=self._lateness, max_ahead_ms=ahead_ms
                 )
-            line = {
-                "starting_on": rfc3339(window.starting_on),
-                "ending_before": rfc3339(window.ending_before),
-                "group": group,
-                "value": answered.value,
-                "unreadable": answered.unreadable,
-                "complete": known[window],
-                "history": history,
-                **answered.more,
-                **places,
-            }
-            lines.append({"customer_id": customer, **line} if query.each_customer else line)
-        return lines
+            value = None if answered.value is None else Decimal(answered.value)
+            complete, whose = known[window], None if lies is None else customer
+            more, unreadable = answered.more, answered.unreadable
+            rows.append(
+                UsageRow(window, group, value, unreadable, complete, history, whose, lies, more)
+            )
+        return rows
 
-    async def _added(self, asked: Asked) -> Batch:
+    async def _added(self, asked: Asked) -> tuple[list[UsageRow], AsOf]:
         """The sum of other metrics, window by window; null where one of them has no value."""
         query = asked.query
         _, endless = added_up(query.metric, query.find)
@@ -369,31 +359,37 @@ class Reader:
             if metric is not None
         ]
         if query.metric.latest.body is not None and query.metric.latest.body.definition.measures:
-            own: Batch = []
-            async with aclosing(self._measured(asked, LINES_MAX)) as batches:
-                async for batch in batches:
-                    own += batch
-            answers.append(own)
+            answers.append(await _whole(query, self._measured(asked, LINES_MAX)))
             components = [*components, query.metric]
-        lines = []
+        rows = []
         for at, window in enumerate(asked.spread):
-            found = [answer[at] for answer in answers]
-            values = [line["value"] for line in found]
-            whole = len(found) == len(components) and None not in values
-            total = sum_of(values) if whole else None
-            lines.append(
-                {
-                    "starting_on": rfc3339(window.starting_on),
-                    "ending_before": rfc3339(window.ending_before),
-                    "group": None,
-                    "value": total,
-                    "unreadable": sum(line["unreadable"] for line in found),
-                    "complete": whole and all(line["complete"] for line in found),
-                    "history": worst_of(line["history"] for line in found),
-                }
+            found = [answer.rows[at] for answer in answers]
+            values = [row.value for row in found if row.value is not None]
+            whole = len(values) == len(found) == len(components)
+            rows.append(
+                UsageRow(
+                    window,
+                    None,
+                    sum_of(values) if whole else None,
+                    sum(row.unreadable for row in found),
+                    whole and all(row.complete for row in found),
+                    worst_of(row.history for row in found),
+                )
             )
         if answers:
-            return [*lines, {"as_of": joined(answer[-1]["as_of"] for answer in answers)}]
+            return rows, joined(answer.as_of for answer in answers)
         marks = await marks_of(self._log, self._clock, self._identity.starts)
         stands = await self._stands(await self._books(asked, ()), marks, None)
-        return [*lines, {"as_of": stands.as_of(self._topic)}]
+        return rows, stands.as_of(self.topic)
+
+
+async def _whole(query: Query, batches: Batches) -> Usage:
+    rows: list[UsageRow] = []
+    async with aclosing(batches):
+        async for batch in batches:
+            if isinstance(batch, End):
+                return Usage(rows, batch.as_of, batch.after)
+            rows += batch
+            if len(rows) > LINES_MAX:
+                raise UsageError(too_long(query, f"more than {LINES_MAX}"))
+    raise AssertionError("an answer has an end")

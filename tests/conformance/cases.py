@@ -25,6 +25,7 @@ from pipeline.edges.kafka import KafkaLog, topic_names
 from pipeline.edges.kafka_client import KafkaAddress
 from pipeline.edges.redis import RedisStore
 from pipeline.errors import PipelineError
+from pipeline.reads.lines import lines_of
 from pipeline.reads.query import Query
 from pipeline.reads.usage import Reader
 
@@ -216,10 +217,10 @@ async def _ask(
             group_key=None if key is None else tuple(key),
             group_filters={},
         )
-        lines = await reader.usage(asked)
+        lines = lines_of(reader.topic, (await reader.usage(asked)).rows)
     except (PipelineError, RefusedPeriod):
         return REFUSED
-    return {_row(line): _decimal(line["value"]) for line in lines if "as_of" not in line}
+    return {_row(line): _decimal(line["value"]) for line in lines}
 
 
 def _in_order(answer: Answer, query: dict[str, Any]) -> list[Decimal | None]:
@@ -271,7 +272,7 @@ async def _unreadable(
                 group_key=None,
                 group_filters={},
             )
-            counted += (await reader.usage(asked))[0]["unreadable"]
+            counted += (await reader.usage(asked)).rows[0].unreadable
         wanted = sum(item["metric"] == body["name"] for item in case["unreadable"])
         if counted != wanted:
             found.append(f"{body['name']}: {counted} unreadable values, not {wanted}")

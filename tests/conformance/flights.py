@@ -235,12 +235,11 @@ async def ask_recount(
             group_key=metered.group,
             group_filters={},
         )
-        for line in await reader.usage(query):
-            if "as_of" in line or (line["value"] in {None, "0"} and not line["unreadable"]):
+        for row in (await reader.usage(query)).rows:
+            if row.value is None or not (row.value or row.unreadable):
                 continue
-            group = (line["group"] or {}).values()
-            key = (line["customer_id"], datetime.fromisoformat(line["starting_on"]), *group)
-            cells[key] = (Decimal(line["value"]), line["unreadable"])
+            key = (row.customer, row.window.starting_on, *(row.group or {}).values())
+            cells[key] = (row.value, row.unreadable)
     return cells
 
 

@@ -18,6 +18,7 @@ from pipeline.control.records import digest_of
 from pipeline.core.windows import Window, WindowSize, windows, zone_of
 from pipeline.edges.clock import SetClock
 from pipeline.errors import UsageError
+from pipeline.reads.lines import lines_of
 from pipeline.reads.query import Query
 from pipeline.reads.usage import Reader
 
@@ -139,7 +140,7 @@ def ask(
         group_filters={},
     )
     reader = Reader(world.identity, world.store, world.log, SetClock(NOW), timedelta(hours=1))
-    return asyncio.run(reader.usage(query))[:-1]
+    return lines_of("events", asyncio.run(reader.usage(query)).rows)
 
 
 class Duck:

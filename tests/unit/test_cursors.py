@@ -17,6 +17,9 @@ from pipeline.doors.http.cursors import CURSOR_CHARS_MAX, Walk, bounded, text_ke
 from pipeline.doors.http.errors import Refused
 from pipeline.doors.http.parameters import number_in, refuse_strange
 from pipeline.doors.http.service import Service
+from pipeline.reads.answers import AsOf
+
+from ..world import NOW
 
 QUESTION = {"path": "/v1/usage", "asked": {"window_size": "DAY"}}
 
@@ -92,9 +95,8 @@ def test_pages_of_numbers_say_that_they_moved_on() -> None:
     """A page says where it stands, where the first one stood, and whether they differ."""
     rows = [((number,), number) for number in range(4)]
 
-    def read(*offsets: int) -> dict[str, Any]:
-        places = {f"usage.events/{at}": offset for at, offset in enumerate(offsets)}
-        return {"offsets": places, "applied_through": "2026-03-01T11:00:00Z"}
+    def read(*offsets: int) -> AsOf:
+        return AsOf("usage.events", dict(enumerate(offsets)), NOW, 0)
 
     first = walk()
     stands = first.stands([read(7, 3), read(7, 4)])

@@ -18,6 +18,8 @@ from pipeline.edges.memory import MemoryLog, MemoryStore
 from pipeline.errors import NotOpen, PartitionHalt, StoreUnavailable, UsageError
 from pipeline.ports import Book, Span
 from pipeline.reads import usage as usage_module
+from pipeline.reads.answers import End, UsageRow
+from pipeline.reads.lines import end_line, lines_of
 from pipeline.reads.marks import Patience
 from pipeline.reads.query import Query
 from pipeline.reads.usage import Reader
@@ -76,7 +78,8 @@ def question(world: World, kind: str = "SUM", **changes: Any) -> Query:
 
 def ask(world: World, query: Query | None = None, **options: Any) -> list[dict[str, Any]]:
     """The answer's lines."""
-    return asyncio.run(reader(world, **options).usage(query or question(world)))
+    usage = asyncio.run(reader(world, **options).usage(query or question(world)))
+    return [*lines_of("events", usage.rows), end_line(End(usage.as_of, usage.after))]
 
 
 def applied(*numbers: int, log: MemoryLog | None = None) -> World:
@@ -384,8 +387,11 @@ def test_answers_have_so_many_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {line["customer_id"] for line in lines} == {"c2"}
     assert "after" not in last
 
-    async def streamed() -> list[dict[str, Any]]:
-        return [line async for batch in reader(world).batches(hours) for line in batch]
+    async def streamed() -> list[UsageRow | End]:
+        found: list[UsageRow | End] = []
+        async for batch in reader(world).batches(hours):
+            found += [batch] if isinstance(batch, End) else batch
+        return found
 
     assert len(asyncio.run(streamed())) == 3 * 24 + 1
 

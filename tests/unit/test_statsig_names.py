@@ -15,6 +15,7 @@ from definitions.formats.bodies import Terms
 from definitions.metric import Definition
 from pipeline.core.windows import WindowSize, zone_of
 from pipeline.edges.clock import SetClock
+from pipeline.reads.lines import lines_of
 from pipeline.reads.query import Query
 from pipeline.reads.usage import Reader
 
@@ -120,7 +121,7 @@ class Statsig:
             find=self.world.control.find_typed,
             unit=unit,
         )
-        (line, _) = asyncio.run(self.reader.usage(query))
+        (line,) = lines_of("events", asyncio.run(self.reader.usage(query)).rows)
         return line
 
 

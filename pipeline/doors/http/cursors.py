@@ -16,10 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from definitions.times import parse_timestamp
+from definitions.times import parse_timestamp, rfc3339
 
 from ...control.entities import Metric
 from ...control.records import claim_of
+from ...reads.answers import AsOf, joined
+from ...reads.lines import named_offsets
 from .errors import Refused
 from .service import Service
 
@@ -139,30 +141,27 @@ class Walk:
         raw = json.dumps(held, separators=(",", ":")).encode()
         return base64.urlsafe_b64encode(self._seal(raw) + raw).decode()
 
-    def stands(self, reads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def stands(self, reads: Sequence[AsOf]) -> dict[str, Any]:
         """Return where a page of numbers stands, and note it where the page is the first.
 
         reads: the `as_of` of every read that the page is made of. Of several the earliest offset
         counts; `moved_on` says whether any row may hold events that the first page stood before.
         """
-        offsets: dict[str, int] = {}
-        for read in reads:
-            for place, offset in read["offsets"].items():
-                offsets[place] = min(offset, offsets.get(place, offset))
-        numbers = {place.rpartition("/")[2]: offset for place, offset in offsets.items()}
+        read = joined(reads)
+        numbers = {str(number): offset for number, offset in read.offsets.items()}
         if self._after is None:
             self.began = numbers
         moved = any(
-            self.began.get(place.rpartition("/")[2]) != offset
-            for read in reads
-            for place, offset in read["offsets"].items()
+            self.began.get(str(number)) != offset
+            for each in reads
+            for number, offset in each.offsets.items()
         )
-        through = [read["applied_through"] for read in reads]
+        through = read.applied_through
         return {
-            "offsets": offsets,
-            "applied_through": min(through) if through and None not in through else None,
+            "offsets": named_offsets(read.topic, read.offsets),
+            "applied_through": None if through is None else rfc3339(through),
             "first_page_offsets": {
-                place: self.began.get(place.rpartition("/")[2]) for place in offsets
+                f"{read.topic}/{number}": self.began.get(number) for number in numbers
             },
             "moved_on": moved,
         }

@@ -12,6 +12,7 @@ from definitions.formats.bodies import dump_json
 
 from ...core.windows import RefusedPeriod
 from ...errors import (
+    BadParameter,
     ConflictError,
     NotOpen,
     PartitionHalt,
@@ -82,6 +83,8 @@ def refused_of(error: Exception) -> Refused:
         return Refused(404, NOT_FOUND)
     if isinstance(error, ConflictError):
         return Refused(409, str(error))
+    if isinstance(error, BadParameter):
+        return Refused(400, str(error), parameter=error.parameter)
     if isinstance(error, UsageError | RefusedPeriod):
         return Refused(400, str(error))
     if isinstance(error, NotOpen | TooBusy | PartitionHalt):

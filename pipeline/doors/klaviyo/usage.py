@@ -7,9 +7,10 @@ registered, whether it has seen all of the log, and at which offsets the numbers
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
@@ -21,13 +22,13 @@ from definitions.events import translate_named
 from definitions.events.common import digest
 from definitions.formats.klaviyo import measured, parse
 from definitions.metric import Definition
-from definitions.times import parse_timestamp
+from definitions.times import rfc3339
 
 from ...control.entities import Metric
 from ...control.records import ControlState
-from ...core.buckets import moment_of
 from ...core.windows import WindowSize, opening_of, zone_of
 from ...errors import ConflictError, UnknownNameError
+from ...reads.answers import AsOf, UsageRow
 from ...reads.query import Query
 from ..http.errors import JSON_API, NOT_FOUND, Refused
 from ..http.requests import body_json, needs, takes
@@ -150,7 +151,7 @@ async def aggregates(
     question = {name: held for name, held in asked.items() if name not in _OF_PAGES}
     walk = walk_of(request, service, question, asked.get("page_cursor") or None)
     metric = await _metric_of(service, asked["metric_id"], by, may_write=_may_write(request))
-    reads: list[Mapping[str, Any]] = []
+    reads: list[AsOf] = []
     answers = {
         name: await _lines(service, _measured(metric, name), asked, by, reads)
         for name in dict.fromkeys(asked["measurements"])
@@ -158,11 +159,11 @@ async def aggregates(
     lines = next(iter(answers.values()))
     if by:  # groups have lines only where they have cells
         lines = await _lines(service, _measured(metric, "count"), asked, (), reads)
-    dates = [line["starting_on"] for line in lines]
+    dates = [line.window.starting_on for line in lines]
     _refuse_large(answers, dates)
     stands = walk.stands(reads)
     size = int(asked.get("page_size", shapes.PAGE_SIZE_MAX))
-    page = walk.page([((date,), number) for number, date in enumerate(dates)], size)
+    page = walk.page([((rfc3339(date),), number) for number, date in enumerate(dates)], size)
     rows = _sorted(_rows(answers, dates, by), asked.get("sort"), by)
     for row in rows:
         row["measurements"] = {
@@ -177,7 +178,7 @@ async def aggregates(
         "attributes": {"dates": shown, "data": rows},
         "links": {"self": link, **next_link(request, page.next)},
     }
-    told = _told(metric, lines, [read["unapplied"] for read in reads])
+    told = _told(metric, lines, [read.unapplied for read in reads])
     meta = {**told, "as_of": stands}
     return answer({"data": data, "links": data["links"], "meta": meta})
 
@@ -249,15 +250,13 @@ def _measured(metric: Metric, measurement: str) -> Metric:
 def _query(metric: Metric, asked: Mapping[str, Any], by: tuple[str, ...]) -> Query:
     zone = zone_of(asked.get("timezone", "UTC"))
     starting_on, ending_before = shapes.bounds_of(asked["filter"], zone)
-    return Query(
-        metric=metric,
-        customer=None,
+    return Query.of(
+        metric,
         starting_on=starting_on,
         ending_before=ending_before,
-        size=WindowSize(asked.get("interval", "day")),
-        zone=zone,
-        group_key=by or None,
-        group_filters={},
+        window_size=asked.get("interval", "day"),
+        timezone=asked.get("timezone", "UTC"),
+        group_key=by,
     )
 
 
@@ -266,17 +265,17 @@ async def _lines(
     metric: Metric,
     asked: Mapping[str, Any],
     by: tuple[str, ...],
-    reads: list[Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-    """The lines of a question; where they stand joins the reads."""
-    *lines, last = await service.reader.usage(_query(metric, asked, by))
-    reads.append(last["as_of"])
-    return lines
+    reads: list[AsOf],
+) -> Sequence[UsageRow]:
+    """The rows of a question; where they stand joins the reads."""
+    found = await service.reader.usage(_query(metric, asked, by))
+    reads.append(found.as_of)
+    return found.rows
 
 
-def _refuse_large(answers: Mapping[str, list[dict[str, Any]]], dates: list[str]) -> None:
+def _refuse_large(answers: Mapping[str, Sequence[UsageRow]], dates: list[datetime]) -> None:
     """Every group has a number for every date, whether it has an event there or not."""
-    groups = {str(line["group"]) for lines in answers.values() for line in lines}
+    groups = {str(line.group) for lines in answers.values() for line in lines}
     numbers = len(groups) * len(dates) * len(answers)
     if numbers > NUMBERS_MAX:
         raise Refused(
@@ -287,19 +286,19 @@ def _refuse_large(answers: Mapping[str, list[dict[str, Any]]], dates: list[str])
 
 
 def _rows(
-    answers: Mapping[str, list[dict[str, Any]]], dates: list[str], by: tuple[str, ...]
+    answers: Mapping[str, Sequence[UsageRow]], dates: list[datetime], by: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     """A row for each group, with a number for each date; no group is one row."""
     place = {date: number for number, date in enumerate(dates)}
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for measurement, lines in answers.items():
         for line in lines:
-            dimensions = tuple(line["group"][name] or "" for name in by)
+            dimensions = tuple((line.group or {})[name] or "" for name in by)
             if dimensions not in rows:
                 zeros = {name: [Decimal(0)] * len(dates) for name in answers}
                 rows[dimensions] = {"dimensions": list(dimensions), "measurements": zeros}
             numbers = rows[dimensions]["measurements"][measurement]
-            numbers[place[line["starting_on"]]] = Decimal(line["value"] or 0)
+            numbers[place[line.window.starting_on]] = line.value or Decimal(0)
     if not rows and not by:
         rows[()] = {"dimensions": [], "measurements": {name: [] for name in answers}}
     return list(rows.values())
@@ -319,19 +318,17 @@ def _sorted(
     return sorted(rows, key=lambda row: sum(row["measurements"][name]), reverse=backwards)
 
 
-def _bucket(text: str, asked: Mapping[str, Any]) -> str:
+def _bucket(starts: datetime, asked: Mapping[str, Any]) -> str:
     """The date of a window: where its bucket starts, also where the period begins inside it."""
-    ns = parse_timestamp(text)
-    assert ns is not None, "our own"
     size, zone = WindowSize(asked.get("interval", "day")), zone_of(asked.get("timezone", "UTC"))
-    return opening_of(moment_of(ns), size=size, zone=zone).isoformat()
+    return opening_of(starts, size=size, zone=zone).isoformat()
 
 
-def _told(metric: Metric, lines: list[dict[str, Any]], unapplied: list[int]) -> dict[str, Any]:
+def _told(metric: Metric, lines: Sequence[UsageRow], unapplied: list[int]) -> dict[str, Any]:
     """lines: one of every window. unapplied: of every read that the answer was made of."""
     return {
         "definition": metric.id,
         "registered_at": metric.versions[0].created_at,
-        "complete": not any(unapplied) and all(line["complete"] for line in lines),
-        "history": max((line["history"] for line in lines), default="complete"),
+        "complete": not any(unapplied) and all(line.complete for line in lines),
+        "history": max((line.history for line in lines), default="complete"),
     }

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from decimal import Decimal
 from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, Final
@@ -14,13 +12,13 @@ from fastapi.responses import Response
 from definitions.events import translate_named
 from definitions.formats import native_body
 from definitions.formats.bodies import dump_json, parse_json
-from definitions.times import parse_timestamp
+from definitions.times import rfc3339
 
 from ...control.entities import Metric
 from ...control.records import ControlState
-from ...core.buckets import moment_of
-from ...core.windows import WindowSize, zone_of
+from ...core.windows import Window
 from ...errors import UnknownNameError
+from ...reads.answers import AsOf, UsageRow
 from ...reads.asked import worked
 from ...reads.query import Query
 from ..http.bodies import read
@@ -43,7 +41,6 @@ _LISTED: Final = {
     "next_page": _NEXT,
     "include_archived": "true: archived ones too",
 }
-_Read = Mapping[str, Any]  # the as_of of one question to the rollups
 _Row = tuple[Key, dict[str, Any]]
 PAGE_MAX: Final = 100
 USAGE_PAGE: Final = 1_000
@@ -200,7 +197,7 @@ async def usage(request: Request, service: Reading) -> Response:
     )
     state = await service.fresh()
     rows: list[_Row] = []
-    reads: list[_Read] = []
+    reads: list[AsOf] = []
     for place, metric, group_by in _asked_metrics(state, asked, walk):
         for number, customer in enumerate(asked.customer_ids or [None]):
             # What a page before had is not read again, nor what a later one has.
@@ -233,13 +230,13 @@ async def _usage_of(
     metric: Metric,
     customer: str | None,
     group_by: models.GroupBy | None,
-    reads: list[_Read],
+    reads: list[AsOf],
 ) -> list[_Row]:
-    lines = await _lines(service, asked, metric, customer, reads)
-    by_group: list[dict[str, Any]] = []
+    lines = await _read_rows(service, asked, metric, customer, reads)
+    by_group: Sequence[UsageRow] = ()
     if group_by is not None:
         key = (group_by.key,)
-        by_group = await _lines(service, asked, metric, customer, reads, group_key=key)
+        by_group = await _read_rows(service, asked, metric, customer, reads, group_key=key)
     work = partial(_rows_of, metric, customer, group_by, lines, by_group)
     return await worked(len(lines) + len(by_group), work)
 
@@ -248,32 +245,33 @@ def _rows_of(
     metric: Metric,
     customer: str | None,
     group_by: models.GroupBy | None,
-    lines: Sequence[Mapping[str, Any]],
-    by_group: Sequence[Mapping[str, Any]],
+    lines: Sequence[UsageRow],
+    by_group: Sequence[UsageRow],
 ) -> list[_Row]:
     """The rows of a metric, each with its place."""
-    grouped: dict[tuple[Any, str], dict[str, Any]] = {}
+    grouped: dict[tuple[str | None, Window], dict[str, Any]] = {}
     for line in by_group:
-        place = (line.get("customer_id", customer), line["starting_on"])
-        (value,) = line["group"].values()
+        assert line.group is not None
+        (value,) = line.group.values()
         if value is not None:
-            grouped.setdefault(place, {})[value] = _number(line["value"])
+            place = (line.customer or customer, line.window)
+            grouped.setdefault(place, {})[value] = line.value
     rows: list[_Row] = []
     for line in lines:
-        owner = line.get("customer_id", customer)
-        row = {
+        owner, starts = line.customer or customer, rfc3339(line.window.starting_on)
+        row: dict[str, Any] = {
             "customer_id": owner,
             "billable_metric_id": metric.id,
             "billable_metric_name": metric.name,
-            "start_timestamp": line["starting_on"],
-            "end_timestamp": line["ending_before"],
-            "value": _number(line["value"]),
+            "start_timestamp": starts,
+            "end_timestamp": rfc3339(line.window.ending_before),
+            "value": line.value,
         }
         if group_by is not None:
-            found = grouped.get((owner, line["starting_on"]), {})
+            found = grouped.get((owner, line.window), {})
             wanted = group_by.values or sorted(found)
             row["groups"] = {name: found.get(name) for name in wanted}
-        rows.append(((str(owner), line["starting_on"]), row))
+        rows.append(((str(owner), starts), row))
     return rows
 
 
@@ -295,69 +293,56 @@ async def usage_groups(request: Request, service: Reading) -> Response:
     if asked.group_by is not None:
         names = (asked.group_by.key,)
         filters = {asked.group_by.key: asked.group_by.values}
-    reads: list[_Read] = []
-    lines = await _lines(
+    reads: list[AsOf] = []
+    lines = await _read_rows(
         service, asked, metric, asked.customer_id, reads, group_key=names, filters=filters
     )
     rows = await worked(len(lines), partial(_group_rows, names, lines))
     return await _numbers(walk, rows, reads, limit)
 
 
-def _group_rows(names: tuple[str, ...], lines: Sequence[Mapping[str, Any]]) -> list[_Row]:
+def _group_rows(names: tuple[str, ...], lines: Sequence[UsageRow]) -> list[_Row]:
     """The rows of a metric's groups, each with its place."""
     rows: list[_Row] = []
     one = names[0] if len(names) == 1 else None
     for line in lines:
-        group = line["group"] or {}
+        group, starts = line.group or {}, rfc3339(line.window.starting_on)
         row: dict[str, Any] = {
-            "starting_on": line["starting_on"],
-            "ending_before": line["ending_before"],
+            "starting_on": starts,
+            "ending_before": rfc3339(line.window.ending_before),
             "group_key": one,
             "group_value": None if one is None else group[one],
             **({"group": group} if names else {}),
-            "value": _number(line["value"]),
+            "value": line.value,
         }
         values = [part for name in names for part in text_key(group[name])]
-        rows.append(((line["starting_on"], *values), row))
+        rows.append(((starts, *values), row))
     return rows
 
 
-async def _lines(
+async def _read_rows(
     service: Service,
     asked: models.UsageQuery | models.GroupsQuery,
     metric: Metric,
     customer: str | None,
-    reads: list[_Read],
+    reads: list[AsOf],
     *,
     group_key: Sequence[str] = (),
     filters: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> list[dict[str, Any]]:
-    """The lines of a question; where they stand joins the reads."""
-    query = Query(
-        metric=metric,
+) -> Sequence[UsageRow]:
+    """The rows of a question; where they stand joins the reads."""
+    query = Query.of(
+        metric,
         customer=customer,
-        starting_on=_moment(asked.starting_on),
-        ending_before=_moment(asked.ending_before),
-        size=WindowSize(asked.window_size.lower()),
-        zone=zone_of("UTC"),
-        group_key=tuple(group_key) or None,
-        group_filters={name: frozenset(values) for name, values in filters.items() if values},
+        starting_on=asked.starting_on,
+        ending_before=asked.ending_before,
+        window_size=asked.window_size,
+        group_key=group_key,
+        group_filters={name: values for name, values in filters.items() if values},
     )
-    *lines, last = await service.reader.usage(query)
-    reads.append(last["as_of"])
-    return lines
-
-
-def _moment(text: str) -> datetime:
-    ns = parse_timestamp(text)
-    assert ns is not None, "checked before"
-    if ns % 1000:
-        raise Refused(400, f"{text} does not lie on a base bucket")
-    return moment_of(ns)
-
-
-def _number(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
+    found = await service.reader.usage(query)
+    reads.append(found.as_of)
+    return found.rows
 
 
 # -- pages --------------------------------------------------------------------------------
@@ -369,7 +354,7 @@ def _walk(request: Request, service: Service, asked: Any) -> Walk:
     return Walk(service, question, request.query_params.get("next_page"), "next_page")
 
 
-async def _numbers(walk: Walk, rows: list[_Row], reads: list[_Read], limit: int) -> Response:
+async def _numbers(walk: Walk, rows: list[_Row], reads: list[AsOf], limit: int) -> Response:
     """A page of numbers, with where it stands."""
 
     def made() -> Response:

@@ -50,7 +50,7 @@ class BillableMetric(AnswerModel):
     archived_at: str | None = None
 
 
-class Usage(AnswerModel):
+class UsageLine(AnswerModel):
     """A window of POST /v1/usage."""
 
     customer_id: str
@@ -95,7 +95,7 @@ class Stands(AnswerModel):
 class Page(AnswerModel):
     """An answer with a page of things."""
 
-    data: list[BillableMetric] | list[Usage] | list[GroupUsage]
+    data: list[BillableMetric] | list[UsageLine] | list[GroupUsage]
     next_page: str | None = None
     as_of: Stands | None = None
 

@@ -2,14 +2,12 @@
 
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
 from typing import Any
 
 from definitions.formats import native_body
 
 from ...control.entities import Metric
 from ...control.terms import terms_of
-from ...core.windows import WindowSize, zone_of
 from ...reads.query import Query
 from ..http.errors import Refused
 from ..http.service import Service
@@ -20,18 +18,13 @@ async def rows_of(service: Service, metric: Metric, day: date) -> list[dict[str,
     offset = timedelta(minutes=terms_of(service.identity.formats).statsig_day_minutes)
     try:
         starts = datetime.combine(day, time(), timezone(offset))
-        query = Query(
-            metric=metric,
-            customer=None,
+        query = Query.of(
+            metric,
             starting_on=starts,
             ending_before=starts + timedelta(days=1),
-            size=WindowSize.NONE,
-            zone=zone_of("UTC"),
-            group_key=None,
-            group_filters={},
             find=service.control.state.find_typed,
         )
-        (overall, _) = await service.reader.usage(query)
+        (overall,) = (await service.reader.usage(query)).rows
     except OverflowError as error:
         raise Refused(400, "the day lies outside the calendar") from error
     own = native_body(metric.origin, metric.name)
@@ -43,19 +36,15 @@ async def rows_of(service: Service, metric: Metric, day: date) -> list[dict[str,
         if older and at == 0:  # written by a release that kept the first unit type alone
             lines[unit] = overall
         else:
-            (lines[unit], _) = await service.reader.usage(replace(query, unit=unit))
+            (lines[unit],) = (await service.reader.usage(replace(query, unit=unit))).rows
     return [
         {
-            "value": _number(line["value"]),
-            "numerator": _number(line.get("numerator")),
-            "denominator": _number(line.get("denominator")),
+            "value": line.value,
+            "numerator": line.more.get("numerator"),
+            "denominator": line.more.get("denominator"),
             "metric_name": own["name"],
             "metric_type": own["type"],
             "unit_type": unit,
         }
         for unit, line in lines.items()
     ]
-
-
-def _number(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)

@@ -1,0 +1,75 @@
+"""Answers as the command line and our own door print them: JSON, decimals as text."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from definitions.times import rfc3339
+from definitions.values import canonical
+
+from .answers import AsOf, End, UsageRow
+
+
+def lines_of(topic: str, rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
+    """Return the line of each row."""
+    return [_line(topic, row) for row in rows]
+
+
+def end_line(end: End) -> dict[str, Any]:
+    """Return the last line of an answer."""
+    after = {} if end.after is None else {"after": end.after}
+    return {"as_of": as_of_line(end.as_of), **after}
+
+
+def as_of_line(as_of: AsOf) -> dict[str, Any]:
+    """Return where an answer stands; partitions are called `topic/number`."""
+    through, until = as_of.applied_through, as_of.offsets_until
+    told: dict[str, Any] = {
+        "offsets": named_offsets(as_of.topic, as_of.offsets),
+        "applied_through": None if through is None else rfc3339(through),
+        "unapplied": as_of.unapplied,
+    }
+    if until is not None:
+        told["offsets_until"] = named_offsets(as_of.topic, until)
+    return told
+
+
+def named_offsets(topic: str, offsets: Mapping[int, int]) -> dict[str, int]:
+    """Offsets by the names of partitions."""
+    return {f"{topic}/{number}": offset for number, offset in offsets.items()}
+
+
+def _line(topic: str, row: UsageRow) -> dict[str, Any]:
+    line: dict[str, Any] = {} if row.lies is None else {"customer_id": row.customer}
+    line |= {
+        "starting_on": rfc3339(row.window.starting_on),
+        "ending_before": rfc3339(row.window.ending_before),
+        "group": row.group,
+        "value": _text(row.value),
+        "unreadable": row.unreadable,
+        "complete": row.complete,
+        "history": row.history,
+        **{name: _told(number) for name, number in row.more.items()},
+    }
+    if row.lies is not None:
+        line |= _places(topic, row.lies)
+    if row.reasons:
+        line["reasons"] = list(row.reasons)
+    return line
+
+
+def _places(topic: str, lies: Mapping[int, int]) -> dict[str, Any]:
+    if len(lies) == 1:
+        ((number, offset),) = lies.items()
+        return {"partition": number, "offset": offset}
+    return {"partition": None, "offset": None, "offsets": named_offsets(topic, lies)}
+
+
+def _told(number: Decimal | Sequence[Decimal] | None) -> str | list[str] | None:
+    if number is None or isinstance(number, Decimal):
+        return _text(number)
+    return [canonical(each) for each in number]
+
+
+def _text(number: Decimal | None) -> str | None:
+    return None if number is None else canonical(number)

@@ -358,8 +358,9 @@ WANTED: Final[list[tuple[Any, ...]]] = [
 ]
 
 
-def test_conditions_are_those_of_python() -> None:
-    """Every operator under every comparison, with every kind of operand and of value."""
+@pytest.mark.parametrize("comparison", Comparison)
+def test_conditions_are_those_of_python(comparison: Comparison) -> None:
+    """Every operator under a comparison, with every kind of operand and of value."""
     made = [
         Condition(
             field=Field(source="property", key="v"),
@@ -370,7 +371,6 @@ def test_conditions_are_those_of_python() -> None:
             strict=strict,
         )
         for operator in Operator
-        for comparison in Comparison
         for operands in WANTED
         for strict in (False, True)
         for if_unknown in (False, True)
@@ -391,7 +391,7 @@ def test_conditions_are_those_of_python() -> None:
             stream.append((line, 0))
     records = records_of(stream)
 
-    assert len(rules) > 1_000
+    assert len(rules) > 100
     assert plans(records, rules, native=True) == plans(records, rules, native=False)
 
 

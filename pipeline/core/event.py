@@ -16,8 +16,7 @@ import msgspec
 
 from definitions.values import ABSENT, NUMBER_CHARS_MAX, UNREADABLE, number_of_token
 
-from .reasons import Reason
-from .records import Rejected
+from .reasons import Reason, Rejected
 
 EVENT_BYTES_MAX: Final = 1_048_576
 DEPTH_MAX: Final = 32  # containers inside each other, the event itself included

@@ -1,7 +1,9 @@
-"""Why an event is rejected: one closed list for header, telemetry label and docs heading."""
+"""Why a record is no usage event: one closed list for header, telemetry label, docs heading."""
 
 from enum import StrEnum
-from typing import Final
+from typing import ClassVar, Final
+
+import msgspec
 
 
 class Reason(StrEnum):
@@ -22,3 +24,16 @@ class Reason(StrEnum):
 # What another try can make countable: it was sent to the wrong place, too early, or to a release
 # that did not know it yet. Any other reason would only repeat.
 REDRIVABLE: Final = frozenset({Reason.MISPLACED, Reason.TOO_FAR_AHEAD, Reason.UNKNOWN_KIND})
+
+
+class Rejected(msgspec.Struct, frozen=True, gc=False):
+    """Why a record is no usage event. detail: what was wrong, bounded, for people.
+
+    nearly: whether it is too old by so little that its way to the log may have made it so.
+    event_type: empty, which no event's is.
+    """
+
+    reason: Reason
+    detail: str
+    nearly: bool = False
+    event_type: ClassVar[str] = ""

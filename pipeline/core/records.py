@@ -1,11 +1,9 @@
-"""What the log holds: a record, why one is no usage event, and the dead letter of it."""
+"""What the log holds: a record, and the dead letter of one that is no usage event."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import Protocol, Self
 
-import msgspec
-
-from .reasons import Reason
+from .reasons import Rejected
 
 
 class Unheld(bytes):
@@ -35,19 +33,6 @@ class Unheld(bytes):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Unheld) and other.sha256 == self.sha256
-
-
-class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """Why a record is no usage event. detail: what was wrong, bounded, for people.
-
-    nearly: whether it is too old by so little that its way to the log may have made it so.
-    event_type: empty, which no event's is.
-    """
-
-    reason: Reason
-    detail: str
-    nearly: bool = False
-    event_type: ClassVar[str] = ""
 
 
 class LogRecord(Protocol):

@@ -19,8 +19,7 @@ from ..core.buckets import ns_of
 from ..core.dedup import home_of
 from ..core.deployment import Deployment
 from ..core.event import CUSTOMER_ID_CHARS_MAX, decoder_for
-from ..core.reasons import Reason
-from ..core.records import Rejected
+from ..core.reasons import Reason, Rejected
 from ..edges.clock import SystemClock
 from ..edges.kafka import durable, producer, sending
 from ..edges.kafka_client import KafkaAddress

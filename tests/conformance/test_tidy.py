@@ -126,6 +126,28 @@ def test_sizes_count_what_they_say() -> None:
     ]
 
 
+def test_the_imports_of_core_form_six_levels() -> None:
+    """Value types at the ground, the fold on top: no chain of imports inside core is longer."""
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in (ROOT / "pipeline" / "core").rglob("*.py")
+        if path.name != "__init__.py"
+    }
+
+    def imported(name: str) -> set[str]:
+        found = set()
+        for node in ast.walk(ast.parse(files[name].read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                home = ".".join([*name.split(".")[: -node.level], node.module or ""]).rstrip(".")
+                found |= {home, *(f"{home}.{each.name}" for each in node.names)}
+        return found & files.keys()
+
+    def level(name: str) -> int:
+        return 1 + max((level(each) for each in imported(name)), default=0)
+
+    assert {level(name) for name in files} == {1, 2, 3, 4, 5, 6}
+
+
 def test_libraries_have_owners() -> None:
     """A library at the edge is imported by its own files only."""
     found: dict[str, set[str]] = {library: set() for library in OWNERS}

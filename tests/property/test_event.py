@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from definitions.times import parse_timestamp
 from definitions.values import ABSENT, Unreadable, canonical, decimal_of_text, text_form
 from pipeline.core.event import Decoder, Event, decode_slowly, no_time
-from pipeline.core.records import Rejected
+from pipeline.core.reasons import Rejected
 from pipeline.recount.events import NotCounted, Plain, read_event, read_number
 from pipeline.recount.matching import plain as recount_plain
 from pipeline.recount.matching import text_of

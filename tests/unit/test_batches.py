@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.event import decoder_for
-from pipeline.core.reasons import Reason
-from pipeline.core.records import Rejected, Unheld
+from pipeline.core.reasons import Reason, Rejected
+from pipeline.core.records import Unheld
 from pipeline.edges import kafka_batches, kafka_codecs
 from pipeline.edges.kafka_batches import Fetched, next_of
 from pipeline.errors import Halt

@@ -9,8 +9,7 @@ from definitions.errors import DefinitionError
 from definitions.events import translate
 from definitions.events.common import Arrival
 from pipeline.core.event import Event, decode_slowly, decoder_for
-from pipeline.core.reasons import Reason
-from pipeline.core.records import Rejected
+from pipeline.core.reasons import Reason, Rejected
 from pipeline.doors.metronome.verbatim import verbatim
 from pipeline.recount.events import NotCounted, read_event
 

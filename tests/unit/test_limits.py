@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from pipeline.app.watchdog import STUCK_S_MAX, Doctor, Signs
 from pipeline.core.limits import RECENT_EVENTS, Limits, Rejections
-from pipeline.core.reasons import Reason
-from pipeline.core.records import DeadLetter, Rejected
+from pipeline.core.reasons import Reason, Rejected
+from pipeline.core.records import DeadLetter
 
 
 @dataclass

@@ -17,8 +17,8 @@ from definitions.times import NS_PER_MS, NS_PER_S, parse_timestamps
 from ..dedup import Heads, generation_of, identities, last_ms_of, seed_of
 from ..deployment import Deployment, Keying
 from ..event import Event, no_time
-from ..reasons import Reason
-from ..records import DeadLetter, LogRecord, Rejected
+from ..reasons import Reason, Rejected
+from ..records import DeadLetter, LogRecord
 
 _NEARLY_NS: Final = 3_600 * NS_PER_S  # clocks and doors together are never off by more
 _OFFSET: Final = attrgetter("record.offset")

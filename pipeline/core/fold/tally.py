@@ -17,7 +17,7 @@ from definitions.times import NS_PER_S
 from ..aggregations import AGGREGATIONS, Partial, Position, element_of
 from ..cells import CellKey, Change
 from ..event import Event, decoder_for
-from ..records import Rejected
+from ..reasons import Rejected
 from .adders import INTEGERS, Adder, Row, adder_for
 from .judge import Accepted
 

@@ -23,7 +23,8 @@ from ...control.writer import Writer
 from ...core.dedup import home_of
 from ...core.event import decoder_for, no_time
 from ...core.names import EventType, event_types, merged
-from ...core.records import LogRecord, Rejected
+from ...core.reasons import Rejected
+from ...core.records import LogRecord
 from ...deploy.checks import check_open, identity_of
 from ...deploy.opened import opened
 from ...edges.clock import SystemClock

@@ -8,8 +8,8 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from pipeline.core.reasons import Reason
-from pipeline.core.records import DeadLetter, Rejected
+from pipeline.core.reasons import Reason, Rejected
+from pipeline.core.records import DeadLetter
 from pipeline.edges.kafka import KafkaLog, all_records, producer
 from pipeline.edges.kafka_client import KafkaAddress, KafkaAdmin
 from pipeline.edges.memory import MemoryLog

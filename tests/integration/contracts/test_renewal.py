@@ -12,8 +12,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from pipeline.core.reasons import Reason
-from pipeline.core.records import DeadLetter, Rejected
+from pipeline.core.reasons import Reason, Rejected
+from pipeline.core.records import DeadLetter
 from pipeline.edges.kafka import KafkaLog, all_records
 from pipeline.edges.kafka_client import KafkaAddress, KafkaAdmin, RecordRefused
 from pipeline.edges.kafka_sender import sender

@@ -67,10 +67,18 @@ def too_far(at_ns: int, arrival: Arrival) -> str | None:
     ahead_s = at_ns / NS_PER_S - arrival.received_at.timestamp()
     newest, oldest = arrival.newest, arrival.oldest
     if ahead_s > newest.total_seconds():
-        return f"{_spelt(ahead_s)} ahead of the clock; at most {_spelt(newest.total_seconds())}"
+        is_at, most = _apart(ahead_s, newest.total_seconds())
+        return f"{is_at} ahead of the clock; at most {most}"
     if oldest is not None and -ahead_s > oldest.total_seconds():
-        return f"{_spelt(-ahead_s)} old; at most {_spelt(oldest.total_seconds())} here"
+        is_at, most = _apart(-ahead_s, oldest.total_seconds())
+        return f"{is_at} old; at most {most} here"
     return None
+
+
+def _apart(seconds: float, most: float) -> tuple[str, str]:
+    """Two time spans for people; in seconds where they would read alike."""
+    texts = _spelt(seconds), _spelt(most)
+    return texts if texts[0] != texts[1] else (f"{seconds:.1f} seconds", f"{most:.1f} seconds")
 
 
 def _spelt(seconds: float) -> str:

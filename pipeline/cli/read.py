@@ -228,6 +228,7 @@ def explain(
     if not lines:
         raise UnknownNameError(
             f"no event on the log has the transaction_id {transaction_id!r}. If the event could "
-            "not be read, it is in `recount rejected list`"
+            "not be read, it is in `recount rejected list`; if Kafka's retention has removed that "
+            "part of the log, nothing tells of it any more"
         )
     write_json(lines)

@@ -2,7 +2,7 @@
 
 Rule 1: merge is associative and commutative, zero is its identity, and folding a value equals
 merging with its one-event partial. So order of arrival, batches and partitions cannot matter.
-AggregationRule 2: a stored text is canonical: equal partials have equal texts, byte for byte.
+Rule 2: a stored text is canonical: equal partials have equal texts, byte for byte.
 """
 
 import hashlib

@@ -20,6 +20,8 @@ FIELDS_MAX: Final = 50_000  # of a partition
 FIELDS_CHARS_MAX: Final = 2_000_000  # of all of them together
 CHARS_MAX: Final = 200  # longer names are not learned
 LOOKS_MAX: Final = 64
+_SIZE_DIGITS_MAX: Final = 4
+_STAMP_DIGITS_MAX: Final = 15
 _WIDE: Final = decoder_for(None, context=False)
 _OFFSET: Final = attrgetter("offset")
 _KINDS: Final = {
@@ -113,6 +115,18 @@ class Names:
                 self._sizes[name] = self._sizes.get(name, 0) + bool(key)
                 self._chars += len(place)
             self.held[place] = text
+
+
+def is_field(place: str, text: str) -> bool:
+    """Whether a field and its text are ones that keep() makes: nothing else is read."""
+    size, colon, rest = place.partition(":")
+    if not (colon and size.isascii() and size.isdigit() and len(size) <= _SIZE_DIGITS_MAX):
+        return False
+    if place != f"{int(size)}:{rest}" or int(size) > len(rest):
+        return False
+    if int(size) == len(rest):
+        return text.isascii() and text.isdigit() and len(text) <= _STAMP_DIGITS_MAX
+    return bool(text) and set(text) <= set(_KINDS.values())
 
 
 def event_types(held: Mapping[str, str]) -> dict[str, EventType]:

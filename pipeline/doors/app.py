@@ -203,6 +203,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
+        ws="none",
         loop="asyncio",  # another one accepts past Listening
         log_level="warning",
         access_log=False,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
+from ..core.names import is_field
 from ..core.state import PartitionState, decode_state, is_state_field
 from ..errors import Halt, NotOpen, PartitionHalt, StoreUnavailable, UsageError
 from ..ports import Book, Listing
@@ -55,15 +56,24 @@ class RedisReads:
         return (await self.learned(partition))[1]
 
     async def learned(self, partition: int) -> tuple[PartitionState | None, dict[str, str]]:
-        """Return the same with the state it stands at, from one atomic read."""
+        """Return the same with the state it stands at, from one atomic read.
+
+        Names decide no number: what is not ours among them is passed over, and the audit tells of
+        it (strays()).
+        """
         keys = self.keys(partition)
         async with guard(self._client):
             pipe = self._client.pipeline(transaction=True)
             pipe.hgetall(keys.state)
             pipe.hgetall(keys.names)
-            fields, found = await pipe.execute()
-        with _ours():
-            names = {place.decode(): text.decode() for place, text in found.items()}
+            fields, found = await pipe.execute(raise_on_error=False)
+        for error in (fields, found):
+            if isinstance(error, Exception) and (error is fields or not _is_type(error)):
+                raise error
+        pairs = {} if isinstance(found, Exception) else found
+        names = {
+            place.decode(): text.decode() for place, text in pairs.items() if _is_name(place, text)
+        }
         return _state(fields, partition), names
 
     async def listing(self, partition: int, measures: Iterable[str]) -> Listing | None:
@@ -210,7 +220,11 @@ class RedisReads:
                 address = keys.address_of(text)
                 if address is not None and keys.at(address).encode() == name:
                     continue
-                if text in {keys.state, keys.names}:
+                if text == keys.state:
+                    continue
+                if text == keys.names:
+                    async for stray in self._stray_names(text):
+                        yield stray
                     continue
                 if kind == "ids" and is_day(rest):
                     wanted = "list"
@@ -226,6 +240,16 @@ class RedisReads:
                     async for member in client.sscan_iter(name, count=SCAN_COUNT):
                         if not _is_member(kind, member):
                             yield f"key {_quoted(name)}: member {_quoted(member)} is not ours"
+
+    async def _stray_names(self, key: str) -> AsyncIterator[str]:
+        """Yield what is not ours among the names that a partition has learned."""
+        found = (await self._client.type(key)).decode()
+        if found != "hash":
+            yield f"key {key!r} is a {found}, not a hash"
+            return
+        async for place, text in self._client.hscan_iter(key, count=SCAN_COUNT):
+            if not _is_name(place, text):
+                yield f"key {key!r}: {_quoted(place)} is not ours"
 
     async def read_addresses(
         self, partition: int, addresses: Sequence[CellAddress]
@@ -331,6 +355,13 @@ def _collect(
                 elements.setdefault(cell, set()).add(element)
         except ValueError:
             foreign.append(f"key {keys.at(address)!r}: {_quoted(member)} is not ours")
+
+
+def _is_name(place: bytes, text: bytes) -> bool:
+    try:
+        return is_field(place.decode(), text.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _is_type(error: Exception) -> bool:

@@ -7,6 +7,7 @@ import pytest
 import redis as redis_client
 
 from pipeline.core.cells import CELLS, ELEMENTS, CellAddress, CellKey
+from pipeline.core.names import event_types
 from pipeline.edges.redis import RedisStore
 from pipeline.errors import Halt
 
@@ -141,3 +142,45 @@ async def test_a_foreign_field_of_the_state_is_named(stack: Services, store: Red
     state = await store.state(0)
     assert state is not None
     assert state.next == 3
+
+
+NAMES: list[tuple[bytes, bytes]] = [
+    (b"\xff\xfe", b"\xff"),
+    (b"9:zz", b"x"),
+    (b"2:zz", b"x"),
+    (b"02:zz", b"1"),
+    (b"2:zza", b"q"),
+    (b"2:zza", b""),
+    (b"zz", b"1"),
+    ("²:zz".encode(), b"1"),
+]
+
+
+@pytest.mark.parametrize(("place", "text"), NAMES)
+async def test_a_foreign_name_is_named_and_passed_over(
+    stack: Services, store: RedisStore, place: bytes, text: bytes
+) -> None:
+    """What was learned of names decides no number: readers go on without what is not ours."""
+    keys = store.keys(0)
+    with redis_client.Redis.from_url(stack.redis) as client:
+        client.hset(keys.names, mapping={b"2:zz": b"17", b"2:zza": b"ns"})
+        assert await strays(store) == []
+        client.hset(keys.names, place, text)
+    (found,) = await strays(store)
+
+    assert keys.names in found
+    kept = event_types(await store.names(0))
+    assert "zz" not in kept if place == b"2:zz" else kept["zz"].first_ms == 17
+
+
+async def test_names_of_another_type_are_named_and_passed_over(
+    stack: Services, store: RedisStore
+) -> None:
+    """A list where the hash of names is due: the audit says so, and nobody else needs it."""
+    with redis_client.Redis.from_url(stack.redis) as client:
+        client.delete(store.keys(0).names)
+        client.lpush(store.keys(0).names, "a")
+    (found,) = await strays(store)
+
+    assert "is a list, not a hash" in found
+    assert await store.names(0) == {}

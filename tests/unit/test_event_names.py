@@ -1,5 +1,6 @@
 """Every problem of a batch says which event it is about, in its sender's own words."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -8,7 +9,7 @@ import pytest
 
 from definitions.errors import DefinitionError
 from definitions.events import translate_named
-from definitions.events.common import Arrival
+from definitions.events.common import Arrival, too_far
 from pipeline.doors.http.service import Service
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -112,3 +113,15 @@ def test_what_a_worker_would_reject_is_named_alike(system: str, changes: dict[st
     assert problem.message.startswith(f"{BODIES[system][2]}: "), problem
     assert problem.pointer in {each.pointer for each in events}
     assert problem.pointer.endswith(f"/{BAD - 20 if system == 'klaviyo' else BAD}")
+
+
+@pytest.mark.parametrize("seconds", [5, 55, 3_000])
+def test_a_limit_and_what_passed_it_never_read_alike(seconds: int) -> None:
+    """An event seconds too old of a limit of days: the message has two different spans."""
+    arrival = replace(ARRIVAL, oldest=timedelta(days=120), newest=timedelta(days=120))
+    span = timedelta(days=120, seconds=seconds)
+    for at in (NOW - span, NOW + span):
+        far = too_far(int(at.timestamp()) * 10**9, arrival)
+        assert far is not None
+        is_at, most = far.split(";")
+        assert is_at.split()[0] not in most

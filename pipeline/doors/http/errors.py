@@ -17,6 +17,7 @@ from ...errors import (
     NotOpen,
     PartitionHalt,
     PipelineError,
+    StoreUnavailable,
     TooBusy,
     Unavailable,
     UnknownNameError,
@@ -91,7 +92,8 @@ def refused_of(error: Exception) -> Refused:
         retry_s = RETRY_S[isinstance(error, PartitionHalt)]
         return Refused(503, str(error), headers={"Retry-After": retry_s})
     if isinstance(error, Unavailable):
-        return Refused(503, "a service does not answer; try again", headers={"Retry-After": "1"})
+        name = "Redis" if isinstance(error, StoreUnavailable) else "Kafka"
+        return Refused(503, f"{name} does not answer; try again", headers={"Retry-After": "1"})
     if isinstance(error, PipelineError):
         stopped = "stopped on purpose; see the log of the server"
         return Refused(503, stopped, headers={"Retry-After": RETRY_S[True]})

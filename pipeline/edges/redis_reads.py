@@ -71,10 +71,8 @@ class RedisReads:
             if isinstance(error, Exception) and (error is fields or not _is_type(error)):
                 raise error
         pairs = {} if isinstance(found, Exception) else found
-        names = {
-            place.decode(): text.decode() for place, text in pairs.items() if _is_name(place, text)
-        }
-        return _state(fields, partition), names
+        ours = ((place, text) for place, text in pairs.items() if _is_name(place, text))
+        return _state(fields, partition), {name.decode(): text.decode() for name, text in ours}
 
     async def listing(self, partition: int, measures: Iterable[str]) -> Listing | None:
         """Return the customers and the days that have cells of any of these measures."""

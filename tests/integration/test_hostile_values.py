@@ -115,14 +115,23 @@ def test_a_number_beyond_all_is_400_at_every_door(client: httpx.Client, token: s
             assert "exponent" in answer.text
 
 
-def test_no_parameter_breaks_a_door(client: httpx.Client) -> None:
-    """Every parameter of every call with every strange text, once and twice, and unknown ones."""
+DOORS = {
+    "/v1/": 4,
+    "/api/": 5,
+    "/console/": 6,
+    "/recount/": 10,
+}  # parameters of each, at least
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_no_parameter_breaks_a_door(client: httpx.Client, door: str) -> None:
+    """Every parameter of every call with every strange text, given twice, and unknown ones."""
     page = client.get("/openapi.json").json()
     seen: Counter[int] = Counter()
     tried = 0
     for path, operations in page["paths"].items():
         asked = "get" if "get" in operations else "post"
-        if asked not in operations:
+        if asked not in operations or not path.startswith(door):
             continue
         declared = [
             each["name"]
@@ -136,20 +145,19 @@ def test_no_parameter_breaks_a_door(client: httpx.Client) -> None:
             base["date"] = "2026-01-01"
         content = b"{}" if asked == "post" else None
         for name in declared:
-            for text in TEXTS:
-                for given_ in ([text], [text, text]):
-                    params: Any = {**base, name: given_}
-                    answer = client.request(asked, filled, params=params, content=content)
-                    seen[answer.status_code] += 1
-                    assert answer.status_code < 500, (path, name, text[:100], answer.text)
-                    json.loads(answer.content)
+            for given_ in ([TEXTS[0]] * 2, *([text] for text in TEXTS)):
+                params: Any = {**base, name: given_}
+                answer = client.request(asked, filled, params=params, content=content)
+                seen[answer.status_code] += 1
+                assert answer.status_code < 500, (path, name, given_[0][:100], answer.text)
+                json.loads(answer.content)
         tried += len(declared)
         for name in set(UNKNOWN) - set(declared):
             answer = client.request(asked, filled, params={**base, name: "x"}, content=content)
             assert answer.status_code == 400, (path, name, answer.text)
             assert name in answer.text
-    assert tried > 25
-    assert seen[400] > 500
+    assert tried >= DOORS[door]
+    assert seen[400] > 10 * tried
 
 
 def test_no_path_breaks_a_door(client: httpx.Client) -> None:

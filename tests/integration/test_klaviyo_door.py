@@ -247,9 +247,10 @@ def test_limits_are_settings(recount: Recount, tmp_path: Path) -> None:
         headers = {"Authorization": f"Klaviyo-API-Key {keys['manage']}", "revision": "2025-04-15"}
         with httpx.Client(base_url=two.url, headers=headers) as own:
             body = custom("third")
-            answers = [own.post("/api/custom-metrics", json=body) for _ in range(17)]
-        assert answers[-1].status_code == 429
-        assert int(answers[-1].headers["retry-after"]) > 0
+            # 15 a minute: a minute may end between the requests, once.
+            answers = (own.post("/api/custom-metrics", json=body) for _ in range(32))
+            refused_ = next(each for each in answers if each.status_code == 429)
+        assert int(refused_.headers["retry-after"]) > 0
 
 
 def test_pages_of_dates_zones_and_groups(server: Server) -> None:

@@ -218,7 +218,9 @@ def _bulk(data: dict[str, Any], arrival: Arrival, problems: Problems) -> list[Re
         for number, each in enumerate(lists[index]):
             inner = f"{at}/attributes/events/data/{number}"
             if not isinstance(each, dict):
-                problems.add("K-TYPE", inner, f"{named(first + number, each)}: no object")
+                problems.add(
+                    "K-TYPE", inner, f"{named(first + number, each)}: an event is an object"
+                )
                 continue
             own, attributes = Problems(), _attributes(each, inner, problems)
             which = named(first + number, attributes, _OWN_ID)

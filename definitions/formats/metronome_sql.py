@@ -42,7 +42,7 @@ from .sql_words import (
 
 
 @dataclass(frozen=True, slots=True)
-class NamedEvent:
+class Translated:
     """What a statement counts."""
 
     measure: Measure
@@ -60,7 +60,7 @@ class _Where:
     exclude: tuple[str, ...] = ()
 
 
-def translate(sql: str) -> NamedEvent:
+def translate(sql: str) -> Translated:
     """Return what a statement counts.
 
     Raises:
@@ -72,7 +72,7 @@ def translate(sql: str) -> NamedEvent:
         raise Untranslatable("the SQL is nested too deeply; write it flatter") from error
 
 
-def _translate(sql: str) -> NamedEvent:
+def _translate(sql: str) -> Translated:
     try:
         statements = sqlglot.parse(sql)
     except (sqlglot.errors.SqlglotError, RecursionError, ValueError) as error:
@@ -109,7 +109,7 @@ def _translate(sql: str) -> NamedEvent:
     )
     execution = Class.COMBINE_AT_READ if combined else Class.INCREMENTAL
     dimensions = (grouped.columns,) if grouped.columns else ()
-    return NamedEvent(measure, result, dimensions, execution)
+    return Translated(measure, result, dimensions, execution)
 
 
 def _columns(select: exp.Select, where: _Where) -> tuple[Measure, Groups]:

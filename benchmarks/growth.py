@@ -22,8 +22,8 @@ from confluent_kafka import Message, Producer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.edges.redis import RedisStore
 from tests.services import Recount, Services, services
+from tests.stored import store_of
 
 from . import definitions
 from .measuring import Around, children, cpu_of, deployed, machine, run_worker
@@ -141,7 +141,7 @@ async def _watch(
     producing: threading.Thread,
     waiting: list[list[tuple[int, float]]],
 ) -> tuple[list[float], float]:
-    store = RedisStore(recount.services.redis, recount.deployment)
+    store = store_of(recount.services.redis, recount.deployment)
     await asyncio.sleep(8)  # the worker has joined
     before = sum(map(cpu_of, children(supervisor)))
     producing.start()

@@ -11,7 +11,7 @@ import random
 import time
 from typing import Any
 
-from pipeline.core.dedup import ID_BYTES, IdIndex
+from pipeline.core.dedup import ID_BYTES, IdIndex, element_at, ids_in
 from pipeline.edges.redis import RedisStore
 from tests.services import fresh, services
 
@@ -30,7 +30,8 @@ async def measure(url: str, count: int) -> dict[str, Any]:
     for generation in range(GENERATIONS):
         pipe = client.pipeline(transaction=False)
         for at in range(0, per, FLUSH):
-            pipe.rpush(keys.ids(generation), draw.randbytes(ID_BYTES * min(FLUSH, per - at)))
+            ids = draw.randbytes(ID_BYTES * min(FLUSH, per - at))
+            pipe.rpush(keys.ids(generation), element_at(at, ids))
             if len(pipe) >= 100:
                 await pipe.execute()
         await pipe.execute()
@@ -41,7 +42,7 @@ async def measure(url: str, count: int) -> dict[str, Any]:
     read = time.perf_counter() - began
     index = IdIndex(sum(counts.values()))
     for generation, elements in packed.items():
-        index.record(b"".join(elements), generation)
+        index.record(ids_in(elements), generation)
     loaded = time.perf_counter() - began
     assert len(index) == count
     fresh_ids = [draw.randbytes(ID_BYTES * SLICE) for _ in range(400)]

@@ -13,8 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipeline.edges.redis import RedisStore
 from tests.services import Recount, Services, fresh
+from tests.stored import store_of
 
 from .traffic import METRICS, PARTITIONS
 
@@ -136,7 +136,7 @@ def run_worker(
 async def _follow(
     recount: Recount, supervisor: int, events: int, around: Around
 ) -> dict[str, float]:
-    store = RedisStore(recount.services.redis, recount.deployment)
+    store = store_of(recount.services.redis, recount.deployment)
     began = half = (0.0, 0.0)
     first = 0
     deadline = time.perf_counter() + 60 + events / 10_000

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from definitions.metric import Aggregation
+from pipeline.core.activation import Activation
 from pipeline.core.aggregations import Partial, Position, encode_partial
 from pipeline.core.cells import CellKey
 from pipeline.core.commit import Answer, Commit
@@ -63,7 +64,8 @@ async def measure(url: str, kind: Aggregation, cells: int) -> float:
     store = RedisStore(url, fresh("memory"))
     client = store._client  # noqa: SLF001  a question about Redis itself
     before = (await client.info("memory"))["used_memory"]
-    state = PartitionState(store_id="0" * 32, topic_id="t", start=0, next=0)
+    active = {"m_0123456789abcdef#1": Activation(0, -1, "d", 0, 1)}
+    state = PartitionState(store_id="0" * 32, topic_id="t", start=0, next=0, active=active)
     await store.register(0, state)
     pending: dict[CellKey, int] = {}
     for number in range(cells):

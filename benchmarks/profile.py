@@ -19,8 +19,8 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.edges.redis import RedisStore
 from tests.services import ROOT, Recount, Services, services
+from tests.stored import store_of
 
 from .measuring import Around, deployed, machine, run_worker
 from .traffic import PARTITIONS, Traffic, fill, now
@@ -116,7 +116,7 @@ def profiled(recount: Recount, events: int, path: Path) -> None:
 
 
 async def _applied(recount: Recount, events: int) -> None:
-    store, until = RedisStore(recount.services.redis, recount.deployment), time.monotonic() + 300
+    store, until = store_of(recount.services.redis, recount.deployment), time.monotonic() + 300
     while time.monotonic() < until:
         states = [await store.state(number) for number in range(PARTITIONS)]
         if sum(state.next for state in states if state is not None) >= events:

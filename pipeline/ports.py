@@ -26,7 +26,7 @@ from typing import NamedTuple, Protocol
 from .core.cells import CellAddress, CellKey
 from .core.commit import Answer, Commit
 from .core.records import DeadLetter, LogRecord
-from .core.state import PartitionState
+from .core.state import PartitionState, Trimmed
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,25 @@ class RollupStore(Protocol):
     async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
         """Return the packed ids that commits appended, for each generation of `counts`.
 
-        An element is what one commit appended: 12 bytes for each id. It is not one atomic read:
-        the caller reads the state before and after, and compares the numbers of ids with it.
+        An element is what one commit appended: the first offset of its flush (8 bytes), then 12
+        bytes for each id (core/dedup.py). It is not one atomic read: the caller reads the state
+        before and after, and compares the numbers of ids with it.
+        """
+        ...
+
+    async def load_duplicates(self, partition: int) -> list[bytes]:
+        """Return the elements of the partition's kept verdicts (core/verdicts.py).
+
+        It is not one atomic read, as load_ids() is not.
+        """
+        ...
+
+    async def trim_duplicates(
+        self, partition: int, state: PartitionState, elements: int, trimmed: Trimmed
+    ) -> bool:
+        """Take the first `elements` kept verdicts out, and note that they are trimmed.
+
+        False: the partition does not stand at `state`, or was trimmed since; nothing was done.
         """
         ...
 

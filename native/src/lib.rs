@@ -50,7 +50,7 @@ use crate::rules::Spelled;
 use crate::scan::{Slots, Value};
 
 /// What this module and pipeline/core/fold/rust.py agree on; it goes up with every change of either.
-const PROTOCOL: u32 = 3;
+const PROTOCOL: u32 = 4;
 const TYPES_MAX: usize = 4_096; // event types; others are Python's
 
 /// Folds the plain events of one partition under one set of rules, plan after plan.
@@ -193,7 +193,7 @@ impl Folder {
         let plan = std::mem::replace(&mut self.plan, Plan::new());
         let taken = PyDict::new(py);
         taken.set_item("counted", plan.counted)?;
-        taken.set_item("duplicate", plan.duplicate)?;
+        taken.set_item("duplicates", &plan.duplicates)?;
         taken.set_item("new_ids", PyBytes::new(py, &plan.new_ids))?;
         taken.set_item("first", self.first(&plan)?)?;
         taken.set_item("places", places(&plan)?)?;

@@ -120,7 +120,8 @@ struct Pending {
 pub struct Plan {
     pub clock_ms: i64,
     pub counted: usize,
-    pub duplicate: usize,
+    /// The rows of duplicates.
+    pub duplicates: Vec<usize>,
     pub new_ids: Vec<u8>,
     /// Event type → the row of the first new event of it.
     pub first: HashMap<u32, usize>,
@@ -312,7 +313,7 @@ impl Plan {
             let contributions = &self.contributions[begin..event.end];
             begin = event.end;
             if !index.add(&event.id, tag) {
-                self.duplicate += 1;
+                self.duplicates.push(event.at.row);
                 continue;
             }
             self.new_ids.extend_from_slice(&event.id);

@@ -7,11 +7,13 @@ after them, and their number must be what it says.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
-from ..core.dedup import ID_BYTES, IdIndex, superfluous
+from ..core.dedup import ID_BYTES, IdIndex, count_in, ids_in, superfluous
 from ..core.state import PartitionState
+from ..core.verdicts import Offsets, add_up, kept_of, offsets_in, trim
 from ..deploy.checks import REBUILD, check_span, check_state, unregistered
 from ..errors import Halt, Unavailable
 from ..ports import Clock, EventLog, RollupStore
@@ -24,6 +26,7 @@ _VERSIONS_WAIT_S_MAX = 30.0
 _REGISTERED_WAIT_S_MAX: Final = 10.0  # how far a worker may lag behind the control log
 _CONTROL_POLL_S = 0.1
 _RETRY_S = (0.05, 2.0)
+_ELEMENTS_AT_ONCE: Final = 10_000  # of kept verdicts, for the same reason
 _IDS_AT_ONCE: Final = 250_000 * ID_BYTES  # heartbeats and the watchdog go on between
 
 
@@ -87,17 +90,22 @@ class Opening:
             packed = await self._retry(
                 partial(self._store.load_ids, self._partition, state.id_counts)
             )
+            verdicts, kept = await self._verdicts(state)
             if await self._checked_state() != state:
                 continue  # somebody else still moves it
-            counts = {
-                generation: sum(map(len, elements)) // ID_BYTES
-                for generation, elements in packed.items()
-            }
-            if counts != dict(state.id_counts):
+            counts = {generation: count_in(elements) for generation, elements in packed.items()}
+            whole = kept is not None and add_up(kept, state.trimmed, state.counters["duplicate"])
+            if counts != dict(state.id_counts) or kept is None or not whole:
                 # Redis may have moved on and gone back in between: only what stays is damage.
                 differed += 1
                 if differed < _DIFFERS_MAX:
                     await asyncio.sleep(_CONTROL_POLL_S)
+                elif not whole:
+                    raise Halt(
+                        f"partition {self._partition}: {state.counters['duplicate']} records were "
+                        "judged duplicates, and the list of them does not say the same: it was "
+                        f"lost, or somebody else wrote to it; {REBUILD}"
+                    )
                 elif not await self._mended(state, packed):
                     raise Halt(
                         f"partition {self._partition}: the id log holds {counts} ids by "
@@ -106,11 +114,15 @@ class Opening:
                         f"(docs/reliability.md); {REBUILD}"
                     )
                 continue
-            await self._check_log(state)
+            start = await self._check_log(state)
             await self._await_versions(state)
+            trimmed = await self._trim(state, verdicts, kept, start)
+            if trimmed is None:
+                continue
+            state = trimmed
             index = IdIndex(sum(counts.values()))
             for generation, elements in packed.items():
-                ids = b"".join(elements)
+                ids = ids_in(elements)
                 for at in range(0, len(ids), _IDS_AT_ONCE):
                     index.record(ids[at : at + _IDS_AT_ONCE], generation)
                     await asyncio.sleep(0)
@@ -144,7 +156,43 @@ class Opening:
         state = await self._retry(lambda: self._store.state(self._partition))
         return check_state(state, self._definitions.identity, self._partition)
 
-    async def _check_log(self, state: PartitionState) -> None:
+    async def _verdicts(self, state: PartitionState) -> tuple[list[bytes], Offsets | None]:
+        """Load the kept verdicts, and what they say; None: some of it is not ours."""
+        elements = await self._retry(partial(self._store.load_duplicates, self._partition))
+        parts = []
+        try:
+            for at in range(0, len(elements), _ELEMENTS_AT_ONCE):
+                parts.append(offsets_in(elements[at : at + _ELEMENTS_AT_ONCE]))
+                await asyncio.sleep(0)
+        except ValueError:
+            return elements, None
+        return elements, kept_of(parts, state.trimmed)
+
+    async def trim(self, state: PartitionState) -> PartitionState | None:
+        """Let go of the verdicts of records that the log no longer holds; return the state then.
+
+        None: the partition stands elsewhere, or Redis lost writes.
+        """
+        spans = await self._retry(self._log.spans)
+        verdicts, kept = await self._verdicts(state)
+        if kept is None:
+            return None
+        return await self._trim(state, verdicts, kept, spans[self._partition].start)
+
+    async def _trim(
+        self, state: PartitionState, verdicts: Sequence[bytes], kept: Offsets, log_start: int
+    ) -> PartitionState | None:
+        found = trim(verdicts, kept, state.trimmed, log_start)
+        if found is None:
+            return state
+        elements, trimmed = found
+        done = await self._retry(
+            partial(self._store.trim_duplicates, self._partition, state, elements, trimmed)
+        )
+        return replace(state, trimmed=trimmed) if done else None
+
+    async def _check_log(self, state: PartitionState) -> int:
+        """Check what comes next on the log, and what came last; return where the log starts."""
         spans = await self._retry(self._log.spans)
         span = spans.get(self._partition)
         if span is None:
@@ -158,6 +206,7 @@ class Opening:
                     f"partition {self._partition}: the record at {offset} is not the one that was "
                     f"applied last: the log was cut and filled again; {REBUILD}"
                 )
+        return span.start
 
     async def _await_versions(self, state: PartitionState) -> None:
         """Wait, bounded, until every version active here is known; halt on one we cannot fold."""

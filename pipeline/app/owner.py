@@ -33,16 +33,12 @@ Rule 2: every await may be the last one; nothing here is needed for correctness 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
-from operator import attrgetter
 from types import ModuleType
 from typing import Final, NamedTuple, TypeVar
 
 from definitions.matcher import Matcher
-from definitions.times import NS_PER_MS
 
 from ..core.aggregations import Partial, stored_partial
-from ..core.buckets import moment_of
 from ..core.cells import CellKey
 from ..core.commit import Answer, Commit, settle, transitions
 from ..core.compiled import MODULE
@@ -55,18 +51,15 @@ from ..core.names import Names
 from ..core.plan import Plan, nothing
 from ..core.records import LogRecord
 from ..core.state import PartitionState
-from ..errors import Halt
 from ..ports import Clock, EventLog, RollupStore
 from .catalogue import Definitions
 from .cell_cache import CellCache
+from .checks import check_clock, check_kind, check_rejections
 from .opening import Opening, retrying
 
 T = TypeVar("T")
 _SLICE_MIN: Final = 100  # records of a flush
 _SLICE_MAX: Final = 50_000
-_CLOCK_SKEW_MAX: Final = timedelta(hours=1)
-_APPEND_TIME: Final = 1
-_STAMP_KIND: Final = attrgetter("timestamp_type")
 
 
 class SeekBack(Exception):
@@ -163,12 +156,15 @@ class Owner:
     async def _open(self) -> int:
         self._state, self._index, self._expected = None, IdIndex(), None
         self._cells.clear()
-        state, self._index = await Opening(
-            self.partition, self._store, self._log, self._definitions, self._clock, self._retry
-        ).load()
+        state, self._index = await self._opening().load()
         self._names = Names(await self._retry(lambda: self._store.names(self.partition)))
         self._state, self._changes_seen = state, -1
         return state.next
+
+    def _opening(self) -> Opening:
+        return Opening(
+            self.partition, self._store, self._log, self._definitions, self._clock, self._retry
+        )
 
     # -- taking ----------------------------------------------------------------------------------
 
@@ -188,7 +184,7 @@ class Owner:
             if step is Step.HOLE and not await self._is_gap(records[0].offset):
                 return
             self._expected = None
-            self._check_kind(records)
+            check_kind(self.partition, records)
             rest = from_next(self.state.next, records)
             while rest:
                 taken = await self._flush(rest)
@@ -209,35 +205,6 @@ class Owner:
         else:
             self._expected = found.offset
         raise SeekBack(self.state.next)
-
-    def _check_kind(self, records: Sequence[LogRecord]) -> None:
-        if set(map(_STAMP_KIND, records)) != {_APPEND_TIME}:
-            raise Halt(
-                f"a record of partition {self.partition} from {records[0].offset} on has no "
-                "append time; set message.timestamp.type=LogAppendTime on the topic"
-            )
-
-    def _check_clock(self, clock_ms: int) -> None:
-        stamp = moment_of(clock_ms * NS_PER_MS)
-        if stamp > self._clock.now() + _CLOCK_SKEW_MAX:
-            raise Halt(
-                f"partition {self.partition}: append times ({stamp.isoformat()}) are more than an "
-                "hour ahead of this machine's clock; correct the clock that is wrong"
-            )
-
-    def _check_rejections(self, records: Sequence[LogRecord], plan: Plan) -> None:
-        """Halt where too much is rejected, before anything of the flush is written."""
-        taken = plan.counters["consumed"]
-        letters = plan.dead_letters
-        offsets = [record.offset for record in records[:taken]] if letters else range(taken)
-        too_much = self._rejections.add(offsets, letters)
-        if too_much is not None:
-            raise Halt(
-                f"partition {self.partition}: {too_much}; nothing at or after {plan.lo} was "
-                "written. Correct the producer or the release; where the events are to be "
-                "rejected all the same, raise RECOUNT_REJECTED_CONSECUTIVE_MAX and "
-                "RECOUNT_REJECTED_RATIO_MAX (0 is no limit) and start again"
-            )
 
     async def tick(self, position: int | None) -> None:
         """Do what an idle partition needs.
@@ -305,8 +272,8 @@ class Owner:
         if folding.native is not None:
             self.done["plain"] += folding.native.taken
         self._fit_slice(self._clock.monotonic() - began)
-        self._check_clock(plan.clock_ms)
-        self._check_rejections(records, plan)
+        check_clock(self.partition, plan.clock_ms, self._clock.now())
+        check_rejections(self.partition, self._rejections, records, plan)
         await self._retry(lambda: self._log.reject(self.partition, plan.dead_letters))
         plan.learned = self._names.look(records[: plan.counters["consumed"]], plan.first)
         await self._commit(plan, active)
@@ -387,6 +354,10 @@ class Owner:
         self._cells.keep(finals)
         self._names.keep(commit.learned)
         self._state = commit.after
+        if commit.dropped:  # seldom, and about as often as there are verdicts to let go of
+            self._state = await self._opening().trim(commit.after)
+            if self._state is None:
+                await self._reopen()
 
     async def _reopen(self) -> None:
         """Drop what was computed, read the store again, and fetch from where it stands."""

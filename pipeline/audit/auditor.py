@@ -17,8 +17,8 @@ from definitions.times import NS_PER_MS
 from ..control.entities import DeploymentRecord
 from ..control.records import ControlState
 from ..core.buckets import ns_of
-from ..core.cells import CELLS, ELEMENTS, CellAddress
-from ..core.dedup import GENERATIONS_PER_WINDOW, generation_of
+from ..core.cells import CELLS, ELEMENTS, CellAddress, group_number
+from ..core.dedup import generation_of
 from ..core.state import PartitionState
 from ..deploy.checks import check_state
 from ..errors import StoreUnavailable
@@ -126,7 +126,7 @@ class Auditor:
         return check_state(await self._store.state(number), self._identity, number)
 
     async def _plan(self, number: int, state: PartitionState, shared: "_SharedMeasures") -> _Plan:
-        own, common = await count_keys(self._store, number, shared.holds)
+        own, common = await count_keys(self._store, number, state, shared.holds)
         customers = max(
             _parts(state.next - state.start, EVENTS_PER_PASS), _parts(own, KEYS_PER_PASS)
         )
@@ -139,7 +139,7 @@ class Auditor:
         since = await self._verifiable_since(number, state, span)
         for round_ in range(plan.rounds):
             measures = _SharedMeasures(await self._refresh())
-            common = await self._books(number, Share(round_, plan.rounds), measures.has)
+            common = await self._books(number, Share(round_, plan.rounds), measures.holds)
             kept: dict[Cell, Kept] = {}
             for part in range(plan.customers):
                 share = Share(part, plan.customers)
@@ -164,9 +164,7 @@ class Auditor:
             self._compare_counters(number, state, sums, findings)
         return findings
 
-    async def _books(
-        self, number: int, share: Share, wanted: Callable[[CellAddress], bool]
-    ) -> Books:
+    async def _books(self, number: int, share: Share, wanted: Callable[[str], bool]) -> Books:
         return await read_books(self._store, number, await self._state(number), share, wanted)
 
     async def _verifiable_since(
@@ -220,7 +218,9 @@ class Auditor:
         }
         pairs["rejected_by_reason"] = (dict(state.rejected), dict(+sums.reasons))
         pairs["clock"] = (state.clock_ms, clock)
-        oldest = generation_of(max(clock, 0), self._terms.dedup_window_ms) - GENERATIONS_PER_WINDOW
+        generations = self._terms.generations
+        newest = generation_of(max(clock, 0), self._terms.dedup_window_ms, generations)
+        oldest = newest - generations
         living = {number: count for number, count in sums.ids.items() if number >= oldest}
         pairs["ids"] = (dict(state.id_counts), living)
         for name, (stored, recounted) in pairs.items():
@@ -239,7 +239,13 @@ class Auditor:
         """Compare every cell that either side has and that readers may look at."""
         for what in books.foreign:
             findings.stray(number, what)
-        expected = _expected(kept, books, number, self._day_of)
+        numbers = books.latest.worked_out.numbers
+
+        def lies_in(cell: Cell, kind: str) -> CellAddress:
+            group = group_number(numbers.get(cell.measure, -1))
+            return CellAddress(kind, group, self._day_of(cell), cell.customer)
+
+        expected = _expected(kept, books, number, lies_in)
         held = {
             cell: (books.cells.get(cell), books.elements.get(cell))
             for cell in books.cells.keys() | books.elements.keys()
@@ -307,14 +313,17 @@ class _Pass:
 
 
 def _expected(
-    kept: dict[Cell, Kept], books: Books, partition: int, day_of: Callable[[Cell], int]
+    kept: dict[Cell, Kept],
+    books: Books,
+    partition: int,
+    lies_in: Callable[[Cell, str], CellAddress],
 ) -> dict[Cell, tuple[str | None, frozenset[str] | None]]:
     """What the cells must hold, but for keys that were made after the listing began."""
     first: dict[CellAddress, int] = {}
     for cell, each in kept.items():
         for kind, at in ((CELLS, each.first_text), (ELEMENTS, each.first_element)):
             if at >= 0:
-                address = CellAddress(kind, cell.measure, day_of(cell), cell.customer)
+                address = lies_in(cell, kind)
                 first[address] = min(at, first.get(address, at))
     late = {
         address
@@ -324,10 +333,9 @@ def _expected(
     found = {}
     for cell, each in kept.items():
         text, elements = each.holds(partition)
-        day = day_of(cell)
-        if CellAddress(CELLS, cell.measure, day, cell.customer) in late:
+        if lies_in(cell, CELLS) in late:
             text = None
-        if CellAddress(ELEMENTS, cell.measure, day, cell.customer) in late:
+        if lies_in(cell, ELEMENTS) in late:
             elements = None
         if text is not None or elements is not None:
             found[cell] = (text, elements)
@@ -355,13 +363,9 @@ class _SharedMeasures:
         """Whether events of many customers meet in the measure's cells."""
         return measure in self._shared
 
-    def has(self, address: CellAddress) -> bool:
-        """The same, of an address."""
-        return address.measure in self._shared
-
-    def lacks(self, address: CellAddress) -> bool:
+    def lacks(self, measure: str) -> bool:
         """The opposite: cells of one customer each, and those of no measure we know."""
-        return address.measure not in self._shared
+        return measure not in self._shared
 
     def covers(self, cell: Cell, opens_ns: int) -> bool:
         """Whether a reader may look at a cell; one of an unknown version must not exist."""

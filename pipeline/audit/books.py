@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..core.cells import CellAddress
+from ..core.cells import CellAddress, group_number
 from ..core.state import PartitionState
 from ..ports import RollupStore
 from ..recount.ledger import Cell, Share
@@ -47,16 +47,27 @@ class Books:
 
 
 async def count_keys(
-    store: RollupStore, partition: int, is_shared: Callable[[str], bool]
+    store: RollupStore, partition: int, state: PartitionState, is_shared: Callable[[str], bool]
 ) -> tuple[int, int]:
-    """Return how many keys hold cells of one customer each, and how many are shared by many."""
+    """Return how many keys hold cells of one customer each, and how many are shared by many.
+
+    A key of several measures may be both.
+    """
     own = shared = 0
+    of_many, of_one = _groups(state, is_shared), _groups(state, lambda name: not is_shared(name))
     async for address in store.addresses(partition):
-        if is_shared(address.measure):
-            shared += 1
-        else:
-            own += 1
+        shared += of_many(address.group)
+        own += of_one(address.group)
     return own, shared
+
+
+def _groups(state: PartitionState, wanted: Callable[[str], bool]) -> Callable[[int], bool]:
+    """Whether a group of measures has a wanted one; of one that is not known yet it may be."""
+    known: dict[int, bool] = {}
+    for number, measure in state.worked_out.measures.items():
+        group = group_number(number)
+        known[group] = known.get(group, False) or wanted(measure)
+    return lambda group: known.get(group, True)
 
 
 async def read_books(
@@ -64,9 +75,9 @@ async def read_books(
     partition: int,
     state: PartitionState,
     share: Share,
-    wanted: Callable[[CellAddress], bool],
+    wanted: Callable[[str], bool],
 ) -> Books:
-    """Read the books of every owner of a share that has wanted addresses.
+    """Read the books of every owner of a share, of wanted measures.
 
     Args:
         state: What the partition stands on, read just now.
@@ -76,8 +87,9 @@ async def read_books(
     """
     books = Books(share, state.next, state)
     owners: dict[str, list[CellAddress]] = {}
+    may_hold = _groups(state, wanted)
     async for address in store.addresses(partition):
-        if share.holds(address.owner) and wanted(address):
+        if share.holds(address.owner) and may_hold(address.group):
             owners.setdefault(address.owner, []).append(address)
     for names in _batches(owners):
         addresses = [address for name in names for address in owners[name]]
@@ -85,8 +97,12 @@ async def read_books(
         if book is None or book.state.next < state.next:
             raise WentBack
         books.closes |= dict.fromkeys(names, book.state.next)
-        books.cells |= {Cell(*cell): text for cell, text in book.cells.items()}
-        books.elements |= {Cell(*cell): members for cell, members in book.elements.items()}
+        books.cells |= {
+            Cell(*cell): text for cell, text in book.cells.items() if wanted(cell.measure)
+        }
+        books.elements |= {
+            Cell(*cell): members for cell, members in book.elements.items() if wanted(cell.measure)
+        }
         books.listed.update(addresses)
         books.foreign += book.foreign
         if book.state.next > books.latest.next:

@@ -17,6 +17,7 @@ class Findings:
     duplicate_conflicts: int = 0
     offsets: dict[str, int] = field(default_factory=dict)
     lines: list[dict[str, Any]] = field(default_factory=list)
+    _strays: set[tuple[int, str]] = field(default_factory=set)
 
     def differ(self, partition: int, what: dict[str, Any], stored: Any, recounted: Any) -> None:
         """Note a mismatch."""
@@ -26,7 +27,11 @@ class Findings:
             self.lines.append(line)
 
     def stray(self, partition: int, what: str) -> None:
-        """Note something in Redis that no deployment of ours writes."""
+        """Note something in Redis that no deployment of ours writes, once."""
+        if (partition, what) in self._strays:
+            return
+        if len(self._strays) < SHOWN_MAX:
+            self._strays.add((partition, what))
         self.differ(partition, {"foreign": what}, what, None)
 
     def add(self, other: "Findings") -> None:

@@ -1,7 +1,8 @@
 """What the control log tells of: the deployment, its metrics, its keys."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,9 @@ from ..core.deployment import Deployment
 class DeploymentRecord:
     """The deployment as `recount init` wrote it.
 
-    topics: role → (name, topic id). starts: partition → first offset at registration.
+    topics: role → (name, topic id). starts: partition → first offset at registration. tags:
+    partition → suffix of its hash tag in Redis (deploy/tags.py). text: the record as JSON, with
+    what later records said of the same members.
     """
 
     deployment: Deployment
@@ -23,10 +26,20 @@ class DeploymentRecord:
     id_hash: str
     topics: Mapping[str, tuple[str, str]]
     starts: Mapping[int, int]
+    tags: Mapping[int, str]
     retention_days: float | None
     replication_factor: int
     formats: Mapping[str, Any]
     text: bytes
+
+    def retold(self) -> "DeploymentRecord":
+        """Return the same with the text that fits it: a later record changed some members."""
+        told = json.loads(self.text)
+        told["starts"] = {str(number): at for number, at in self.starts.items()}
+        told["tags"] = {str(number): suffix for number, suffix in self.tags.items()}
+        told["topics"]["events"]["id"] = self.topics["events"][1]
+        told |= {"rules": self.rules, "format_version": self.format_version}
+        return replace(self, text=json.dumps(told, sort_keys=True).encode())
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 _NUMBERS_END: Final = 1 << 53  # what JSON readers of other languages hold exactly
 _PARTITION: Final = re.compile(r"0|[1-9][0-9]{0,5}", re.ASCII)
+_SUFFIX: Final = re.compile(r"[0-9a-z]{0,8}", re.ASCII)
 _DAY_S: Final = 86_400
 
 
@@ -35,6 +36,14 @@ def bucket_of(settings: Mapping[str, Any]) -> int:
     if _DAY_S % bucket_s:
         raise InvalidRecord("base_bucket_s must divide a day")
     return bucket_s
+
+
+def tags_of(record: Mapping[str, Any]) -> dict[int, str]:
+    """Partition → suffix of its hash tag; older releases gave none."""
+    tags = record.get("tags") or {}
+    if not all(_PARTITION.fullmatch(name) and _SUFFIX.fullmatch(tags[name]) for name in tags):
+        raise InvalidRecord("tags must map partition numbers to suffixes")
+    return {int(name): suffix for name, suffix in tags.items()}
 
 
 def starts_of(record: Mapping[str, Any]) -> dict[int, int]:

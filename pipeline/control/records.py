@@ -20,10 +20,10 @@ from definitions.metric import Definition, MetricVersion, Origin
 from definitions.times import NS_PER_S, parse_timestamp
 
 from ..core.buckets import moment_of
-from ..core.deployment import Deployment, Keying
+from ..core.deployment import GENERATIONS, Deployment, Keying
 from ..errors import PipelineError
 from .entities import ApiKey, DeploymentRecord, Ignored, Metric, Version
-from .members import InvalidRecord, bucket_of, number_in, starts_of, text_in
+from .members import InvalidRecord, bucket_of, number_in, starts_of, tags_of, text_in
 from .terms import terms_of
 
 SCHEMA_VERSION: Final = 1
@@ -128,6 +128,7 @@ class ControlState:
                 max_ahead_ms=number_in(settings, "max_ahead_ms"),
                 base_bucket_s=bucket_of(settings),
                 keying=Keying(settings["keying"]),
+                generations=number_in({"generations": GENERATIONS, **settings}, "generations", 1),
             ),
             rules=number_in(record, "rules"),
             format_version=number_in(record, "format_version"),
@@ -137,6 +138,7 @@ class ControlState:
                 for role, topic in record["topics"].items()
             },
             starts=starts_of(record),
+            tags=tags_of(record),
             retention_days=days,
             replication_factor=number_in(record, "replication_factor", 1),
             formats=formats,
@@ -149,7 +151,9 @@ class ControlState:
             raise InvalidRecord("the store id is not that of this deployment")
         starts = starts_of(record)
         merged = {**starts, **self.identity.starts}
-        self.identity = replace(self.identity, starts=dict(sorted(merged.items())))
+        tags = {**tags_of(record), **self.identity.tags}
+        grown = replace(self.identity, starts=dict(sorted(merged.items())), tags=tags)
+        self.identity = grown.retold()
 
     def take_rebuild(self, record: dict[str, Any]) -> None:
         """Every partition applied again from `starts`: maybe another topic, or other rules."""
@@ -162,13 +166,15 @@ class ControlState:
         rules, format_version = record["rules"], record["format_version"]
         if type(rules) is not int or type(format_version) is not int:
             raise InvalidRecord("rules and format_version must be integers")
-        self.identity = replace(
+        moved = replace(
             self.identity,
             topics={**self.identity.topics, "events": (topic, text_in(record, "events_topic_id"))},
             rules=rules,
             format_version=format_version,
             starts=dict(sorted(starts.items())),
+            tags={**self.identity.tags, **tags_of(record)},
         )
+        self.identity = moved.retold()
 
     def take_definition(self, record: dict[str, Any]) -> None:
         """A version of a metric."""

@@ -57,13 +57,26 @@ CELLS: Final = "c"
 ELEMENTS: Final = "u"
 
 
-class CellAddress(NamedTuple):
-    """Where cells lie: those of one measure, day (since 1970, UTC) and owner.
+MEASURES_TOGETHER: Final = 4  # with hourly buckets a day of totals stays a listpack, see below
 
-    kind: CELLS, their texts; ELEMENTS, the UNIQUE sets of the same.
+
+class CellAddress(NamedTuple):
+    """Where cells lie: those of up to MEASURES_TOGETHER measures, of one day and one owner.
+
+    kind: CELLS, their texts; ELEMENTS, the UNIQUE sets of the same. group: of the measures, what
+    their numbers have in common (group_number()). day: since 1970, UTC.
     """
 
     kind: str
-    measure: str
+    group: int
     day: int
     owner: str
+
+
+def group_number(number: int) -> int:
+    """Return which measures lie in one key: those with numbers 0 to 3 are together, and so on.
+
+    Most of what a commit costs in Redis is keys, not fields; more measures in one key would make
+    it longer than Redis keeps in its small form (docs/performance.md).
+    """
+    return number // MEASURES_TOGETHER

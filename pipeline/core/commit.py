@@ -23,23 +23,28 @@ Rule 1: a commit is a value; this module reads no store and no clock (docs/desig
 Rule 2: the texts are canonical: equal partials have equal bytes, whoever encoded them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from definitions.metric import MetricVersion
 
-from .activation import Activation
+from .activation import Activation, next_number
 from .aggregations import Partial, encode_partial, merge_partials
 from .cells import CellKey
-from .dedup import GENERATIONS_PER_WINDOW
+from .dedup import element_at
 from .plan import Plan, id_count
 from .state import PartitionState, changed_fields, fence_of
+from .verdicts import pack
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One fenced write of [before.next, after.next). before == what the script must find."""
+    """One fenced write of [before.next, after.next). before == what the script must find.
+
+    are_known: whether every key of `cells` was read, or written, since the partition was opened;
+    otherwise the store looks first whether one is of a foreign type.
+    """
 
     partition: int
     before: PartitionState
@@ -47,7 +52,9 @@ class Commit:
     cells: Mapping[CellKey, str] = field(default_factory=dict)
     elements: Mapping[CellKey, Iterable[str]] = field(default_factory=dict)
     new_cells: Iterable[CellKey] = ()
+    are_known: bool = False
     new_ids: bytes = b""
+    duplicates: Sequence[int] = ()
     generation: int | None = None
     learned: Mapping[str, str] = field(default_factory=dict)
 
@@ -60,6 +67,16 @@ class Commit:
     def writes(self) -> dict[str, str]:
         """The fields of the partition's hash that change."""
         return changed_fields(self.before, self.after)
+
+    @property
+    def ids(self) -> bytes:
+        """What the id log of the generation gains; empty is nothing."""
+        return element_at(self.before.next, self.new_ids) if self.new_ids else b""
+
+    @property
+    def verdicts(self) -> list[bytes]:
+        """What the list of kept verdicts gains."""
+        return pack(self.duplicates)
 
     @property
     def dropped(self) -> list[int]:
@@ -96,11 +113,16 @@ def transitions(
     def is_over(key: str) -> bool:
         return bool(max_age_ms) and key in ends_ms and state.clock_ms > ends_ms[key] + max_age_ms
 
-    fresh = {
-        version.key: Activation(state.next, state.clock_ms, version.digest)
-        for version in versions
-        if version.key not in state.active and not is_over(version.key)
-    }
+    fresh: dict[str, Activation] = {}
+    number = next_number(state.active)
+    for version in versions:
+        if version.key in state.active or is_over(version.key):
+            continue
+        measures = len(version.definition.measures)
+        fresh[version.key] = Activation(
+            state.next, state.clock_ms, version.digest, number, measures
+        )
+        number += measures
     over = {
         key: state.next
         for key in ends_ms
@@ -114,7 +136,7 @@ def transitions(
 def advance(state: PartitionState, plan: Plan) -> PartitionState:
     counts = dict(state.id_counts)
     if plan.generation is not None:
-        oldest = plan.generation - GENERATIONS_PER_WINDOW
+        oldest = plan.oldest
         counts = {living: count for living, count in counts.items() if living >= oldest}
         if plan.new_ids:
             counts[plan.generation] = counts.get(plan.generation, 0) + id_count(plan.new_ids)
@@ -162,7 +184,10 @@ def settle(
         cells=texts,
         elements=plan.elements,
         new_cells=[*fresh, *(key for key in plan.elements if stored.get(key) is None)],
+        # A version that starts with this flush may bring keys that no load has asked for.
+        are_known=active.active is before.active,
         new_ids=plan.new_ids,
+        duplicates=plan.duplicates,
         generation=plan.generation,
         learned=plan.learned,
     )

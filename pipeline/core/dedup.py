@@ -20,8 +20,7 @@ from .event import Event
 
 ID_BYTES: Final = 12
 ID_HASH: Final = "xxh3_128/96"
-# A window is four generations; with the running one, five can still be asked for.
-GENERATIONS_PER_WINDOW: Final = 4
+HEAD_BYTES: Final = 8  # of an element of an id log: the first offset of its flush, little-endian
 _LOAD_MAX: Final = 0.72
 _SLOTS: Final = 8
 _BUCKETS_MIN: Final = 1 << 15  # its memory is zero, and so not there, until it is used
@@ -88,14 +87,14 @@ def seed_of(store_id: str) -> int:
     return int(store_id.replace("-", "")[:16], 16)
 
 
-def generation_of(clock_ms: int, window_ms: int) -> int:
+def generation_of(clock_ms: int, window_ms: int, generations: int) -> int:
     """Return the generation of a record that the log clock stands at."""
-    return clock_ms * GENERATIONS_PER_WINDOW // window_ms
+    return clock_ms * generations // window_ms
 
 
-def last_ms_of(generation: int, window_ms: int) -> int:
+def last_ms_of(generation: int, window_ms: int, generations: int) -> int:
     """Return where the log clock stands last in a generation."""
-    return ((generation + 1) * window_ms - 1) // GENERATIONS_PER_WINDOW
+    return ((generation + 1) * window_ms - 1) // generations
 
 
 def tag_of(generation: int) -> int:
@@ -251,6 +250,39 @@ class IdIndex:
             at, high, low, tag = at[~won], high[~won], low[~won], tag[~won]
 
 
+def element_at(offset: int, ids: bytes) -> bytes:
+    """Return the element that a flush from an offset on appends to an id log.
+
+    The offset leads from an identity back to its flush, and so to its record.
+    """
+    return offset.to_bytes(HEAD_BYTES, "little") + ids
+
+
+def ids_in(elements: Iterable[bytes]) -> bytes:
+    """Return the packed ids of the elements of an id log."""
+    return b"".join(element[HEAD_BYTES:] for element in elements)
+
+
+def count_in(elements: Iterable[bytes]) -> int:
+    """Return how many ids the elements of an id log hold; -1 where one of them is not ours."""
+    sizes = [len(element) - HEAD_BYTES for element in elements]
+    if any(size <= 0 or size % ID_BYTES for size in sizes):
+        return -1
+    return sum(sizes) // ID_BYTES
+
+
+def flushes_of(elements: Iterable[bytes], id_: bytes) -> list[int]:
+    """Return the first offsets of the flushes that remember an id."""
+    found = []
+    for element in elements:
+        at = element.find(id_, HEAD_BYTES)
+        while at >= 0 and (at - HEAD_BYTES) % ID_BYTES:
+            at = element.find(id_, at + 1)
+        if at >= 0:
+            found.append(int.from_bytes(element[:HEAD_BYTES], "little"))
+    return found
+
+
 def superfluous(elements: Sequence[bytes], wanted: int) -> list[bytes] | None:
     """Return the elements of an id log that say again what others say; None if that is not all.
 
@@ -262,13 +294,15 @@ def superfluous(elements: Sequence[bytes], wanted: int) -> list[bytes] | None:
     Args:
         wanted: How many ids there must be.
     """
-    ids = np.frombuffer(b"".join(elements), np.dtype(f"V{ID_BYTES}"))
+    if count_in(elements) < 0:
+        return None
+    ids = np.frombuffer(ids_in(elements), np.dtype(f"V{ID_BYTES}"))
     _, which, times = np.unique(ids, return_inverse=True, return_counts=True)
     extra, dropped, at = len(ids) - wanted, [], 0
     if len(times) != wanted:
         return None  # ids of records that are not applied yet, or lost ones
     for element in elements:
-        count = len(element) // ID_BYTES
+        count = count_in([element])
         mine = which[at : at + count]
         at += count
         if count <= extra and (times[mine] > 1).all():

@@ -12,8 +12,10 @@ from .state import PartitionState
 class Plan:
     """All changes of the records [lo, hi).
 
-    first: event type → offset of the first event of it. learned: see names.py; it may differ with
-    the batches, and decides no number.
+    generation, oldest: the ids' own, and the oldest that can still be asked for; None and 0 where
+    no record was taken. duplicates: offsets of the records that were judged so. first: event type
+    → offset of the first event of it. learned: see names.py; it may differ with the batches, and
+    decides no number.
     """
 
     lo: int
@@ -21,9 +23,11 @@ class Plan:
     clock_ms: int
     last: tuple[int, int]
     generation: int | None
+    oldest: int = 0
     cells: dict[CellKey, Change] = field(default_factory=dict)
     elements: dict[CellKey, set[str]] = field(default_factory=dict)
     new_ids: bytes = b""
+    duplicates: list[int] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)

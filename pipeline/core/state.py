@@ -6,14 +6,39 @@ state, byte for byte.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
-from .activation import Activation, acts_of
+from .activation import Activation, Acts, activation_of, acts_of, check_numbers
+from .cells import group_number
 from .deployment import FORMAT_VERSION, RULES
 
 FATES: Final = ("counted", "unmatched", "duplicate", "rejected")
 NO_RECORD: Final = (-1, -1)
 COUNTERS: Final = ("consumed", *FATES, "misplaced")
+
+
+class Trimmed(NamedTuple):
+    """Kept verdicts that were let go: so many duplicates, all of them below this offset.
+
+    Their records are gone from the log, so nobody can ask for them (core/verdicts.py).
+    """
+
+    duplicates: int
+    below: int
+
+    @property
+    def text(self) -> str:
+        """What is stored of it."""
+        return f"{self.duplicates}:{self.below}"
+
+
+NOTHING_TRIMMED: Final = Trimmed(0, 0)
+
+
+def trimmed_of(text: str) -> Trimmed:
+    """Read a stored text. Raises ValueError: it is not ours."""
+    duplicates, below = text.split(":")
+    return Trimmed(int(duplicates), int(below))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +48,10 @@ class PartitionState:
     next: first offset not yet applied. start: first offset at registration. clock_ms: the log
     clock, -1 before the first record. last: offset and append time of the last applied record,
     (-1, -1) if none. id_counts: ids in the log of each living generation. rejected: by reason.
-    ended: offset at which a version stopped counting. rebuilt_to: end of the log when a rebuild
-    emptied the partition; it is no part of the fence, and workers do not look at it.
+    ended: offset at which a version stopped counting. hist: how far the past of versions is
+    counted; always empty so far, and part of the fence. trimmed: see Trimmed. rebuilt_to: end of
+    the log when a rebuild emptied the partition; it is no part of the fence, and workers do not
+    look at it.
     """
 
     store_id: str
@@ -40,6 +67,8 @@ class PartitionState:
     rejected: Mapping[str, int] = field(default_factory=dict)
     active: Mapping[str, Activation] = field(default_factory=dict)
     ended: Mapping[str, int] = field(default_factory=dict)
+    hist: str = ""
+    trimmed: Trimmed = NOTHING_TRIMMED
     rebuilt_to: int = 0
 
     @property
@@ -48,9 +77,25 @@ class PartitionState:
         return self.next >= self.rebuilt_to
 
     @property
+    def worked_out(self) -> Acts:
+        """What follows from the activations and ends."""
+        return acts_of(self.active, self.ended)
+
+    def number_of(self, measure: str) -> int | None:
+        """Return the number of a measure (`metric_id#version.n`) here; None where it has none."""
+        version, _, place = measure.rpartition(".")
+        activation = self.active.get(version)
+        return None if activation is None else activation.first + int(place)
+
+    def groups_of(self, measures: Iterable[str]) -> list[int]:
+        """Return the groups that the cells of these measures lie in, ascending."""
+        numbers = map(self.number_of, measures)
+        return sorted({group_number(number) for number in numbers if number is not None})
+
+    @property
     def acts(self) -> str:
         """Digest over every version ever activated here, with its offsets (docs/design.md 3)."""
-        return acts_of(self.active, self.ended).digest
+        return self.worked_out.digest
 
     @property
     def folded(self) -> tuple[str, ...]:
@@ -73,7 +118,7 @@ def changed_fields(before: PartitionState, after: PartitionState) -> dict[str, s
 
 
 # The fields of a partition's hash that tell one state from another.
-FENCE: Final = ("store_id", "rules", "next", "acts", "ids")
+FENCE: Final = ("store_id", "rules", "next", "acts", "ids", "hist")
 
 
 def fence_of(state: PartitionState) -> tuple[str, ...]:
@@ -84,6 +129,7 @@ def fence_of(state: PartitionState) -> tuple[str, ...]:
         str(state.next),
         state.acts,
         id_counts_text(state.id_counts),
+        state.hist,
     )
 
 
@@ -109,6 +155,8 @@ def _own_fields(state: PartitionState) -> dict[str, str]:
         "last": f"{state.last[0]}:{state.last[1]}",
         "acts": state.acts,
         "ids": id_counts_text(state.id_counts),
+        "hist": state.hist,
+        "trimmed": state.trimmed.text,
     }
     if state.rebuilt_to:
         fields["rebuilt_to"] = str(state.rebuilt_to)
@@ -123,10 +171,12 @@ def decode_state(fields: Mapping[str, str]) -> PartitionState:
     Raises:
         KeyError, ValueError: a field is missing or foreign: the hash is not ours.
     """
+    if fields["format"] != str(FORMAT_VERSION):
+        return _foreign(fields)
     active: dict[str, Activation] = {}
     for name, version in _prefixed(fields, "act:"):
-        offset, clock, digest = fields[name].split(":")
-        active[version] = Activation(int(offset), int(clock), digest)
+        active[version] = activation_of(fields[name])
+    check_numbers(active)
     last_offset, last_ms = fields["last"].split(":")
     pairs = (pair.split("=") for pair in fields["ids"].split(",") if pair)
     return PartitionState(
@@ -143,7 +193,21 @@ def decode_state(fields: Mapping[str, str]) -> PartitionState:
         rejected={reason: int(fields[name]) for name, reason in _prefixed(fields, "rejected:")},
         active=active,
         ended={version: int(fields[name]) for name, version in _prefixed(fields, "end:")},
+        hist=fields["hist"],
+        trimmed=trimmed_of(fields["trimmed"]),
         rebuilt_to=int(fields.get("rebuilt_to", 0)),
+    )
+
+
+def _foreign(fields: Mapping[str, str]) -> PartitionState:
+    """What every format says of itself: enough to refuse it (deploy/checks.py)."""
+    return PartitionState(
+        store_id=fields["store_id"],
+        topic_id=fields["topic_id"],
+        format_version=int(fields["format"]),
+        rules=int(fields["rules"]),
+        start=int(fields["start"]),
+        next=int(fields["next"]),
     )
 
 
@@ -159,6 +223,8 @@ _FIELDS: Final = frozenset(
         "last",
         "acts",
         "ids",
+        "hist",
+        "trimmed",
         "rebuilt_to",
     )
 ) | frozenset(COUNTERS)

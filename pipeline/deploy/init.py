@@ -19,6 +19,7 @@ from ..edges.redis import RedisStore
 from ..errors import ConflictError, Halt, UsageError
 from .checks import check_policy, check_store, check_topics, first_state, identity_of
 from .place import Place
+from .tags import spread
 
 _DAY_MS: Final = 86_400_000
 _FOREVER: Final = "-1"
@@ -77,8 +78,10 @@ async def init(place: Place, wish: Wish) -> DeploymentRecord:
         _refuse_collision(name, names, await admin.names())
         topics = await _make_topics(admin, names, asked)
         async with ControlLog(address, names["control"], place.control_secrets) as log:
-            await _claim(log, deployment, names, topics, asked)
+            tags = spread(name, range(deployment.homes), {})
+            await _claim(log, deployment, names, topics, tags, asked)
             identity = identity_of(log.state)
+            store.tags = lambda: identity.tags
             await _register(store, identity, identity.starts)
             return identity
     finally:
@@ -171,6 +174,7 @@ async def _claim(
     deployment: Deployment,
     names: Mapping[str, str],
     topics: Mapping[str, TopicInfo],
+    tags: Mapping[int, str],
     wish: Wish,
 ) -> None:
     record = {
@@ -183,12 +187,14 @@ async def _claim(
             "max_ahead_ms": deployment.max_ahead_ms,
             "base_bucket_s": deployment.base_bucket_s,
             "keying": deployment.keying.value,
+            "generations": deployment.generations,
         },
         "rules": RULES,
         "format_version": FORMAT_VERSION,
         "id_hash": ID_HASH,
         "topics": {role: {"name": names[role], "id": topics[role].id} for role in names},
         "starts": {str(number): 0 for number in range(deployment.homes)},
+        "tags": {str(number): suffix for number, suffix in tags.items()},
         "retention_days": wish.retention_days,
         "replication_factor": wish.replication_factor,
         "formats": dict(wish.formats or {}),
@@ -227,6 +233,7 @@ async def _existing(
     if wrong:
         raise Halt(f"deployment {name!r} exists with other settings: {'; '.join(wrong)}")
     store = RedisStore(redis_url, name, deployment.base_bucket_s)
+    store.tags = lambda: identity.tags
     try:
         await check_policy(store)
         topics = await admin.describe([topic for topic, _ in identity.topics.values()])
@@ -234,7 +241,7 @@ async def _existing(
         await _resume(admin, store, address, identity, topics)
         await check_store(store, identity)
         if wish.partitions is not None and wish.partitions > len(identity.starts):
-            identity = await _grow(admin, log, store, wish.partitions)
+            identity = await _grow(admin, log, store, name, wish.partitions)
         return identity
     finally:
         await store.close()
@@ -267,7 +274,7 @@ async def _resume(
 
 
 async def _grow(
-    admin: KafkaAdmin, log: ControlLog, store: RedisStore, partitions: int
+    admin: KafkaAdmin, log: ControlLog, store: RedisStore, name: str, partitions: int
 ) -> DeploymentRecord:
     """Register new partitions first, then grow the topic; `homes` stays."""
     identity = identity_of(log.state)
@@ -277,9 +284,11 @@ async def _grow(
             "type": "partitions",
             "store_id": identity.deployment.store_id,
             "starts": {str(number): start for number, start in new.items()},
+            "tags": {str(at): tag for at, tag in spread(name, new, identity.tags).items()},
         }
     )
     identity = identity_of(log.state)
+    store.tags = lambda: identity.tags
     await _register(store, identity, new)
     events, _ = identity.topics["events"]
     if (await admin.describe([events]))[events].partitions < partitions:
@@ -292,4 +301,4 @@ async def _register(
 ) -> None:
     for number, start in starts.items():
         await store.register(number, first_state(identity, start))
-    await store.write_identity(identity.text)
+    await store.write_identity(identity.text, again=True)

@@ -9,7 +9,14 @@ from ..control.log import ControlLog
 from ..edges.kafka import KafkaLog, topic_names
 from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
-from .checks import check_identity, check_policy, check_store, check_topics, known_identity
+from .checks import (
+    check_identity,
+    check_policy,
+    check_store,
+    check_topics,
+    identity_of,
+    known_identity,
+)
 from .place import Place
 
 
@@ -55,6 +62,7 @@ async def opened(place: Place, *, commits: bool = False) -> AsyncIterator[Deploy
         )
         record = await known_identity(control.state, store)
         store.base_bucket_s = record.deployment.base_bucket_s
+        store.tags = lambda: identity_of(control.state).tags
         check_identity(record)
         if commits:
             check_topics(record, topics)

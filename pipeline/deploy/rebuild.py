@@ -6,8 +6,9 @@ anywhere, the next rebuild finishes it. Live workers wait meanwhile and go on wi
 The first state holds the end of the log (rebuilt_to): readers wait until it is applied again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from ..control.entities import DeploymentRecord
 from ..control.log import ControlLog
@@ -17,6 +18,9 @@ from ..edges.kafka_client import KafkaAddress, KafkaAdmin
 from ..edges.redis import RedisStore
 from ..errors import Halt, UsageError
 from .checks import REBUILD, check_identity, check_policy, first_state, identity_of
+from .tags import spread
+
+_FIRST_TAGGED: Final = 3  # the first format in which hash tags have suffixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +63,21 @@ async def reset(
     async with consumer(address) as client:
         spans = await spans_of(client, topic, partitions)
     numbers = sorted(spans) if partition is None else [partition]
+    tags = identity.tags
+    if untagged := [number for number in numbers if number not in tags]:
+        tags = {**tags, **spread(store.deployment, untagged, tags)}
     keys = 0
+    if identity.format_version < _FIRST_TAGGED:
+        keys += await _drop_untagged(store, numbers, progress)
     for number in numbers:
-        progress(f"partition {number}: dropping what was derived")
-        await store.begin_rebuild(number)
-        keys += await store.clear(number)
+        if number in identity.tags:
+            progress(f"partition {number}: dropping what was derived")
+            await store.begin_rebuild(number)
+            keys += await store.clear(number)
     starts = {number: spans[number].start for number in numbers}
     lost = _lost(identity, starts, moved=moved)
     if renewed or any(identity.starts.get(number) != at for number, at in starts.items()):
-        identity = await _tell(control, identity, topic_id, {**identity.starts, **starts})
+        identity = await _tell(control, identity, topic_id, {**identity.starts, **starts}, tags)
     await store.write_identity(identity.text, again=True)
     # Nothing is committed any more, so no reader has seen a number of later offsets than these.
     async with consumer(address) as client:
@@ -76,6 +86,22 @@ async def reset(
         empty = first_state(identity, starts[number])
         await store.finish_rebuild(number, replace(empty, rebuilt_to=ends[number]))
     return Reset(numbers, keys, lost)
+
+
+async def _drop_untagged(
+    store: RedisStore, numbers: Sequence[int], progress: Callable[[str], None]
+) -> int:
+    """Drop what a release wrote whose hash tags had no suffixes: these partitions move."""
+    tags, store.tags, keys = store.tags, dict, 0
+    try:
+        for number in numbers:
+            progress(f"partition {number}: dropping what an earlier release derived")
+            await store.begin_rebuild(number)
+            keys += await store.clear(number)
+            await store.forget(number)
+    finally:
+        store.tags = tags
+    return keys
 
 
 def _lost(identity: DeploymentRecord, starts: Mapping[int, int], *, moved: bool) -> dict[int, int]:
@@ -103,7 +129,11 @@ async def _events_topic(address: KafkaAddress, identity: DeploymentRecord) -> tu
 
 
 async def _tell(
-    control: ControlLog, identity: DeploymentRecord, topic_id: str, starts: Mapping[int, int]
+    control: ControlLog,
+    identity: DeploymentRecord,
+    topic_id: str,
+    starts: Mapping[int, int],
+    tags: Mapping[int, str],
 ) -> DeploymentRecord:
     await control.write(
         {
@@ -113,6 +143,7 @@ async def _tell(
             "rules": RULES,
             "format_version": FORMAT_VERSION,
             "starts": {str(number): at for number, at in starts.items()},
+            "tags": {str(number): suffix for number, suffix in tags.items()},
         }
     )
     return identity_of(control.state)

@@ -6,12 +6,12 @@ this store refuses, in the same order and with the same words.
 
 import copy
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
+from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey, group_number
 from ..core.commit import Answer, Commit
 from ..core.records import DeadLetter, LogRecord
-from ..core.state import FENCE, PartitionState, decode_state, encode_state, fence_of
+from ..core.state import FENCE, PartitionState, Trimmed, decode_state, encode_state, fence_of
 from ..ports import Book, Listing, Span
 
 
@@ -21,6 +21,7 @@ class _Partition:
     cells: dict[CellKey, str] = field(default_factory=dict)
     elements: dict[CellKey, set[str]] = field(default_factory=dict)
     ids: dict[int, list[bytes]] = field(default_factory=dict)
+    duplicates: list[bytes] = field(default_factory=list)
     customers: dict[str, set[str]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
 
@@ -29,7 +30,7 @@ class MemoryStore:
     """A RollupStore in a dict. snapshot() and restore() take Redis back to an earlier point.
 
     without: refusals that are left out, for the model that has to notice it: names of FENCE,
-    "already" (that `acts` are those after the commit), "load" (the fence of a load).
+    "already" (that `acts` and `hist` are those after the commit), "load" (the fence of a load).
     """
 
     without: frozenset[str] = frozenset()
@@ -77,6 +78,23 @@ class MemoryStore:
         held = self._partitions.get(partition, _Partition())
         return {generation: list(held.ids.get(generation, ())) for generation in counts}
 
+    async def load_duplicates(self, partition: int) -> list[bytes]:
+        """Return the packed elements of the kept verdicts."""
+        return list(self._partitions.get(partition, _Partition()).duplicates)
+
+    async def trim_duplicates(
+        self, partition: int, state: PartitionState, elements: int, trimmed: Trimmed
+    ) -> bool:
+        """Let go of the oldest kept verdicts; False where the partition stands elsewhere."""
+        held = self._partitions.get(partition)
+        if held is None or self._differs("load", held.fields, fence_of(state)):
+            return False
+        if held.fields["trimmed"] != state.trimmed.text:
+            return False
+        held.fields["trimmed"] = trimmed.text
+        del held.duplicates[:elements]
+        return True
+
     async def names(self, partition: int) -> dict[str, str]:
         """Return what a partition has learned of names."""
         return dict(self._partitions.get(partition, _Partition()).names)
@@ -106,8 +124,8 @@ class MemoryStore:
         )
         if not ours:
             return Answer.REFUSED
-        same_acts = fields["acts"] == after.acts or "already" in self.without
-        if fields["next"] == str(after.next) and same_acts:
+        same = (fields["acts"], fields["hist"]) == (after.acts, after.hist)
+        if fields["next"] == str(after.next) and (same or "already" in self.without):
             return Answer.ALREADY
         if self._differs("commit", fields, commit.fence):
             return Answer.REFUSED
@@ -119,7 +137,8 @@ class MemoryStore:
         for generation in commit.dropped:
             held.ids.pop(generation, None)
         if commit.new_ids and commit.generation is not None:
-            held.ids.setdefault(commit.generation, []).append(commit.new_ids)
+            held.ids.setdefault(commit.generation, []).append(commit.ids)
+        held.duplicates += commit.verdicts
         held.names.update(commit.learned)
         fields.update(commit.writes)
         return Answer.APPLIED
@@ -153,16 +172,28 @@ class MemoryStore:
         wanted = [
             address
             async for address in self.addresses(partition)
-            if address.measure in names and address.owner in owners and address.day in days
+            if address.owner in owners and address.day in days
         ]
-        return await self.read_addresses(partition, wanted)
+        book = await self.read_addresses(partition, wanted)
+        if book is None:
+            return None
+        return replace(
+            book,
+            cells={cell: text for cell, text in book.cells.items() if cell.measure in names},
+            elements={
+                cell: found for cell, found in book.elements.items() if cell.measure in names
+            },
+        )
 
     async def addresses(self, partition: int) -> AsyncIterator[CellAddress]:
         """Yield every address that holds cells."""
-        held = self._partitions.get(partition, _Partition())
+        held = self._partitions.get(partition)
+        if held is None:
+            return
+        state = decode_state(held.fields)
         for address in {
-            *(self._address(CELLS, cell) for cell in held.cells),
-            *(self._address(ELEMENTS, cell) for cell in held.elements),
+            *(self._address(CELLS, cell, state) for cell in held.cells),
+            *(self._address(ELEMENTS, cell, state) for cell in held.elements),
         }:
             yield address
 
@@ -188,22 +219,25 @@ class MemoryStore:
         held, wanted = self._partitions.get(partition), set(addresses)
         if held is None:
             return None
+        state = decode_state(held.fields)
         return Book(
-            decode_state(held.fields),
+            state,
             {
                 cell: text
                 for cell, text in held.cells.items()
-                if self._address(CELLS, cell) in wanted
+                if self._address(CELLS, cell, state) in wanted
             },
             {
                 cell: frozenset(members)
                 for cell, members in held.elements.items()
-                if self._address(ELEMENTS, cell) in wanted
+                if self._address(ELEMENTS, cell, state) in wanted
             },
         )
 
-    def _address(self, kind: str, cell: CellKey) -> CellAddress:
-        return CellAddress(kind, cell.measure, cell.bucket // self._per_day, cell.customer)
+    def _address(self, kind: str, cell: CellKey, state: PartitionState) -> CellAddress:
+        number = state.worked_out.numbers[cell.measure]
+        day = cell.bucket // self._per_day
+        return CellAddress(kind, group_number(number), day, cell.customer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,26 +7,30 @@ from typing import Final
 
 import msgspec
 
-from ..core.cells import CellKey
+from ..core.cells import ELEMENTS, CellKey
 from ..core.commit import Answer, Commit
-from ..core.state import PartitionState, encode_state, fence_of
+from ..core.state import PartitionState, Trimmed, encode_state, fence_of
 from ..errors import Halt
+from .redis_books import REBUILDING
 from .redis_client import guard
-from .redis_keys import Keys, asked_key, identity_key
-from .redis_reads import REBUILDING, SCAN_COUNT, RedisReads
+from .redis_keys import Keys, asked_key, identity_key, member
+from .redis_reads import SCAN_COUNT, RedisReads
 
 _APPLY: Final = (Path(__file__).parent / "lua" / "apply.lua").read_text()
 _LOAD: Final = (Path(__file__).parent / "lua" / "load.lua").read_text()
 _DROP_IDS: Final = (Path(__file__).parent / "lua" / "drop_ids.lua").read_text()
+_TRIM: Final = (Path(__file__).parent / "lua" / "trim.lua").read_text()
 _RIGHTS: Final = """\
-for _, command in ipairs({{'HSET', 'f', 'v'}, {'SADD', 'm'}, {'RPUSH', 'e'}}) do
+for _, command in ipairs({
+  {'HSET', 'f', 'v'}, {'SADD', 'm'}, {'RPUSH', 'e'}, {'LREM', 1, 'e'}, {'LTRIM', 0, 1}
+}) do
   redis.call(command[1], KEYS[1], unpack(command, 2))
   redis.call('TYPE', KEYS[1])
   redis.call('UNLINK', KEYS[1])
 end
 return redis.call('HMGET', KEYS[1], 'f')
 """
-_ID_SLICE: Final = 200  # list elements a slice: heartbeats go on while ids load
+_ELEMENTS_AT_ONCE: Final = 200  # of a list: heartbeats go on while it loads
 _COUNTED_S: Final = 5
 _PACK: Final = msgspec.msgpack.Encoder()
 
@@ -39,6 +43,7 @@ class RedisStore(RedisReads):
         self._apply = self._client.register_script(_APPLY)
         self._load = self._client.register_script(_LOAD)
         self._drop_ids = self._client.register_script(_DROP_IDS)
+        self._trim = self._client.register_script(_TRIM)
         self._rights = self._client.register_script(_RIGHTS)
 
     async def close(self) -> None:
@@ -50,13 +55,13 @@ class RedisStore(RedisReads):
     async def identity(self) -> bytes | None:
         """Return the copy of the deployment's identity; None where there is none."""
         async with guard(self._client):
-            held: bytes | None = await self._client.get(identity_key(self._deployment))
+            held: bytes | None = await self._client.get(identity_key(self.deployment))
             return held
 
     async def write_identity(self, text: bytes, *, again: bool = False) -> None:
         """Write the copy of the identity, unless there is one; `again` replaces it."""
         async with guard(self._client):
-            await self._client.set(identity_key(self._deployment), text, nx=not again)
+            await self._client.set(identity_key(self.deployment), text, nx=not again)
 
     async def eviction_policy(self) -> str:
         """Return maxmemory-policy: anything but noeviction may evict a bill."""
@@ -66,7 +71,7 @@ class RedisStore(RedisReads):
 
     async def count_request(self, name: str, window: int, window_s: int) -> int:
         """Count a request of an API key; return how many it has made in this window of time."""
-        key = asked_key(self._deployment, name, window_s, window)
+        key = asked_key(self.deployment, name, window_s, window)
         async with guard(self._client):
             pipe = self._client.pipeline(transaction=False)
             pipe.incr(key)
@@ -100,7 +105,9 @@ class RedisStore(RedisReads):
         keys = self.keys(partition)
         by_key: dict[str, list[CellKey]] = defaultdict(list)
         fields: dict[str, list[str]] = defaultdict(list)
-        for cell, (key, name) in zip(cells, keys.located(cells), strict=True):
+        numbers = state.worked_out.numbers
+        there = [cell for cell in cells if cell.measure in numbers]
+        for cell, (key, name) in zip(there, keys.located(there, numbers), strict=True):
             by_key[key].append(cell)
             fields[key].append(name)
         async with guard(self._client):
@@ -111,25 +118,41 @@ class RedisStore(RedisReads):
         if found is None:
             return None
         ordered = (cell for wanted in by_key.values() for cell in wanted)
-        return {
-            cell: None if text is None else text.decode()
-            for cell, text in zip(ordered, found, strict=True)
-        }
+        texts: dict[CellKey, str | None] = dict.fromkeys(cells)
+        for cell, text in zip(ordered, found, strict=True):
+            texts[cell] = None if text is None else text.decode()
+        return texts
 
     async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
         """Return the packed elements of every generation of counts, read in slices."""
-        keys, packed = self.keys(partition), {}
-        for generation in counts:
-            parts: list[bytes] = []
-            async with guard(self._client):
-                while True:
-                    at = len(parts)
-                    part = await self._client.lrange(keys.ids(generation), at, at + _ID_SLICE - 1)
-                    parts += part
-                    if len(part) < _ID_SLICE:
-                        break
-            packed[generation] = parts
-        return packed
+        keys = self.keys(partition)
+        return {generation: await self._elements_of(keys.ids(generation)) for generation in counts}
+
+    async def load_duplicates(self, partition: int) -> list[bytes]:
+        """Return the packed elements of the kept verdicts, read in slices."""
+        return await self._elements_of(self.keys(partition).duplicates)
+
+    async def _elements_of(self, key: str) -> list[bytes]:
+        parts: list[bytes] = []
+        async with guard(self._client):
+            while True:
+                at = len(parts)
+                part = await self._client.lrange(key, at, at + _ELEMENTS_AT_ONCE - 1)
+                parts += part
+                if len(part) < _ELEMENTS_AT_ONCE:
+                    return parts
+
+    async def trim_duplicates(
+        self, partition: int, state: PartitionState, elements: int, trimmed: Trimmed
+    ) -> bool:
+        """Let go of the oldest kept verdicts; False where the partition stands elsewhere."""
+        keys = self.keys(partition)
+        async with guard(self._client):
+            done = await self._trim(
+                keys=[keys.state, keys.duplicates],
+                args=[*fence_of(state), elements, state.trimmed.text, trimmed.text],
+            )
+        return done is not None
 
     async def drop_ids(
         self, partition: int, state: PartitionState, generation: int, elements: Sequence[bytes]
@@ -145,40 +168,50 @@ class RedisStore(RedisReads):
     async def apply(self, commit: Commit) -> Answer:
         """Write a commit whole, or refuse it whole, by the script."""
         keys = self.keys(commit.partition)
+        after, numbers = commit.after, commit.after.worked_out.numbers
         cells: dict[str, list[str]] = defaultdict(list)
         for (key, name), text in zip(
-            keys.located(commit.cells), commit.cells.values(), strict=True
+            keys.located(commit.cells, numbers), commit.cells.values(), strict=True
         ):
             cells[key] += (name, text)
+        known = len(cells) if commit.are_known else 0
         sets: dict[str, list[str]] = {}
-        for cell, elements in commit.elements.items():
-            key = keys.elements(cell.measure, keys.day_of(cell.bucket), cell.customer)
-            members = (keys.member(cell, element) for element in sorted(elements))
+        places = keys.located(commit.elements, numbers, ELEMENTS)
+        for (key, name), elements in zip(places, commit.elements.values(), strict=True):
+            members = (member(name, element) for element in sorted(elements))
             sets.setdefault(key, []).extend(members)
         for key, names in _index(keys, commit.new_cells).items():
             sets[key] = sorted(names)
         if commit.learned:
             cells[keys.names] = [item for pair in commit.learned.items() for item in pair]
         dropped = [keys.ids(generation) for generation in commit.dropped]
-        log = (
-            [keys.ids(commit.generation)]
-            if commit.new_ids and commit.generation is not None
-            else []
-        )
+        logs = []
+        if commit.ids and commit.generation is not None:
+            logs.append(keys.ids(commit.generation))
+        if verdicts := commit.verdicts:
+            logs.append(keys.duplicates)
         state = [item for pair in commit.writes.items() for item in pair]
         body = _PACK.encode(
             {
                 "state": state,
                 "cells": list(cells.values()),
                 "sets": list(sets.values()),
+                "known": known,
                 "dropped": len(dropped),
             }
         )
-        after = commit.after
         async with guard(self._client):
             word, detail = await self._apply(
-                keys=[keys.state, *cells, *sets, *dropped, *log],
-                args=[*commit.fence, str(after.next), after.acts, body, commit.new_ids],
+                keys=[keys.state, *cells, *sets, *dropped, *logs],
+                args=[
+                    *commit.fence,
+                    str(after.next),
+                    after.acts,
+                    after.hist,
+                    body,
+                    commit.ids,
+                    *verdicts,
+                ],
             )
         if word == b"wrong_type":
             raise Halt(
@@ -211,6 +244,11 @@ class RedisStore(RedisReads):
             if names:
                 count += await self._client.unlink(*names)
         return count
+
+    async def forget(self, partition: int) -> None:
+        """Delete the state of a cleared partition that will have keys of other names."""
+        async with guard(self._client):
+            await self._client.unlink(self.keys(partition).state)
 
     async def finish_rebuild(self, partition: int, state: PartitionState) -> None:
         """Give a cleared partition its first state."""

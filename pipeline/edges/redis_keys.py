@@ -6,14 +6,15 @@ ids in core/dedup.py, the texts of cells in core/aggregations.py.
 
 Rule: no two addresses share a text. Every part that may hold anything carries its length or
 stands last; a metric id holds neither `:` nor `#` (control/records.py checks).
-Example: `recount:{default/3}:c:7f0c#1.0:20771:acme` holds the cells of one measure, day and owner.
+Example: `recount:{default/3.4f}:c:0:20771:acme` holds the cells of the measures that have the
+numbers 0 to 3 in partition 3, of one day and one owner.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
+from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey, group_number
 
 SECONDS_PER_DAY: Final = 86_400
 _NULL: Final = "-"
@@ -23,10 +24,13 @@ _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,8}", re.ASCII)
 class Keys:
     """The keys of one partition: one hash tag, so one slot and one script."""
 
-    def __init__(self, deployment: str, partition: int, base_bucket_s: int) -> None:
-        self.prefix = f"recount:{{{deployment}/{partition}}}:"
+    def __init__(
+        self, deployment: str, partition: int, base_bucket_s: int, suffix: str = ""
+    ) -> None:
+        self.prefix = f"recount:{{{hash_tag(deployment, partition, suffix)}}}:"
         self.state = f"{self.prefix}state"
         self.names = f"{self.prefix}names"  # what events are called and carry (core/names.py)
+        self.duplicates = f"{self.prefix}dups"  # kept verdicts (core/verdicts.py)
         self.rights = f"{self.prefix}rights"  # made and deleted at once: may this user write?
         # What SCAN finds every key of the partition by, and every key of cells and elements.
         self.every = f"{_escape(self.prefix)}*"
@@ -43,85 +47,89 @@ class Keys:
         return f"{self.prefix}ids:{generation}"
 
     def customers(self, measure: str) -> str:
-        """The set of customers that have cells of a measure."""
+        """The set of owners that have cells of a measure."""
         return f"{self.prefix}i:{measure}"
 
     def days(self, measure: str) -> str:
         """The set of days (since 1970, UTC) on which a measure has cells."""
         return f"{self.prefix}d:{measure}"
 
-    def elements(self, measure: str, day: int, customer: str) -> str:
-        """The set of UNIQUE elements of the same."""
-        return self.at(CellAddress(ELEMENTS, measure, day, customer))
-
     def day_of(self, bucket: int) -> int:
         """The day that holds a base bucket."""
         return bucket // self._per_day
 
-    def field(self, cell: CellKey) -> str:
-        """The field of a cell in its hash: bucket of the day, then grouping set and values."""
+    def field(self, number: int, cell: CellKey) -> str:
+        """The field of a cell: number of its measure, bucket of the day, then set and values."""
         bucket = cell.bucket % self._per_day
         if not cell.grouping_set:
-            return str(bucket)
+            return f"{number}.{bucket}"
         values = "".join(_NULL if text is None else f"{len(text)}:{text}" for text in cell.groups)
-        return f"{bucket}:{cell.grouping_set}:{values}"
+        return f"{number}.{bucket}:{cell.grouping_set}:{values}"
 
-    def located(self, cells: Iterable[CellKey]) -> Iterator[tuple[str, str]]:
-        """The hash and the field of each of many cells."""
-        per_day, head = self._per_day, f"{self.prefix}{CELLS}:"
+    def located(
+        self, cells: Iterable[CellKey], numbers: Mapping[str, int], kind: str = CELLS
+    ) -> Iterator[tuple[str, str]]:
+        """The key and the field of each of many cells. numbers: of the measures."""
+        per_day, head = self._per_day, f"{self.prefix}{kind}:"
         for cell in cells:
-            measure, customer, bucket, grouping_set, _ = cell
+            measure, owner, bucket, grouping_set, _ = cell
+            number = numbers[measure]
             day, place = divmod(bucket, per_day)
-            text = self.field(cell) if grouping_set else str(place)
-            yield f"{head}{measure}:{day}:{customer}", text
+            text = self.field(number, cell) if grouping_set else f"{number}.{place}"
+            yield f"{head}{group_number(number)}:{day}:{owner}", text
 
-    def cell_of(self, measure: str, day: int, customer: str, field: str) -> CellKey:
-        """The cell that a field stands for.
+    def cell_of(
+        self, address: CellAddress, field: str, measure_of: Callable[[int], str | None]
+    ) -> CellKey | None:
+        """The cell that a field stands for; None: of a measure that is not asked for.
+
+        Args:
+            measure_of: number → measure, None where it is not asked for.
 
         Raises:
-            ValueError: the field is not ours: field() makes each in one way alone.
+            ValueError: the field is not ours: field() makes each in one way alone. KeyError: no
+                measure has this number.
         """
         head, _, rest = field.partition(":")
-        bucket = day * self._per_day + int(head)
+        number_text, _, place = head.partition(".")
+        number = int(number_text)
+        measure = measure_of(number)
+        if group_number(number) != address.group or str(number) != number_text:
+            raise ValueError(f"not a field of ours: {field[:80]!r}")
+        if measure is None:
+            return None
+        bucket = address.day * self._per_day + int(place)
         if not rest:
-            cell = CellKey(measure, customer, bucket, 0, ())
+            cell = CellKey(measure, address.owner, bucket, 0, ())
         else:
-            number, _, values = rest.partition(":")
-            cell = CellKey(measure, customer, bucket, int(number), tuple(_split(values)))
-        if self.field(cell) != field:
+            set_number, _, values = rest.partition(":")
+            cell = CellKey(measure, address.owner, bucket, int(set_number), tuple(_split(values)))
+        if self.field(number, cell) != field:
             raise ValueError(f"not a field of ours: {field[:80]!r}")
         return cell
 
-    def member(self, cell: CellKey, element: str) -> str:
-        """The member of an element in the set of its day."""
-        return f"{self.field(cell)}={element}"
-
     def element_of(
-        self, measure: str, day: int, customer: str, member: str
-    ) -> tuple[CellKey, str]:
-        """The cell and the element that a member stands for.
-
-        Raises:
-            ValueError: the member is not ours.
-        """
+        self, address: CellAddress, member: str, measure_of: Callable[[int], str | None]
+    ) -> tuple[CellKey | None, str]:
+        """The cell and the element that a member stands for; raises as cell_of() does."""
         end = _field_end(member)
         if member[end : end + 1] != "=":
             raise ValueError(f"not a member of ours: {member[:80]!r}")
-        return self.cell_of(measure, day, customer, member[:end]), member[end + 1 :]
+        return self.cell_of(address, member[:end], measure_of), member[end + 1 :]
 
     def at(self, address: CellAddress) -> str:
         """The key of an address."""
-        return f"{self.prefix}{address.kind}:{address.measure}:{address.day}:{address.owner}"
+        return f"{self.prefix}{address.kind}:{address.group}:{address.day}:{address.owner}"
 
     def address_of(self, key: str) -> CellAddress | None:
         """Return the address of a key, or None if it is not one of cells."""
         parts = key[len(self.prefix) :].split(":", 3)
         if len(parts) != 4 or parts[0] not in {CELLS, ELEMENTS}:
             return None
-        kind, measure, day, owner = parts
-        if not _WHOLE.fullmatch(day):
+        kind, group, day, owner = parts
+        if not _WHOLE.fullmatch(day) or not _WHOLE.fullmatch(group) or group[0] == "-":
             return None
-        return CellAddress(kind, measure, int(day), owner)
+        return CellAddress(kind, int(group), int(day), owner)
 
 
 def is_index(kind: str) -> bool:
@@ -137,7 +145,7 @@ def is_day(member: str) -> bool:
 def _field_end(text: str) -> int:
     """Return where the field ends at the head of a member: netstrings say their own length."""
     at = 0
-    while at < len(text) and text[at].isdigit():
+    while at < len(text) and (text[at].isdigit() or text[at] == "."):
         at += 1
     if text[at : at + 1] != ":":
         return at
@@ -162,6 +170,16 @@ def _split(values: str) -> Iterable[str | None]:
         end = colon + 1 + int(values[at:colon])
         yield values[colon + 1 : end]
         at = end
+
+
+def member(field: str, element: str) -> str:
+    """The member of an element in the set of its day. field: of its cell."""
+    return f"{field}={element}"
+
+
+def hash_tag(deployment: str, partition: int, suffix: str) -> str:
+    """The hash tag of a partition's keys. suffix: see deploy/tags.py; old ones have none."""
+    return f"{deployment}/{partition}.{suffix}" if suffix else f"{deployment}/{partition}"
 
 
 def identity_key(deployment: str) -> str:

@@ -1,45 +1,60 @@
 """Redis, as readers ask it: states, cells in one MULTI or one trip of scripts, every address."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
-from ..core.names import is_field
-from ..core.state import PartitionState, decode_state, is_state_field
-from ..errors import Halt, NotOpen, PartitionHalt, StoreUnavailable, UsageError
+from ..core.cells import CELLS, ELEMENTS, CellAddress, group_number
+from ..core.state import PartitionState
+from ..errors import StoreUnavailable, UsageError
 from ..ports import Book, Listing
+from .redis_books import (
+    Wanted,
+    all_ours,
+    among,
+    book_of,
+    is_wrong_type,
+    ours,
+    pairs_of,
+    state_in,
+)
 from .redis_client import NoScriptError, connect, guard
-from .redis_keys import Keys, is_day, is_index
+from .redis_foreign import is_name, strays_in
+from .redis_keys import Keys
 
 _READ: Final = (Path(__file__).parent / "lua" / "read.lua").read_text()
-REBUILDING: Final = "rebuilding"
 SCAN_COUNT: Final = 2_000
 _SNAPSHOT_TRIES_MAX: Final = 50
 _KEYS_AT_ONCE: Final = 64  # as many are asked for whether they are there or not
 KEYS_MAX: Final = 100_000  # of one atomic read: a tenth of a second of Redis
+_KNOWN_MAX: Final = 20_000  # measures of a partition of which it is remembered where they lie
 _HERE_MAX: Final = 2_000  # cells and elements that are decoded in the loop; more, in a thread
 
 
 class RedisReads:
-    """The rollups of one deployment, to be read."""
+    """The rollups of one deployment, to be read.
+
+    tags: what the identity record says of hash tags at present: partition → suffix.
+    """
 
     def __init__(self, url: str, deployment: str, base_bucket_s: int = 3600) -> None:
         self._client = connect(url)
         self._read = self._client.register_script(_READ)
-        self._deployment = deployment
+        self.deployment = deployment
         self.base_bucket_s = base_bucket_s
+        self.tags: Callable[[], Mapping[int, str]] = dict
+        self._groups: dict[int, dict[str, int]] = {}  # by partition, where measures lie
 
     def keys(self, partition: int) -> Keys:
         """The keys of a partition."""
-        return Keys(self._deployment, partition, self.base_bucket_s)
+        suffix = self.tags().get(partition, "")
+        return Keys(self.deployment, partition, self.base_bucket_s, suffix)
 
     async def state(self, partition: int) -> PartitionState | None:
         """Return a partition's state; None where it was never registered, or was emptied."""
         async with guard(self._client):
-            return _state(await self._client.hgetall(self.keys(partition).state), partition)
+            return state_in(await self._client.hgetall(self.keys(partition).state), partition)
 
     async def nexts(self, partitions: Sequence[int]) -> dict[int, int | None]:
         """Return `next` of several partitions; None where there is no offset. One trip."""
@@ -68,11 +83,11 @@ class RedisReads:
             pipe.hgetall(keys.names)
             fields, found = await pipe.execute(raise_on_error=False)
         for error in (fields, found):
-            if isinstance(error, Exception) and (error is fields or not _is_type(error)):
+            if isinstance(error, Exception) and (error is fields or not is_wrong_type(error)):
                 raise error
         pairs = {} if isinstance(found, Exception) else found
-        ours = ((place, text) for place, text in pairs.items() if _is_name(place, text))
-        return _state(fields, partition), {name.decode(): text.decode() for name, text in ours}
+        ours = ((place, text) for place, text in pairs.items() if is_name(place, text))
+        return state_in(fields, partition), {name.decode(): text.decode() for name, text in ours}
 
     async def listing(self, partition: int, measures: Iterable[str]) -> Listing | None:
         """Return the customers and the days that have cells of any of these measures."""
@@ -84,11 +99,11 @@ class RedisReads:
                 pipe.sunion([keys.customers(measure) for measure in names])
                 pipe.sunion([keys.days(measure) for measure in names])
             fields, *found = await pipe.execute()
-        state = _state(fields, partition)
+        state = state_in(fields, partition)
         if state is None:
             return None
         owners, days = found or (set(), set())
-        with _ours():
+        with ours():
             return Listing(
                 state, frozenset(name.decode() for name in owners), frozenset(map(int, days))
             )
@@ -103,38 +118,36 @@ class RedisReads:
         """Return every cell of these measures, customers and days, from one MULTI.
 
         Only days that have cells are asked for: the days known before the MULTI must be those
-        known in it, otherwise a flush made a new one and the question is asked again.
+        known in it, otherwise a flush made a new one and the question is asked again. The same
+        holds of the groups that the measures lie in.
 
         Raises:
             UsageError: these are more keys than may be read at one moment (KEYS_MAX).
         """
         keys = self.keys(partition)
         known: set[int] = set()
+        groups = self._groups_of(partition, measures)
         for _ in range(_SNAPSHOT_TRIES_MAX):
-            wanted_days = _among(days, known)
-            count = 2 * len(measures) * len(customers) * len(wanted_days)
+            wanted_days = among(days, known)
+            count = 2 * len(groups) * len(customers) * len(wanted_days)
             if count > KEYS_MAX:
                 raise UsageError(
                     f"the answer needs {count:,} keys of Redis at one moment, at most "
                     f"{KEYS_MAX:,} are read: ask for a shorter period"
                 )
-            wanted = [
-                CellAddress(kind, measure, day, customer)
-                for measure in measures
-                for customer in customers
-                for day in wanted_days
-                for kind in (CELLS, ELEMENTS)
-            ]
+            wanted = Wanted(_addresses(groups, customers, wanted_days), measures)
             async with guard(self._client):
                 pipe = self._client.pipeline(transaction=True)
                 for measure in measures:
                     pipe.smembers(keys.days(measure))
-                book = await _book(pipe, keys, partition, wanted, skipped=len(measures))
-            if book is None:
+                found = await _book(pipe, keys, partition, wanted, skipped=len(measures))
+            if found is None:
                 return None
-            fresh = _among(days, book[0])
-            if not customers or known.issuperset(fresh):
-                return _all_ours(book[1])
+            fresh = among(days, found[0])
+            lie_in = self._note_groups(partition, measures, found[1].state)
+            if not customers or (lie_in == groups and known.issuperset(fresh)):
+                return all_ours(found[1])
+            groups = lie_in
             known.update(fresh)
         raise StoreUnavailable("the stream adds days faster than they can be read; try again")
 
@@ -149,33 +162,65 @@ class RedisReads:
         if len(measures) * len(customers) * len(days) > _KEYS_AT_ONCE:
             books = (self.read(each, measures, customers, days) for each in partitions)
             return dict(zip(partitions, await asyncio.gather(*books), strict=True))
-        wanted = [
-            CellAddress(kind, measure, day, customer)
-            for measure in measures
-            for customer in customers
-            for day in days
-            for kind in (CELLS, ELEMENTS)
-        ]
+        wanted = {
+            number: Wanted(
+                _addresses(self._groups_of(number, measures), customers, days), measures
+            )
+            for number in partitions
+        }
         found: dict[int, Book | None] = {}
-        for number, answer in zip(partitions, await self._ask(partitions, wanted), strict=True):
-            fields, *contents = answer
-            pairs = [
-                _pairs(content) if address.kind == CELLS else content
-                for address, content in zip(wanted, contents, strict=True)
-            ]
-            state = _state(_pairs(fields), number)
-            made = None if state is None else _book_of(self.keys(number), state, wanted, pairs)
-            found[number] = None if made is None else _all_ours(made)
-        return found
+        for _ in range(_SNAPSHOT_TRIES_MAX):
+            again: dict[int, Wanted] = {}
+            for number, answer in zip(wanted, await self._ask(wanted), strict=True):
+                asked, (fields, *contents) = wanted[number], answer
+                state = state_in(pairs_of(fields), number)
+                if state is None:
+                    found[number] = None
+                    continue
+                lie_in = self._note_groups(number, measures, state)
+                if (addresses := _addresses(lie_in, customers, days)) != asked.addresses:
+                    again[number] = Wanted(addresses, measures)
+                    continue
+                pairs = [
+                    pairs_of(content) if address.kind == CELLS else content
+                    for address, content in zip(asked.addresses, contents, strict=True)
+                ]
+                found[number] = all_ours(book_of(self.keys(number), state, asked, pairs))
+            if not again:
+                return {number: found[number] for number in partitions}
+            wanted = again
+        raise StoreUnavailable(
+            "definitions are activated faster than cells can be read; try again"
+        )
 
-    async def _ask(self, partitions: Sequence[int], wanted: Sequence[CellAddress]) -> list[Any]:
+    def _groups_of(self, partition: int, measures: Sequence[str]) -> list[int]:
+        """The groups that measures lie in, as far as is known from earlier answers."""
+        known = self._groups.get(partition, {})
+        return sorted({known[measure] for measure in measures if measure in known})
+
+    def _note_groups(
+        self, partition: int, measures: Sequence[str], state: PartitionState
+    ) -> list[int]:
+        """Note where a state says that measures lie: it stays so until a rebuild."""
+        known = self._groups.setdefault(partition, {})
+        if len(known) > _KNOWN_MAX:
+            known.clear()
+        for measure in measures:
+            number = state.number_of(measure)
+            if number is None:
+                known.pop(measure, None)
+            else:
+                known[measure] = group_number(number)
+        return self._groups_of(partition, measures)
+
+    async def _ask(self, wanted: Mapping[int, Wanted]) -> list[Any]:
         """Run read.lua for several partitions in one trip."""
         async with guard(self._client):
             for again in (False, True):
                 pipe = self._client.pipeline(transaction=False)
-                for number in partitions:
+                for number, asked in wanted.items():
                     keys = self.keys(number)
-                    names = [keys.state, *(keys.at(address) for address in wanted)]
+                    names = [keys.state, *(keys.at(address) for address in asked.addresses)]
                     pipe.evalsha(self._read.sha, len(names), *names)
                 try:
                     return list(await pipe.execute())
@@ -207,47 +252,9 @@ class RedisReads:
 
     async def strays(self, partition: int) -> AsyncIterator[str]:
         """Yield what lies under the partition's prefix outside cells and is not ours."""
-        keys, client = self.keys(partition), self._client
-        async with guard(client):
-            for name in await client.hkeys(keys.state):
-                if not is_state_field(name.decode(errors="replace")):
-                    yield f"key {keys.state!r}: {_quoted(name)} is not ours"
-            async for name in client.scan_iter(keys.every, count=SCAN_COUNT):
-                text = name.decode(errors="replace")
-                kind, rest = keys.kind_of(text)
-                address = keys.address_of(text)
-                if address is not None and keys.at(address).encode() == name:
-                    continue
-                if text == keys.state:
-                    continue
-                if text == keys.names:
-                    async for stray in self._stray_names(text):
-                        yield stray
-                    continue
-                if kind == "ids" and is_day(rest):
-                    wanted = "list"
-                elif is_index(kind) and text.encode() == name:
-                    wanted = "set"
-                else:
-                    yield f"key {_quoted(name)} is not one of ours"
-                    continue
-                found = (await client.type(name)).decode()
-                if found not in {wanted, "none"}:  # none: a living id log may go meanwhile
-                    yield f"key {_quoted(name)} is a {found}, not a {wanted}"
-                elif wanted == "set" and found == "set":
-                    async for member in client.sscan_iter(name, count=SCAN_COUNT):
-                        if not _is_member(kind, member):
-                            yield f"key {_quoted(name)}: member {_quoted(member)} is not ours"
-
-    async def _stray_names(self, key: str) -> AsyncIterator[str]:
-        """Yield what is not ours among the names that a partition has learned."""
-        found = (await self._client.type(key)).decode()
-        if found != "hash":
-            yield f"key {key!r} is a {found}, not a hash"
-            return
-        async for place, text in self._client.hscan_iter(key, count=SCAN_COUNT):
-            if not _is_name(place, text):
-                yield f"key {key!r}: {_quoted(place)} is not ours"
+        async with guard(self._client):
+            async for stray in strays_in(self._client, self.keys(partition)):
+                yield stray
 
     async def read_addresses(
         self, partition: int, addresses: Sequence[CellAddress]
@@ -255,36 +262,25 @@ class RedisReads:
         """Return the cells under these addresses, from one atomic read."""
         async with guard(self._client):
             pipe = self._client.pipeline(transaction=True)
-            book = await _book(pipe, self.keys(partition), partition, addresses)
+            book = await _book(pipe, self.keys(partition), partition, Wanted(addresses))
         return None if book is None else book[1]
 
 
-def _among(days: Sequence[int], known: Iterable[int]) -> list[int]:
-    """The days asked for that are known; a period of 8,000 years is a range, never walked."""
-    return sorted(day for day in known if day in days)
-
-
-def _state(fields: Mapping[bytes, bytes], partition: int) -> PartitionState | None:
-    if not fields:
-        return None
-    if REBUILDING.encode() in fields:
-        raise NotOpen(
-            partition,
-            "it is being rebuilt, and nothing of its log is applied again yet; if no "
-            "`recount rebuild` runs any more, run it again",
-        )
-    try:
-        return decode_state({name.decode(): text.decode() for name, text in fields.items()})
-    except (KeyError, ValueError) as error:
-        raise PartitionHalt(
-            partition,
-            f"the hash of partition {partition} in Redis is damaged or foreign ({error}); "
-            "run `recount rebuild`",
-        ) from error
+def _addresses(
+    groups: Sequence[int], owners: Sequence[str], days: Iterable[int]
+) -> list[CellAddress]:
+    """Where the cells of groups, owners and days lie."""
+    return [
+        CellAddress(kind, group, day, owner)
+        for group in groups
+        for owner in owners
+        for day in days
+        for kind in (CELLS, ELEMENTS)
+    ]
 
 
 async def _book(
-    pipe: Any, keys: Keys, partition: int, addresses: Sequence[CellAddress], *, skipped: int = 0
+    pipe: Any, keys: Keys, partition: int, asked: Wanted, *, skipped: int = 0
 ) -> tuple[set[int], Book] | None:
     """Read the state and these keys of cells, behind `skipped` questions for days.
 
@@ -292,108 +288,25 @@ async def _book(
         The days, and the book; None where the partition has no state.
     """
     pipe.hgetall(keys.state)
-    for address in addresses:
+    for address in asked.addresses:
         if address.kind == CELLS:
             pipe.hgetall(keys.at(address))
         else:
             pipe.smembers(keys.at(address))
     # A key of another type is told of, not raised: the audit must see all the others.
     answers = await pipe.execute(raise_on_error=False)
-    *asked, fields = answers[: skipped + 1]
-    for error in (*asked, fields, *answers[skipped + 1 :]):
-        if isinstance(error, Exception) and (error in (*asked, fields) or not _is_type(error)):
+    *listed, fields = answers[: skipped + 1]
+    for error in (*listed, fields, *answers[skipped + 1 :]):
+        if isinstance(error, Exception) and (
+            error in (*listed, fields) or not is_wrong_type(error)
+        ):
             raise error
     found = answers[skipped + 1 :]
-    with _ours():
-        days = {int(day) for answer in asked for day in answer}
-    state = _state(fields, partition)
+    with ours():
+        days = {int(day) for answer in listed for day in answer}
+    state = state_in(fields, partition)
     if state is None:
         return None
     if sum(len(each) for each in found if not isinstance(each, Exception)) <= _HERE_MAX:
-        return days, _book_of(keys, state, addresses, found)
-    return days, await asyncio.to_thread(_book_of, keys, state, addresses, found)
-
-
-def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    items = iter(flat)
-    return dict(zip(items, items, strict=True))
-
-
-def _book_of(
-    keys: Keys, state: PartitionState, addresses: Sequence[CellAddress], found: Sequence[Any]
-) -> Book:
-    cells: dict[CellKey, str] = {}
-    elements: dict[CellKey, set[str]] = {}
-    foreign: list[str] = []
-    for address, content in zip(addresses, found, strict=True):
-        _collect(keys, address, content, cells, elements, foreign)
-    sets = {cell: frozenset(members) for cell, members in elements.items()}
-    return Book(state, cells, sets, tuple(foreign))
-
-
-def _collect(
-    keys: Keys,
-    address: CellAddress,
-    content: Any,
-    cells: dict[CellKey, str],
-    elements: dict[CellKey, set[str]],
-    foreign: list[str],
-) -> None:
-    kind, measure, day, customer = address
-    if isinstance(content, Exception):
-        foreign.append(f"key {keys.at(address)!r} is not a {'hash' if kind == CELLS else 'set'}")
-        return
-    for member in content:
-        try:
-            if kind == CELLS:
-                cell = keys.cell_of(measure, day, customer, member.decode())
-                cells[cell] = content[member].decode()
-            else:
-                cell, element = keys.element_of(measure, day, customer, member.decode())
-                elements.setdefault(cell, set()).add(element)
-        except ValueError:
-            foreign.append(f"key {keys.at(address)!r}: {_quoted(member)} is not ours")
-
-
-def _is_name(place: bytes, text: bytes) -> bool:
-    try:
-        return is_field(place.decode(), text.decode())
-    except UnicodeDecodeError:
-        return False
-
-
-def _is_type(error: Exception) -> bool:
-    return str(error).startswith("WRONGTYPE")
-
-
-def _is_member(kind: str, member: bytes) -> bool:
-    try:
-        text = member.decode()
-    except UnicodeDecodeError:
-        return False
-    return kind == "i" or is_day(text)
-
-
-def _quoted(raw: bytes) -> str:
-    return ascii(raw[:120].decode(errors="backslashreplace"))
-
-
-_CLEAN: Final = (
-    "somebody else wrote into this deployment's keys; `recount audit` names all of it; remove it, "
-    "or run `recount rebuild`"
-)
-
-
-def _all_ours(book: Book) -> Book:
-    """Return a book, or halt: numbers beside foreign fields cannot be answered for."""
-    if book.foreign:
-        raise Halt(f"Redis: {book.foreign[0]}: {_CLEAN}")
-    return book
-
-
-@contextmanager
-def _ours() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise Halt(f"Redis: an index or a list of names is damaged ({error}): {_CLEAN}") from error
+        return days, book_of(keys, state, asked, found)
+    return days, await asyncio.to_thread(book_of, keys, state, asked, found)

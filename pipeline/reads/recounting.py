@@ -17,6 +17,7 @@ def terms_of(identity: DeploymentRecord) -> LedgerTerms:
         bucket_s=settings.base_bucket_s,
         homes=settings.homes,
         strict=settings.keying is Keying.STRICT,
+        generations=settings.generations,
     )
 
 

@@ -20,7 +20,6 @@ from .matching import ABSENT, group_of, look_up, matches, value_of
 
 _MS = 1_000_000
 _BODY = (1 << 64) - 1
-_REMEMBERED = 4  # generations: an id repeats one that is at most so old
 
 
 class LedgerTerms(NamedTuple):
@@ -32,6 +31,7 @@ class LedgerTerms(NamedTuple):
     bucket_s: int
     homes: int
     strict: bool
+    generations: int  # of a window: an id repeats one that is at most so many old
 
 
 class Active(NamedTuple):
@@ -144,7 +144,7 @@ class Ledger:
         self._note(offset, "counted" if counted else "unmatched")
 
     def _generation(self) -> int:
-        return (4 * self.clock_ms) // self.terms.dedup_window_ms
+        return (self.terms.generations * self.clock_ms) // self.terms.dedup_window_ms
 
     def _note(self, offset: int, fate: str) -> None:
         if offset < self.until:
@@ -166,7 +166,7 @@ class Ledger:
         return "misplaced" if away and self.terms.strict else None
 
     def _is_repeated(self, event: Plain, value: bytes, generation: int) -> bool | None:
-        """At most four generations old; a repeat does not renew the memory (docs/design.md 5).
+        """At most a window old, in generations; a repeat renews nothing (docs/design.md 5).
 
         None: it depends on what the log no longer holds.
         """
@@ -181,7 +181,7 @@ class Ledger:
             if key in self._open:
                 return verdict
         known = self._seen.get(key)
-        if known is not None and generation - (known >> 64) <= _REMEMBERED:
+        if known is not None and generation - (known >> 64) <= self.terms.generations:
             self.conflicts += known & _BODY != int.from_bytes(body, "big")
             return True
         self._seen[key] = generation << 64 | int.from_bytes(body, "big")
@@ -194,9 +194,10 @@ class Ledger:
         the window; from then on the id is known as if it had been seen from the start.
         """
         assert self._cut_at is not None
-        oldest = self._cut_at - _REMEMBERED - 1  # stands for everything older, and for never
+        remembered = self.terms.generations
+        oldest = self._cut_at - remembered - 1  # stands for everything older, and for never
         ways = self._open.pop(key, None) or frozenset(range(oldest, self._cut_at + 1))
-        verdicts = {way: generation - way <= _REMEMBERED for way in ways}
+        verdicts = {way: generation - way <= remembered for way in ways}
         after = frozenset(way if repeats else generation for way, repeats in verdicts.items())
         agreed = set(verdicts.values())
         if len(after) > 1:

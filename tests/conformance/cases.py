@@ -23,13 +23,13 @@ from pipeline.core.windows import RefusedPeriod, WindowSize, zone_of
 from pipeline.edges.clock import SystemClock
 from pipeline.edges.kafka import KafkaLog, topic_names
 from pipeline.edges.kafka_client import KafkaAddress
-from pipeline.edges.redis import RedisStore
 from pipeline.errors import PipelineError
 from pipeline.reads.lines import lines_of
 from pipeline.reads.query import Query
 from pipeline.reads.usage import Reader
 
 from ..services import Recount
+from ..stored import store_of
 
 REFUSED = None
 
@@ -135,7 +135,7 @@ async def _judge_all(
     async with ControlLog(address, names["control"]) as control:
         identity = control.state.identity
         assert identity is not None
-        store = RedisStore(
+        store = store_of(
             recount.services.redis, recount.deployment, identity.deployment.base_bucket_s
         )
         log = KafkaLog(address, events=names["events"], rejected=names["rejected"])

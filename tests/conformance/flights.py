@@ -29,11 +29,11 @@ from pipeline.core.windows import WindowSize, zone_of
 from pipeline.edges.clock import SystemClock
 from pipeline.edges.kafka import KafkaLog, topic_names
 from pipeline.edges.kafka_client import KafkaAddress
-from pipeline.edges.redis import RedisStore
 from pipeline.reads.query import Query
 from pipeline.reads.usage import Reader
 
 from ..services import Recount, fresh, services
+from ..stored import store_of
 
 # How a column travels: JSON number, text, or left out where it is missing (others are null).
 _NUMBERS = ("distance", "dep_delay", "air_time")
@@ -283,7 +283,7 @@ async def compare(recount: Recount, rows: int | None) -> tuple[int, list[str]]:
     async with ControlLog(address, names["control"]) as control:
         identity = control.state.identity
         assert identity is not None
-        store = RedisStore(recount.services.redis, recount.deployment)
+        store = store_of(recount.services.redis, recount.deployment)
         log = KafkaLog(address, events=names["events"], rejected=names["rejected"])
         reader = Reader(identity, store, log, SystemClock(), timedelta(0))
         for metered in METRICS:

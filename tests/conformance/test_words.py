@@ -13,8 +13,9 @@ _ORDINARY = """
     event_models explain init kafka kafka_batches kafka_client kafka_codecs kafka_sender keys
     klaviyo letter_headers lib lines listening local log looking matching members memory metrics
     metronome metronome_sql model names open operate output own pages parameters paths ports
-    probe processes publish query read reasons records recounting redis redis_client redis_keys
-    redis_reads rejected reporting requests resources results routes rows rust scan search serve
+    probe processes publish query read reasons records recounting redis redis_books redis_client
+    redis_foreign redis_keys redis_reads rejected reporting requests resources results routes
+    rows rust scan search serve
     service settings shapes shown sql_groups sql_words stack state statsig statsig_members
     statsig_neutral statsig_warehouse summary time times usage values worker writer
 """

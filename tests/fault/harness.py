@@ -15,11 +15,11 @@ from definitions.metric import Definition
 from pipeline.core.aggregations import AGGREGATIONS, Partial, decode_partial, merge_partials
 from pipeline.edges.kafka import KafkaLog, topic_names
 from pipeline.edges.kafka_client import KafkaAddress
-from pipeline.edges.redis import RedisStore
 from pipeline.ports import Book
 
 from ..recount import Record, Terms, answers, recount
 from ..services import Recount, Services
+from ..stored import store_of
 from ..waiting import eventually
 from ..whole import whole
 
@@ -120,7 +120,7 @@ def nexts(command: Recount) -> int:
     """The sum of every partition's next."""
 
     async def read() -> int:
-        store = RedisStore(command.services.redis, command.deployment)
+        store = store_of(command.services.redis, command.deployment)
         try:
             states = [await store.state(number) for number in range(4)]
         finally:
@@ -131,7 +131,7 @@ def nexts(command: Recount) -> int:
 
 
 async def _read(command: Recount) -> list[tuple[Book, list[Record]]]:
-    store = RedisStore(command.services.redis, command.deployment)
+    store = store_of(command.services.redis, command.deployment)
     names = topic_names(command.deployment)
     address = KafkaAddress(command.services.kafka, {})
     log = KafkaLog(address, events=names["events"], rejected=names["rejected"])

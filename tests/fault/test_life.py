@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
+from pipeline.core.activation import next_number
+from pipeline.core.state import decode_state
 from pipeline.stack.processes import free_port
 
+from ..stored import keys_of
 from ..waiting import eventually
 from .own import OwnKafka
 from .proxy import is_commit
@@ -120,8 +123,10 @@ def test_f28_an_older_release_does_not_consume(stage: Stage) -> None:
     stage.publish()
     stage.caught_up()  # known, and active nowhere: it holds its name and harms nobody
     stage.workers.end()
-    key = f"recount:{{{stage.recount.deployment}/0}}:state"
-    stage.redis.client.hset(key, "act:later#1", f"5:5:{'0' * 32}")
+    key = keys_of(stage.recount).state
+    held = {name.decode(): text.decode() for name, text in stage.redis.client.hgetall(key).items()}
+    number = next_number(decode_state(held).active)
+    stage.redis.client.hset(key, "act:later#1", f"5:5:{'0' * 32}:{number}:1")
     before = stage.watch.nexts()
     stage.publish()
 
@@ -185,8 +190,7 @@ def test_f42_a_worker_behind_the_control_log(stage: Stage, tmp_path: Path) -> No
     ahead = stage.worker()
     eventually(
         lambda: (
-            stage.redis.client.hget(f"recount:{{{stage.recount.deployment}/0}}:state", "acts")
-            and _active(stage) >= 5
+            stage.redis.client.hget(keys_of(stage.recount).state, "acts") and _active(stage) >= 5
         ),
         within_s=40,
         because="the new version is active where the other worker writes",
@@ -202,9 +206,7 @@ def _active(stage: Stage) -> int:
     return sum(
         name.startswith(b"act:")
         for number in range(2)
-        for name in stage.redis.client.hkeys(
-            f"recount:{{{stage.recount.deployment}/{number}}}:state"
-        )
+        for name in stage.redis.client.hkeys(keys_of(stage.recount, number).state)
     )
 
 

@@ -3,6 +3,7 @@
 import subprocess
 from typing import Any
 
+from ..stored import keys_of
 from ..waiting import eventually
 from .stage import Stage
 
@@ -40,7 +41,7 @@ def test_f30_rebuild_killed_half_way_under_traffic(stage: Stage) -> None:
     children = stage.workers.children(worker)
     stage.publish(2_000)
     first = stage.recount.start("rebuild", stderr=subprocess.DEVNULL)
-    key = f"recount:{{{stage.recount.deployment}/0}}:state"
+    key = keys_of(stage.recount).state
     eventually(
         lambda: first.poll() is not None or stage.redis.client.hexists(key, "rebuilding"),
         within_s=20,
@@ -61,7 +62,7 @@ def test_f30_a_rebuild_under_way_makes_readers_wait(stage: Stage) -> None:
     """Between a killed rebuild and the next, readers say what to do, status shows the state."""
     stage.running()
     stage.workers.end()
-    key = f"recount:{{{stage.recount.deployment}/0}}:state"
+    key = keys_of(stage.recount).state
     stage.redis.client.delete(key)
     stage.redis.client.hset(key, "rebuilding", "1")
 
@@ -103,13 +104,13 @@ def test_f44_a_rebuild_of_one_partition(stage: Stage) -> None:
     stage.running()
     stage.workers.end()
     client, before = stage.redis.client, contents(stage)
-    other = client.hgetall(f"recount:{{{stage.recount.deployment}/0}}:state")
-    client.delete(*client.keys(f"recount:{{{stage.recount.deployment}/1}}:*"))
+    other = client.hgetall(keys_of(stage.recount).state)
+    client.delete(*client.keys(f"{keys_of(stage.recount, 1).prefix}*"))
     stage.halted(stage.worker(), "partition 1")
     stage.recount.run("rebuild", "--partition", "1")
 
     assert contents(stage) == before
-    assert client.hgetall(f"recount:{{{stage.recount.deployment}/0}}:state") == other
+    assert client.hgetall(keys_of(stage.recount).state) == other
     stage.exact()
 
 
@@ -118,7 +119,7 @@ def test_rules_of_another_release(stage: Stage) -> None:
     stage.running()
     stage.workers.end()
     for number in range(2):
-        key = f"recount:{{{stage.recount.deployment}/{number}}}:state"
+        key = keys_of(stage.recount, number).state
         stage.redis.client.hset(key, "rules", "0")
     stage.halted(stage.worker(), "rules number")
     stage.recount.run("rebuild")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from ..stored import keys_of
 from ..waiting import eventually
 from .conftest import Staging
 from .own import OwnRedis
@@ -230,12 +231,12 @@ def _ids(stage: Stage) -> list[tuple[int, int]]:
     """For each partition: ids that the state counts, ids in the lists."""
     found = []
     for number in range(2):
-        prefix = f"recount:{{{stage.recount.deployment}/{number}}}:"
+        prefix = keys_of(stage.recount, number).prefix
         client = stage.redis.client
         told = client.hget(f"{prefix}state", "ids").decode()
         counted = sum(int(pair.split("=")[1]) for pair in told.split(",") if pair)
         lists = client.keys(f"{prefix}ids:*")
-        held = sum(len(part) // 12 for key in lists for part in client.lrange(key, 0, -1))
+        held = sum(len(part[8:]) // 12 for key in lists for part in client.lrange(key, 0, -1))
         found.append((counted, held))
     return found
 
@@ -398,10 +399,7 @@ def test_f22_failover_that_loses_writes(stage: Stage, tmp_path_factory: Any) -> 
         )
         then = stage.watch.nexts()
         eventually(
-            lambda: (
-                copy.hget(f"recount:{{{stage.recount.deployment}/0}}:state", "next")
-                == str(then[0]).encode()
-            ),
+            lambda: copy.hget(keys_of(stage.recount).state, "next") == str(then[0]).encode(),
             within_s=20,
             because="it has everything",
         )

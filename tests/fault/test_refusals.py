@@ -9,6 +9,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from ..services import Recount
+from ..stored import keys_of
 from ..waiting import eventually
 from .harness import Workers, with_redis
 from .own import OwnRedis, own_redis
@@ -69,7 +70,7 @@ def test_f44_one_shard_emptied(mine: tuple[Recount, OwnRedis]) -> None:
     """A registered partition without its keys is HALT, naming the partition."""
     recount, redis = mine
     client = redis.client
-    client.delete(*client.keys(f"recount:{{{recount.deployment}/1}}:*"))
+    client.delete(*client.keys(f"{keys_of(recount, 1).prefix}*"))
 
     assert "partition 1" in halts(recount)
 
@@ -77,7 +78,7 @@ def test_f44_one_shard_emptied(mine: tuple[Recount, OwnRedis]) -> None:
 def test_f34_wrong_store(mine: tuple[Recount, OwnRedis]) -> None:
     """A partition of another store under our name is HALT by its store id."""
     recount, redis = mine
-    redis.client.hset(f"recount:{{{recount.deployment}/0}}:state", "store_id", "f" * 32)
+    redis.client.hset(keys_of(recount).state, "store_id", "f" * 32)
 
     assert "store id" in halts(recount)
 
@@ -107,7 +108,7 @@ def test_a_state_that_cannot_be_ours(
 ) -> None:
     """A stored state that this release or this log contradicts is HALT, and stays as it is."""
     recount, redis = mine
-    key = f"recount:{{{recount.deployment}/0}}:state"
+    key = keys_of(recount).state
     redis.client.hset(key, name, value)
     before = redis.client.hgetall(key)
 

@@ -6,9 +6,8 @@ from typing import Any
 import redis
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from pipeline.edges.redis_keys import Keys
-
 from ..services import Recount
+from ..stored import keys_of
 from ..waiting import eventually
 
 RECOVERY_S_MAX = 30.0
@@ -20,7 +19,7 @@ class Watch:
     def __init__(self, recount: Recount, partitions: int) -> None:
         self.partitions = partitions
         self._redis = redis.Redis.from_url(recount.services.redis)
-        self._deployment = recount.deployment
+        self._keys = [keys_of(recount, number) for number in range(partitions)]
         self._topic = f"{recount.deployment}.usage.events"
         self._consumer = Consumer(
             {
@@ -35,7 +34,7 @@ class Watch:
         """Redis' offsets; -1 where a partition is being rebuilt."""
         found = []
         for number in range(self.partitions):
-            key = Keys(self._deployment, number, 3600).state
+            key = self._keys[number].state
             held: Any = self._redis.hget(key, "next")
             found.append(int(held or -1))
         return found

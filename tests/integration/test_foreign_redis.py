@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import redis as redis_client
 
-from pipeline.core.cells import CELLS, ELEMENTS, CellAddress, CellKey
+from pipeline.core.cells import CELLS, ELEMENTS, CellAddress
 from pipeline.core.names import event_types
 from pipeline.edges.redis import RedisStore
 from pipeline.errors import Halt
@@ -15,8 +15,8 @@ from ..services import Services, fresh
 from .contracts.test_store import CELL, FIRST, commit, plan
 
 DAY = CELL.bucket // 24
-AT = CellAddress(CELLS, CELL.measure, DAY, CELL.customer)
-SET_AT = CellAddress(ELEMENTS, "u#1.0", DAY, CELL.customer)
+AT = CellAddress(CELLS, 0, DAY, CELL.customer)
+SET_AT = CellAddress(ELEMENTS, 0, DAY, CELL.customer)
 
 
 @pytest.fixture
@@ -48,13 +48,20 @@ FIELDS: list[bytes] = [
     b"x",
     b"",
     b"\xff",
-    b"03",
-    b"+3",
-    b" 3",
-    "٣".encode(),
-    b"24",
-    b"3:1:9:x",
-    b"3:",
+    b"3",
+    b"0.03",
+    b"0.+3",
+    b"0. 3",
+    "0.٣".encode(),
+    "\u0660.3".encode(),
+    b"0.24",
+    b"00.3",
+    b"+0.3",
+    b"-1.3",
+    b"2.3",  # a measure that is not there
+    b"4.3",  # one that would lie elsewhere
+    b"0.3:1:9:x",
+    b"0.3:",
 ]
 
 
@@ -75,7 +82,7 @@ async def test_a_foreign_field_of_cells_is_named_and_halts_readers(
         await store.read_each([0], [CELL.measure], [CELL.customer], [DAY])
 
 
-@pytest.mark.parametrize("member", [b"x", b"", b"\xff", b"03=x", b"3:1:9:x"])
+@pytest.mark.parametrize("member", [b"x", b"", b"\xff", b"3=x", b"1.03=x", b"9.3=x", b"1.3:1:9:x"])
 async def test_a_foreign_member_of_a_set_is_named(
     stack: Services, store: RedisStore, member: bytes
 ) -> None:
@@ -90,7 +97,19 @@ async def test_a_foreign_member_of_a_set_is_named(
 
 @pytest.mark.parametrize(
     "name",
-    [b"odd", b"c:x", b"c:m#1.0:one:c", b"c:m#1.0:01:c", b"ids:x", b"q:m", b"c:m#1.0:3:\xff", b""],
+    [
+        b"odd",
+        b"c:x",
+        b"c:0:one:c",
+        b"c:0:01:c",
+        b"c:m#1.0:3:c",
+        b"c:-1:3:c",
+        b"c:00:3:c",
+        b"ids:x",
+        b"q:m",
+        b"c:0:3:\xff",
+        b"",
+    ],
 )
 async def test_a_foreign_key_is_named(stack: Services, store: RedisStore, name: bytes) -> None:
     """Whatever its name is; what lies elsewhere is read."""
@@ -102,10 +121,9 @@ async def test_a_foreign_key_is_named(stack: Services, store: RedisStore, name: 
 
 async def test_a_key_of_another_type_is_named(stack: Services, store: RedisStore) -> None:
     """Where a hash of cells or an index is due and a text lies."""
-    other = CellKey(CELL.measure, "other", CELL.bucket, 0, ())
     keys = store.keys(0)
     names = [
-        keys.at(CellAddress(CELLS, other.measure, DAY, "other")),
+        keys.at(CellAddress(CELLS, 0, DAY, "other")),
         keys.customers("z"),
         keys.ids(9),
     ]

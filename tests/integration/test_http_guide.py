@@ -14,6 +14,7 @@ import redis
 
 from ..guide import Command, File, Request, Run, as_text, exported, sent, steps
 from ..services import ROOT, Recount
+from ..stored import keys_of
 from .doors import serving
 
 pytestmark = pytest.mark.timeout(600)  # a dozen commands, each a process of its own
@@ -80,7 +81,7 @@ class Guide:
         if name is None:
             yield
             return
-        key = f"recount:{{{self.recount.deployment}/0}}:state"
+        key = keys_of(self.recount).state
         with redis.Redis.from_url(self.recount.services.redis) as store:
             kept = store.hgetall(key)
             store.delete(key)

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from ..services import Recount
+from ..stored import keys_of
 from ..waiting import eventually
 from .doors import Server, serving
 
@@ -119,7 +120,7 @@ def test_no_door_answers_for_a_partition_that_is_not_open(
 ) -> None:
     """Marked, registered again, lost, of another release: 503 with Retry-After at every read."""
     metronome, klaviyo = prepared(recount)
-    key = f"recount:{{{recount.deployment}/0}}:state"
+    key = keys_of(recount).state
     with (
         redis.Redis.from_url(recount.services.redis) as store,
         serving(recount, tmp_path / "serve.log") as server,

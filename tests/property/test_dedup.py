@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from pipeline.core import dedup
 from pipeline.core.compiled import MODULE
-from pipeline.core.dedup import Heads, IdIndex, customer_of, identities, superfluous
+from pipeline.core.dedup import (
+    Heads,
+    IdIndex,
+    customer_of,
+    element_at,
+    flushes_of,
+    identities,
+    ids_in,
+    superfluous,
+)
 from pipeline.core.event import Event
 from pipeline.recount.ledger import home_of as recount_home
 
@@ -64,20 +73,40 @@ def test_only_what_is_said_again_is_superfluous(
         fresh = [number for number in each if number not in said]
         said |= set(fresh)
         if fresh:
-            flushes.append(b"".join(number.to_bytes(12, "big") for number in fresh))
+            ids = b"".join(number.to_bytes(12, "big") for number in fresh)
+            flushes.append(element_at(len(said) - len(fresh), ids))
     right = list(flushes)
     if flushes:
         at = data.draw(st.integers(0, len(flushes) - 1))
         upto = data.draw(st.integers(at + 1, len(flushes)))
-        flushes.insert(at, b"".join(flushes[at:upto]))  # torn, then applied again in smaller ones
+        head = int.from_bytes(flushes[at][:8], "little")
+        torn = element_at(head, ids_in(flushes[at:upto]))
+        flushes.insert(at, torn)  # then applied again in smaller ones
 
     found = superfluous(flushes, len(said))
     assert found is not None
     for element in found:
         flushes.remove(element)
-    assert sorted(b"".join(flushes)) == sorted(b"".join(right))
+    assert sorted(ids_in(flushes)) == sorted(ids_in(right))
+    assert superfluous([*flushes, element_at(0, b"x" * 12)], len(said)) is None
     assert superfluous([*flushes, b"x" * 12], len(said)) is None
     assert superfluous(flushes, len(said) + 1) is None
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1, max_size=6),
+    st.integers(0, 80),
+)
+def test_an_id_leads_back_to_its_flushes(lists: list[list[int]], wanted: int) -> None:
+    """Elements say where their flush begins; bytes that two ids have between them are no id."""
+    raw = [b"".join(bytes([0, number] * 6) for number in each) for each in lists]
+    elements = [element_at(100 * at, ids) for at, ids in enumerate(raw)]
+    id_ = bytes([0, wanted] * 6)
+
+    found = flushes_of(elements, id_)
+
+    assert found == [100 * at for at, each in enumerate(lists) if wanted in each]
+    assert flushes_of(elements, bytes([wanted, 0] * 6)) == (found if wanted == 0 else [])
 
 
 def _id(draw: random.Random, *, crowded: bool) -> bytes:

@@ -3,16 +3,20 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.cells import CellKey
-from pipeline.edges.redis_keys import Keys
+from pipeline.core.cells import CELLS as OF_CELLS
+from pipeline.core.cells import CellAddress, CellKey, group_number
+from pipeline.edges.redis_keys import Keys, member
 
 TEXTS = st.one_of(
     st.text(max_size=6), st.sampled_from(["a:b", ":", "1:", "-", "=", "|", "{x}", "é"])
 )
+NUMBERS = {f"m#{number}.0": number for number in range(12)}
+MEASURES = {number: measure for measure, number in NUMBERS.items()}
 CELLS = st.builds(
-    lambda customer, bucket, groups: CellKey(
-        "m#1.0", customer, bucket, 1 if groups else 0, tuple(groups)
+    lambda measure, customer, bucket, groups: CellKey(
+        measure, customer, bucket, 1 if groups else 0, tuple(groups)
     ),
+    st.sampled_from(sorted(NUMBERS)),
     TEXTS,
     st.integers(-50_000, 50_000),
     st.lists(st.one_of(st.none(), TEXTS), max_size=3),
@@ -21,7 +25,7 @@ CELLS = st.builds(
 
 def address(keys: Keys, cell: CellKey) -> tuple[str, str]:
     """The key and the field of a cell."""
-    (found,) = keys.located([cell])
+    (found,) = keys.located([cell], NUMBERS)
     return found
 
 
@@ -41,7 +45,7 @@ def test_addresses_are_read_back(cell: CellKey, element: str, bucket_s: int) -> 
 
     found = keys.address_of(key)
 
-    assert found is not None
-    assert found[1:] == (cell.measure, keys.day_of(cell.bucket), cell.customer)
-    assert keys.cell_of(*found[1:], field) == cell
-    assert keys.element_of(*found[1:], keys.member(cell, element)) == (cell, element)
+    group = group_number(NUMBERS[cell.measure])
+    assert found == CellAddress(OF_CELLS, group, keys.day_of(cell.bucket), cell.customer)
+    assert keys.cell_of(found, field, MEASURES.get) == cell
+    assert keys.element_of(found, member(field, element), MEASURES.get) == (cell, element)

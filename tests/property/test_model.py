@@ -37,9 +37,10 @@ from pipeline.app.owner import Owner, SeekBack
 from pipeline.control.records import ControlState
 from pipeline.core.commit import Answer, Commit, transitions
 from pipeline.core.compiled import MODULE
-from pipeline.core.dedup import GENERATIONS_PER_WINDOW, ID_BYTES, generation_of
+from pipeline.core.dedup import count_in, generation_of
 from pipeline.core.limits import Limits
 from pipeline.core.state import PartitionState
+from pipeline.core.verdicts import duplicates_in
 from pipeline.deploy.checks import first_state
 from pipeline.edges.clock import SetClock
 from pipeline.edges.memory import MemoryLog, MemoryStore
@@ -432,19 +433,37 @@ class Model(RuleBasedStateMachine):
             for cell in {**held.cells, **held.elements}
         }
         assert cells == ledger.texts()
-        oldest = generation_of(max(ledger.clock_ms, 0), SETTINGS.dedup_window_ms)
+        oldest = generation_of(
+            max(ledger.clock_ms, 0), SETTINGS.dedup_window_ms, SETTINGS.generations
+        )
         living = {
             generation: count
             for generation, count in ledger.ids.items()
-            if generation >= oldest - GENERATIONS_PER_WINDOW
+            if generation >= oldest - SETTINGS.generations
         }
         assert dict(state.id_counts) == living
-        lists = {
-            generation: len(b"".join(ids)) // ID_BYTES for generation, ids in held.ids.items()
-        }
+        lists = {generation: count_in(ids) for generation, ids in held.ids.items()}
         assert lists == living
+        kept = duplicates_in(held.duplicates, state.trimmed).tolist()
+        assert kept == self._duplicates(state)
+
+    def _duplicates(self, state: PartitionState) -> list[int]:
+        """The offsets that the recount judges duplicates."""
+        ledger, found = self._ledger(state), []
+        for record in self.log.records[0][: state.next]:
+            before = ledger.fates["duplicate"]
+            ledger.feed(record.offset, record.timestamp, record.value)
+            if ledger.fates["duplicate"] > before:
+                found.append(record.offset)
+        return found
 
     def _recounted(self, state: PartitionState) -> Ledger:
+        ledger = self._ledger(state)
+        for record in self.log.records[0][: state.next]:
+            ledger.feed(record.offset, record.timestamp, record.value)
+        return ledger
+
+    def _ledger(self, state: PartitionState) -> Ledger:
         known = self.master.versions
         active = []
         for key, activation in state.active.items():
@@ -458,11 +477,9 @@ class Model(RuleBasedStateMachine):
             SETTINGS.base_bucket_s,
             1,
             strict=False,
+            generations=SETTINGS.generations,
         )
-        ledger = Ledger(0, terms, active)
-        for record in self.log.records[0][: state.next]:
-            ledger.feed(record.offset, record.timestamp, record.value)
-        return ledger
+        return Ledger(0, terms, active)
 
     def _nothing_is_due(self, state: PartitionState) -> bool:
         """Whether every definition is active that is not over; an end may wait for a flush."""

@@ -42,7 +42,7 @@ from typing import Final
 
 from definitions.matcher import Matcher
 
-from ..dedup import GENERATIONS_PER_WINDOW, IdIndex
+from ..dedup import IdIndex
 from ..deployment import Deployment
 from ..plan import Plan, id_count
 from ..records import LogRecord
@@ -75,10 +75,9 @@ def fold(
     """
     plan = Plan(state.next, state.next, state.clock_ms, state.last, None)
     judge = Judge(partition, state.clock_ms, deployment, records[0].timestamp)
-    plan.generation = judge.generation
-    oldest = judge.generation - GENERATIONS_PER_WINDOW
-    if any(living < oldest for living in state.id_counts):
-        index.forget_before(oldest, judge.generation)
+    plan.generation, plan.oldest = judge.generation, judge.generation - deployment.generations
+    if any(living < plan.oldest for living in state.id_counts):
+        index.forget_before(plan.oldest, judge.generation)
     tally = Tally(partition, matcher, deployment.base_bucket_s)
     sums = _Sums()
     taken = _gather(records, judge, tally, index, native, sums)
@@ -94,8 +93,9 @@ def fold(
         plan.first = _earliest(found.first, plan.first)
         sums.new_ids.append(found.new_ids)
         sums.counted += found.counted
-        sums.duplicate += found.duplicate
+        sums.duplicates += found.duplicates
     plan.new_ids = b"".join(sums.new_ids)
+    plan.duplicates = sorted(sums.duplicates)
     plan.dead_letters = judge.dead_letters
     for letter in plan.dead_letters:
         reason = letter.rejected.reason
@@ -104,7 +104,7 @@ def fold(
         "consumed": taken,
         "counted": sums.counted,
         "unmatched": id_count(plan.new_ids) - sums.counted,
-        "duplicate": sums.duplicate,
+        "duplicate": len(plan.duplicates),
         "rejected": len(plan.dead_letters),
         "misplaced": judge.misplaced,
     }
@@ -114,7 +114,7 @@ def fold(
 @dataclass(slots=True)
 class _Sums:
     counted: int = 0
-    duplicate: int = 0
+    duplicates: list[int] = field(default_factory=list)  # offsets
     new_ids: list[bytes] = field(default_factory=list)
 
 
@@ -143,7 +143,8 @@ def _gather(
         rows = judge.take(part, tally.decode([record.value or b"" for record in part]))
         new = index.add(rows.ids, judge.generation)
         if not all(new):
-            sums.duplicate += new.count(False)
+            pairs = zip(rows.records, new, strict=True)
+            sums.duplicates += [record.offset for record, is_new in pairs if not is_new]
             rows.keep(new)
         sums.new_ids += rows.ids
         sums.counted += tally.add(rows)

@@ -68,8 +68,9 @@ class Judge:
         self.misplaced = 0
         self.ended = False
         self.dead_letters: list[DeadLetter] = []
-        self.generation = generation_of(max(clock_ms, first_ms), deployment.dedup_window_ms)
-        self.last_ms = last_ms_of(self.generation, deployment.dedup_window_ms)
+        window = deployment.dedup_window_ms, deployment.generations
+        self.generation = generation_of(max(clock_ms, first_ms), *window)
+        self.last_ms = last_ms_of(self.generation, *window)
         self._deployment = deployment
         self._seed = seed_of(deployment.store_id)
         self._heads = Heads(partition, deployment.homes)
@@ -107,11 +108,9 @@ class Judge:
         clocks = stamps
         if stamps[0] < self.clock_ms or sorted(stamps) != stamps:
             clocks = list(accumulate(stamps, max, initial=self.clock_ms))[1:]
-        window_ms = self._deployment.dedup_window_ms
-        if generation_of(newest, window_ms) != self.generation:
+        if newest > self.last_ms:
             self.ended = True
-            at = bisect_right(clocks, self.generation, key=lambda ms: generation_of(ms, window_ms))
-            del clocks[at:]
+            del clocks[bisect_right(clocks, self.last_ms) :]
         self.clock_ms = clocks[-1] if clocks else self.clock_ms
         return clocks
 

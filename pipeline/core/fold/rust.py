@@ -136,10 +136,9 @@ class RustFold:
             cell = CellKey(key, customer, bucket, grouping_set, groups)
             elements.setdefault(cell, set()).add(element_of(text))
         first = {name: self._records[row].offset for name, row in found["first"]}
+        duplicates = [self._records[row].offset for row in found["duplicates"]]
         self._records = ()
-        return Taken(
-            found["counted"], found["duplicate"], found["new_ids"], first, cells, elements
-        )
+        return Taken(found["counted"], duplicates, found["new_ids"], first, cells, elements)
 
     def _reading(self, found: tuple[int, int, int, int | str]) -> tuple[Position, Decimal]:
         event_ns, clock_ms, row, value = found
@@ -149,10 +148,13 @@ class RustFold:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a plan's plain records change. first: event type → offset of its first new event."""
+    """What a plan's plain records change.
+
+    duplicates: offsets. first: event type → offset of its first new event.
+    """
 
     counted: int
-    duplicate: int
+    duplicates: list[int]
     new_ids: bytes
     first: dict[str, int]
     cells: dict[CellKey, Change]

@@ -1,14 +1,14 @@
 -- One read of a partition: the present texts of some cells, if it stands where asked (docs/design.md 3).
 -- KEYS: 1 P state, then hashes of cells (see apply.lua).
--- ARGV: 1..5 what must be stored: store_id, rules, next, acts, ids    6 msgpack {{field, …}, …}
+-- ARGV: 1..6 what must be stored: store_id, rules, next, acts, ids, hist    7 msgpack {{field, …}, …}
 -- Answers the texts of every field in order, a missing one as false; nil where it stands elsewhere.
 -- As a script and not a MULTI: one answer is parsed in C, a thousand are parsed in Python.
 local CHUNK = 4000
-local fence = redis.call('HMGET', KEYS[1], 'store_id', 'rules', 'next', 'acts', 'ids')
-for i = 1, 5 do
+local fence = redis.call('HMGET', KEYS[1], 'store_id', 'rules', 'next', 'acts', 'ids', 'hist')
+for i = 1, 6 do
   if fence[i] ~= ARGV[i] then return false end
 end
-local wanted, texts = cmsgpack.unpack(ARGV[6]), {}
+local wanted, texts = cmsgpack.unpack(ARGV[7]), {}
 for i = 2, #KEYS do
   local fields = wanted[i - 1]
   for at = 1, #fields, CHUNK do

@@ -11,10 +11,11 @@ import redis as redis_client
 from definitions.metric import Aggregation
 from pipeline.core.activation import Activation
 from pipeline.core.aggregations import Partial, decode_partial
-from pipeline.core.cells import CELLS, CellAddress, CellKey, Change
+from pipeline.core.cells import CELLS, ELEMENTS, CellAddress, CellKey, Change
 from pipeline.core.commit import Answer, Commit, settle
 from pipeline.core.plan import Plan
-from pipeline.core.state import PartitionState
+from pipeline.core.state import PartitionState, Trimmed
+from pipeline.core.verdicts import pack
 from pipeline.edges import redis_reads
 from pipeline.edges.memory import MemoryStore
 from pipeline.edges.redis import RedisStore
@@ -28,6 +29,7 @@ from ...world import STORE_ID
 CELL = CellKey("m#1.0", "cü:1", 490_000, 0, ())
 GROUPED = CellKey("m#1.0", "cü:1", 490_001, 1, ("a:b", None, ""))
 SET = CellKey("u#1.0", "cü:1", 490_000, 0, ())
+ACTIVE = {"m#1": Activation(0, -1, "d", 0, 1), "u#1": Activation(0, -1, "d", 1, 1)}
 HELD = {CELL: Partial(1, 0), GROUPED: Partial(1, 2)}
 FIRST = PartitionState(store_id=STORE_ID, topic_id="topic", start=0, next=0)
 
@@ -44,6 +46,11 @@ async def store(request: pytest.FixtureRequest, stack: Services) -> AsyncIterato
     await real.register(0, FIRST)
     yield real
     await real.close()
+
+
+def at(offset: int, ids: int) -> bytes:
+    """What a flush from an offset on appends to its id log."""
+    return offset.to_bytes(8, "little") + bytes([ids]) * 12
 
 
 def plan(lo: int, hi: int, **changes: Any) -> Plan:
@@ -69,7 +76,7 @@ async def commit(store: RollupStore, before: PartitionState, flush: Plan) -> Com
         cell: None if text is None else decode_partial(Aggregation.COUNT, text)
         for cell, text in texts.items()
     }
-    active = replace(before, active={**before.active, "m#1": Activation(0, -1, "d")})
+    active = replace(before, active={**before.active, **ACTIVE})
     return settle(0, before, active, flush, stored)[0]
 
 
@@ -83,7 +90,7 @@ async def test_a_commit_is_written_whole(store: RollupStore) -> None:
     assert book.state == flush.after == await store.state(0)
     assert book.cells == {CELL: "1", GROUPED: "1|2"}
     assert book.elements == {SET: frozenset({"x", "1:=", ""})}
-    assert await store.load_ids(0, book.state.id_counts) == {7: [bytes([3]) * 12]}
+    assert await store.load_ids(0, book.state.id_counts) == {7: [at(0, 3)]}
     listing = await store.listing(0, ["m#1.0"])
     assert listing is not None
     assert listing.state == flush.after
@@ -104,7 +111,23 @@ async def test_a_second_commit_adds_to_the_first(store: RollupStore) -> None:
     assert book.cells == {CELL: "2", GROUPED: "2|4"}
     assert book.elements[SET] == {"x", "y", "1:=", ""}
     assert book.state.counters["counted"] == 5
-    assert await store.load_ids(0, {7: 2}) == {7: [bytes([3]) * 12, bytes([5]) * 12]}
+    assert await store.load_ids(0, {7: 2}) == {7: [at(0, 3), at(3, 5)]}
+
+
+async def test_verdicts_are_kept_until_the_log_lost_the_records(store: RollupStore) -> None:
+    """Each flush adds what it judged; a trim is fenced, and takes out once."""
+    first = await commit(store, FIRST, plan(0, 3, duplicates=[0, 2]))
+    await store.apply(first)
+    second = await commit(store, first.after, plan(3, 9, duplicates=[5]))
+    await store.apply(second)
+    assert await store.load_duplicates(0) == [*pack([0, 2]), *pack([5])]
+
+    assert not await store.trim_duplicates(0, first.after, 1, Trimmed(2, 3))
+    assert await store.trim_duplicates(0, second.after, 1, Trimmed(2, 3))
+    assert not await store.trim_duplicates(0, second.after, 1, Trimmed(3, 6))
+
+    assert await store.load_duplicates(0) == pack([5])
+    assert await store.state(0) == replace(second.after, trimmed=Trimmed(2, 3))
 
 
 async def test_the_same_commit_again_is_recognised(store: RollupStore) -> None:
@@ -124,12 +147,25 @@ async def test_the_same_commit_again_is_recognised(store: RollupStore) -> None:
         {"rules": 99},
         {"next": 4},
         {"next": 2},
-        {"active": {"m#1": Activation(0, -1, "other")}},
+        {"active": {**ACTIVE, "m#1": Activation(0, -1, "other", 0, 1)}},
+        {"active": {"m#1": Activation(0, -1, "d", 1, 1), "u#1": Activation(0, -1, "d", 0, 1)}},
         {"ended": {"m#1": 3}},
         {"id_counts": {7: 2}},
         {"id_counts": {}},
+        {"hist": "m#1=0"},
     ],
-    ids=["store", "rules", "moved on", "moved back", "acts", "end", "id counts", "no ids"],
+    ids=[
+        "store",
+        "rules",
+        "moved on",
+        "moved back",
+        "acts",
+        "numbers",
+        "end",
+        "id counts",
+        "no ids",
+        "history",
+    ],
 )
 async def test_every_fence_refuses_whole(store: RollupStore, wrong: dict[str, Any]) -> None:
     """A commit computed on anything but what is stored is refused, and nothing changes."""
@@ -147,11 +183,11 @@ async def test_ended_generations_are_dropped(store: RollupStore) -> None:
     """The first flush of a generation deletes the lists that can no longer be asked for."""
     first = await commit(store, FIRST, plan(0, 3))
     await store.apply(first)
-    later = await commit(store, first.after, plan(3, 5, generation=12))
+    later = await commit(store, first.after, plan(3, 5, generation=12, oldest=8))
 
     assert later.dropped == [7]
     assert await store.apply(later) is Answer.APPLIED
-    assert await store.load_ids(0, {7: 1, 12: 1}) == {7: [], 12: [bytes([5]) * 12]}
+    assert await store.load_ids(0, {7: 1, 12: 1}) == {7: [], 12: [at(3, 5)]}
 
 
 async def test_reads_are_of_the_cells_asked_for(store: RollupStore) -> None:
@@ -203,7 +239,8 @@ async def test_an_unregistered_partition_is_none(store: RollupStore) -> None:
         replace(FIRST, store_id="other"),
         replace(FIRST, rules=FIRST.rules + 1),
         replace(FIRST, id_counts={7: 1}),
-        replace(FIRST, active={"m#1": Activation(0, 0, "d")}),
+        replace(FIRST, active={"m#1": Activation(0, 0, "d", 0, 1)}),
+        replace(FIRST, hist="m#1=0"),
     ):
         assert await store.load(0, [CELL], other) is None
     assert await store.load(0, [CELL], FIRST) == {CELL: None}
@@ -232,19 +269,20 @@ async def real(stack: Services) -> AsyncIterator[RedisStore]:
     await made.close()
 
 
-@pytest.mark.parametrize("which", ["cells", "elements", "customers", "ids"])
+@pytest.mark.parametrize("which", ["cells", "elements", "customers", "ids", "duplicates"])
 async def test_f41_a_foreign_type_changes_nothing(
     real: RedisStore, stack: Services, which: str
 ) -> None:
     """A key of a foreign type under any name of ours: HALT naming it, and nothing is written."""
     keys, day = real.keys(0), CELL.bucket // 24
     key = {
-        "cells": keys.at(CellAddress(CELLS, "m#1.0", day, "cü:1")),
-        "elements": keys.elements("u#1.0", day, "cü:1"),
+        "cells": keys.at(CellAddress(CELLS, 0, day, "cü:1")),
+        "elements": keys.at(CellAddress(ELEMENTS, 0, day, "cü:1")),
         "customers": keys.customers("m#1.0"),
         "ids": keys.ids(7),
+        "duplicates": keys.duplicates,
     }[which]
-    flush = await commit(real, FIRST, plan(0, 3))
+    flush = await commit(real, FIRST, plan(0, 3, duplicates=[1]))
     with redis_client.Redis.from_url(stack.redis) as client:
         client.set(key, "foreign")
         before = {name: client.dump(name) for name in client.keys(f"{keys.prefix[:-1]}*")}
@@ -253,6 +291,49 @@ async def test_f41_a_foreign_type_changes_nothing(
             await real.apply(flush)
 
         assert {name: client.dump(name) for name in client.keys(f"{keys.prefix[:-1]}*")} == before
+
+
+async def test_keys_that_were_read_before_are_not_looked_at_again(
+    real: RedisStore, stack: Services
+) -> None:
+    """TYPE is asked of hashes that nobody has read; a load finds the foreign one of the others."""
+    first = await commit(real, FIRST, plan(0, 3))
+    await real.apply(first)
+    flush = settle(0, first.after, first.after, plan(3, 4), HELD)[0]
+    assert flush.are_known
+    assert not first.are_known  # the versions started with it
+    with redis_client.Redis.from_url(stack.redis) as client:
+        client.config_resetstat()
+        await real.apply(flush)
+        asked = client.info("commandstats").get("cmdstat_type", {"calls": 0})["calls"]
+        client.set(real.keys(0).at(CellAddress(CELLS, 0, 20_000, "c")), "foreign")
+
+    assert asked == 4  # the set, its two indexes and the id log
+    with pytest.raises(Halt, match="WRONGTYPE"):
+        await real.load(0, [CellKey("m#1.0", "c", 480_000, 0, ())], flush.after)
+
+
+async def test_a_reader_asks_where_measures_lie(real: RedisStore) -> None:
+    """Numbers that a rebuild gave otherwise are found again, by the question itself."""
+    await real.apply(await commit(real, FIRST, plan(0, 3)))
+    day = CELL.bucket // 24
+    before = await real.read(0, ["u#1.0"], ["cü:1"], [day])
+    assert before is not None
+    assert before.cells == {}
+    assert set(before.elements) == {SET}
+    await real.begin_rebuild(0)
+    await real.clear(0)
+    await real.finish_rebuild(0, FIRST)
+    moved = {"x#1": Activation(0, -1, "x", 0, 9), "u#1": Activation(0, -1, "d", 9, 1)}
+    again = settle(0, FIRST, replace(FIRST, active=moved), plan(0, 3, cells={}), {})[0]
+    assert await real.apply(again) is Answer.APPLIED
+
+    book = await real.read(0, ["u#1.0", "nobody#1.0"], ["cü:1"], [day])
+    books = await real.read_each([0], ["u#1.0"], ["cü:1"], [day])
+
+    assert book is not None
+    assert book.elements == before.elements
+    assert books == {0: book}
 
 
 async def test_f24_a_lost_script_cache_is_invisible(real: RedisStore, stack: Services) -> None:

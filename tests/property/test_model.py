@@ -15,7 +15,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
@@ -35,11 +35,12 @@ from pipeline.app import opening
 from pipeline.app.catalogue import Definitions
 from pipeline.app.owner import Owner, SeekBack
 from pipeline.control.records import ControlState
+from pipeline.core.cells import CellKey
 from pipeline.core.commit import Answer, Commit, transitions
 from pipeline.core.compiled import MODULE
 from pipeline.core.dedup import count_in, generation_of
 from pipeline.core.limits import Limits
-from pipeline.core.state import PartitionState
+from pipeline.core.state import PartitionState, decode_state
 from pipeline.core.verdicts import duplicates_in
 from pipeline.deploy.checks import first_state
 from pipeline.edges.clock import SetClock
@@ -409,6 +410,45 @@ class Model(RuleBasedStateMachine):
             worker.task.cancel()
             self._turn()
 
+    @precondition(lambda self: self._historic())
+    @rule(data=st.data())
+    def count_history(self, data: st.DataObject) -> None:
+        """Somebody adds a past value to a cell, and moves `hist` with it."""
+        self.add_history(data.draw(st.sampled_from(self._historic())))
+
+    def _historic(self) -> list[CellKey]:
+        """Cells that a past value can be added to."""
+        if self.foreign is not None:
+            return []
+        held = self.store._partitions[0]
+        return sorted(cell for cell in held.cells if cell.measure == "count#1.0")
+
+    def add_history(self, cell: CellKey) -> None:
+        """One more past event in a cell; `next` stays, so only `hist` tells of it."""
+        held = self.store._partitions[0]
+        state = decode_state(held.fields)
+        past = [each for each in state.hist.split(",") if each]
+        hist = ",".join([*past, f"{cell.customer}={cell.bucket}"])
+        commit = Commit(
+            0,
+            before=state,
+            after=replace(state, hist=hist),
+            cells={cell: str(int(held.cells[cell]) + 1)},
+        )
+        answer = self.loop.run_until_complete(MemoryStore.apply(self.store, commit))
+        assert answer is Answer.APPLIED, "a commit of history is taken for one of before"
+        self.store.history.append(self.store.snapshot())
+        self.store.unchecked = True
+
+    def _with_history(self, cells: dict[Cell, Any], hist: str) -> dict[Cell, Any]:
+        """What the recount says, with the past values that `hist` speaks of."""
+        for each in filter(None, hist.split(",")):
+            customer, _, bucket = each.rpartition("=")
+            cell = Cell("count#1.0", customer, int(bucket), 0, ())
+            text, elements = cells[cell]
+            cells[cell] = (str(int(text) + 1), elements)
+        return cells
+
     # -- what must hold --------------------------------------------------------------------------
 
     @invariant()
@@ -432,7 +472,7 @@ class Model(RuleBasedStateMachine):
             Cell(*cell): (held.cells.get(cell), frozenset(held.elements.get(cell, ())) or None)
             for cell in {**held.cells, **held.elements}
         }
-        assert cells == ledger.texts()
+        assert cells == self._with_history(ledger.texts(), state.hist)
         oldest = generation_of(
             max(ledger.clock_ms, 0), SETTINGS.dedup_window_ms, SETTINGS.generations
         )
@@ -555,6 +595,7 @@ def drive(model: Model, seed: int, actions: int) -> None:
             3,
             lambda: len(model.defined) < len(METRICS),
         ),
+        lambda: model.add_history(draw.choice(model._historic())): (2, model._historic),
         lambda: model.end_metric(draw.choice(model._endable()), heard=draw.random() < 0.3): (
             1,
             model._endable,
@@ -601,7 +642,7 @@ def test_the_model_holds_for_many_seeds(part: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "refusal", ["store_id", "rules", "next", "acts", "ids", "already", "load"]
+    "refusal", ["store_id", "rules", "next", "acts", "ids", "hist", "already", "load"]
 )
 def test_every_refusal_is_needed(refusal: str) -> None:
     """Without any one of the script's refusals the model finds a wrong number."""

@@ -47,6 +47,30 @@ def test_it_holds_no_more_than_its_bound_and_only_what_was_kept_last(
         assert all(partial == last[cell] for cell, partial in held.items())
 
 
+def test_cells_that_fit_stay() -> None:
+    """75,000 live cells where 100,000 have room, flushes of 30,000: each is loaded once."""
+    cells = [CellKey("m#1.0", f"c{number:06}", 0, 0, ()) for number in range(75_000)]
+    cache, loads = CellCache(100_000 * bytes_of(cells[0])), 0
+    for flush in range(20):
+        touched = [cells[(flush * 30_000 + at) % len(cells)] for at in range(30_000)]
+        loads += sum(cache.get(cell) is None for cell in touched)
+        cache.keep(dict.fromkeys(touched, Partial(1, 0)))
+
+    assert loads == len(cells) == len(cache)
+
+
+def test_what_is_used_again_outlives_what_is_not() -> None:
+    """Customers who come once each do not push out those who come in every flush."""
+    often = [CellKey("m#1.0", f"often{number:04}", 0, 0, ()) for number in range(300)]
+    cache, loads = CellCache(1_000 * bytes_of(often[0])), 0
+    for flush in range(50):
+        once = [CellKey("m#1.0", f"o{flush:04}{at:04}", 0, 0, ()) for at in range(300)]
+        loads += sum(cache.get(cell) is None for cell in often)
+        cache.keep(dict.fromkeys([*often, *once], Partial(1, 0)))
+
+    assert loads == len(often)
+
+
 def test_the_estimate_is_no_less_than_the_memory() -> None:
     """400 KB of names in a few cells, and many plain cells: counted at what they really take."""
     kinds: list[Callable[[int], CellKey]] = [

@@ -102,6 +102,12 @@ class RollupStore(Protocol):
         """
         ...
 
+    async def flushes_of(
+        self, partition: int, generations: Iterable[int], identity: bytes
+    ) -> list[int]:
+        """Return the first offsets of the flushes that remember an identity, of generations."""
+        ...
+
     async def load_duplicates(self, partition: int) -> list[bytes]:
         """Return the elements of the partition's kept verdicts (core/verdicts.py).
 

@@ -205,14 +205,28 @@ def audit(
 def explain(
     transaction_id: Annotated[str, typer.Argument(help="The transaction_id of the event.")],
     customer: Annotated[str | None, typer.Option(help="Only this customer's events.")] = None,
+    first: Annotated[
+        bool,
+        typer.Option(
+            "--first",
+            help="Only the record that counts, not its duplicates. Needs --customer. Reads one "
+            "flush of the log instead of all of it, where the dedup window remembers the event.",
+        ),
+    ] = False,
 ) -> None:
     """Show where an event is on the log, its fate, and why each metric counts it or not."""
+    if first and customer is None:
+        raise UsageError("--first needs --customer: an identity is both ids together")
 
     async def work() -> list[dict[str, Any]]:
         async with opened() as deployment:
             explainer = Explainer(
                 deployment.identity, deployment.control.state, deployment.store, deployment.log
             )
+            if first and customer is not None:
+                line = await explainer.first(transaction_id, customer)
+                if line is not None:
+                    return [line]
             with progress("read") as (bar, task):
                 return [
                     line

@@ -82,6 +82,12 @@ def identities(events: Iterable[Event], heads: Heads, seed: int) -> list[bytes]:
     ]
 
 
+def identity_of(customer_id: str, transaction_id: str, seed: int) -> bytes:
+    """Return the 12-byte id of one pair."""
+    head = customer_of(customer_id, 1).head
+    return xxhash.xxh3_128_digest(head + transaction_id.encode(), seed)[:ID_BYTES]
+
+
 def seed_of(store_id: str) -> int:
     """Return the hash seed of a deployment: the first 64 bits of its store id (hex)."""
     return int(store_id.replace("-", "")[:16], 16)

@@ -19,7 +19,7 @@ from ..reads.query import Query
 from ..reads.summary import native_of, summary_of
 from .http.cursors import Key, Walk
 from .http.errors import Refused
-from .http.looking import looked_up
+from .http.looking import first_of, looked_up
 from .http.parameters import number_in
 from .http.paths import segment
 from .http.requests import needs, takes
@@ -166,9 +166,18 @@ def _shown(letter: Letter) -> dict[str, Any]:
 
 
 @router.get("/explain/{transaction_id}", **_DOCUMENTED)
-async def explain(transaction_id: str, service: Reading, customer: str | None = None) -> Response:
-    """Where an event lies, its fate, and what every metric version says of it."""
-    lines = await looked_up(service, frozenset({segment(transaction_id)}), customer)
+async def explain(
+    transaction_id: str, service: Reading, customer: str | None = None, first: bool = False
+) -> Response:
+    """Where an event lies, its fate, and what every metric version says of it.
+
+    first: only the record that counts, not its duplicates; it needs `customer`.
+    """
+    named = segment(transaction_id)
+    if first and customer is None:
+        raise Refused(400, "first needs customer", parameter="first")
+    line = await first_of(service, named, customer) if first and customer is not None else None
+    lines = [line] if line else await looked_up(service, frozenset({named}), customer)
     if not lines:
         raise UnknownNameError(transaction_id)
     return _answer({"data": lines})

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey, group_number
 from ..core.commit import Answer, Commit
+from ..core.dedup import flushes_of
 from ..core.records import DeadLetter, LogRecord
 from ..core.state import FENCE, PartitionState, Trimmed, decode_state, encode_state, fence_of
 from ..ports import Book, Listing, Span
@@ -77,6 +78,14 @@ class MemoryStore:
         """Return the packed elements of every generation of counts."""
         held = self._partitions.get(partition, _Partition())
         return {generation: list(held.ids.get(generation, ())) for generation in counts}
+
+    async def flushes_of(
+        self, partition: int, generations: Iterable[int], identity: bytes
+    ) -> list[int]:
+        """Return where the flushes that remember an identity begin."""
+        held = self._partitions.get(partition, _Partition())
+        lists = (held.ids.get(generation, []) for generation in generations)
+        return [offset for elements in lists for offset in flushes_of(elements, identity)]
 
     async def load_duplicates(self, partition: int) -> list[bytes]:
         """Return the packed elements of the kept verdicts."""

@@ -1,7 +1,7 @@
 """Redis: a commit applied in one script, cells loaded in one; redis_reads.py has the reads."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +9,7 @@ import msgspec
 
 from ..core.cells import ELEMENTS, CellKey
 from ..core.commit import Answer, Commit
+from ..core.dedup import flushes_of
 from ..core.state import PartitionState, Trimmed, encode_state, fence_of
 from ..errors import Halt
 from .redis_books import REBUILDING
@@ -132,15 +133,30 @@ class RedisStore(RedisReads):
         """Return the packed elements of the kept verdicts, read in slices."""
         return await self._elements_of(self.keys(partition).duplicates)
 
+    async def flushes_of(
+        self, partition: int, generations: Iterable[int], identity: bytes
+    ) -> list[int]:
+        """Return where the flushes that remember an identity begin."""
+        keys = self.keys(partition)
+        return [
+            offset
+            for generation in generations
+            async for elements in self._slices_of(keys.ids(generation))
+            for offset in flushes_of(elements, identity)
+        ]
+
     async def _elements_of(self, key: str) -> list[bytes]:
-        parts: list[bytes] = []
-        async with guard(self._client):
-            while True:
-                at = len(parts)
+        return [element async for part in self._slices_of(key) for element in part]
+
+    async def _slices_of(self, key: str) -> AsyncIterator[list[bytes]]:
+        at = 0
+        while True:
+            async with guard(self._client):
                 part = await self._client.lrange(key, at, at + _ELEMENTS_AT_ONCE - 1)
-                parts += part
-                if len(part) < _ELEMENTS_AT_ONCE:
-                    return parts
+            yield part
+            at += len(part)
+            if len(part) < _ELEMENTS_AT_ONCE:
+                return
 
     async def trim_duplicates(
         self, partition: int, state: PartitionState, elements: int, trimmed: Trimmed

@@ -15,6 +15,7 @@ from definitions.times import NS_PER_MS, rfc3339
 from ..control.entities import DeploymentRecord
 from ..control.records import ControlState
 from ..core.buckets import moment_of
+from ..core.dedup import identity_of, seed_of
 from ..core.state import PartitionState
 from ..deploy.checks import check_open
 from ..ports import EventLog, RollupStore
@@ -22,6 +23,7 @@ from ..recount.events import NotCounted, Plain, read_event
 from ..recount.ledger import Ledger
 from .recounting import active_of, terms_of
 
+_ACCEPTED: Final = {"counted", "unmatched"}
 _AT_ONCE: Final = 500  # records that are looked at before others have their turn
 
 
@@ -47,6 +49,42 @@ class Explainer:
         """Yield a line for each record with this id (and customer), in the order of the log."""
         async for line in self.find_all(frozenset({transaction_id}), customer, started, progress):
             yield line
+
+    async def first(self, transaction_id: str, customer: str) -> dict[str, Any] | None:
+        """Return the line of the record that was accepted, from one flush of the log.
+
+        None: the identity is not remembered (it is older than the dedup window, or was never
+        accepted), or the log no longer holds the record. find() looks through all of the log.
+        """
+        identity = identity_of(
+            customer, transaction_id, seed_of(self._identity.deployment.store_id)
+        )
+        spans = await self._log.spans()
+        for number in self._identity.starts:
+            held = await self._store.state(number)
+            state = check_open(held, self._identity, number)
+            flushes = await self._store.flushes_of(number, state.id_counts, identity)
+            for low in sorted(each for each in flushes if each >= spans[number].start):
+                line = await self._accepted(number, state, low, transaction_id, customer)
+                if line is not None:
+                    return line
+        return None
+
+    async def _accepted(
+        self, number: int, state: PartitionState, low: int, transaction_id: str, customer: str
+    ) -> dict[str, Any] | None:
+        """The line of the first accepted record of an identity from an offset on."""
+        ledger = Ledger(number, self._terms, active_of(self._control, state))
+        async for records in self._log.read(number, low, state.next):
+            for record in records:
+                ledger.clock_ms = max(ledger.clock_ms, record.timestamp)
+                event = _read(record.value)
+                if event is None or event.transaction_id != transaction_id:
+                    continue
+                fate = _fate(ledger, record)
+                if event.customer_id == customer and fate in _ACCEPTED:
+                    return self._line(state, record, event, fate, number)
+        return None
 
     async def find_all(
         self,

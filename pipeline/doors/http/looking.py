@@ -41,3 +41,16 @@ async def looked_up(
     except TimeoutError as error:
         raise Refused(400, _TOO_LONG) from error
     return found
+
+
+async def first_of(service: Service, transaction_id: str, customer: str) -> dict[str, Any] | None:
+    """Return the record of an identity that counts; None where the dedup window does not know it.
+
+    Raises: see looked_up().
+    """
+    explainer = Explainer(service.identity, await service.fresh(), service.store, service.log)
+    try:
+        async with service.large(), asyncio.timeout(LOOK_S_MAX):
+            return await explainer.first(transaction_id, customer)
+    except TimeoutError as error:
+        raise Refused(400, _TOO_LONG) from error

@@ -1,13 +1,16 @@
 """Where the partitions stand, straight from Redis and Kafka."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import redis
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from pipeline.edges.redis_keys import Keys
+
 from ..services import Recount
-from ..stored import keys_of
+from ..stored import tags_of
 from ..waiting import eventually
 
 RECOVERY_S_MAX = 30.0
@@ -19,7 +22,8 @@ class Watch:
     def __init__(self, recount: Recount, partitions: int) -> None:
         self.partitions = partitions
         self._redis = redis.Redis.from_url(recount.services.redis)
-        self._keys = [keys_of(recount, number) for number in range(partitions)]
+        self._recount = recount
+        self._tags: Mapping[int, str] = {}  # known once `init` has made the deployment
         self._topic = f"{recount.deployment}.usage.events"
         self._consumer = Consumer(
             {
@@ -32,9 +36,12 @@ class Watch:
 
     def nexts(self) -> list[int]:
         """Redis' offsets; -1 where a partition is being rebuilt."""
+        if len(self._tags) < self.partitions:
+            self._tags = tags_of(self._recount.services.redis, self._recount.deployment)
         found = []
         for number in range(self.partitions):
-            key = self._keys[number].state
+            suffix = self._tags.get(number, "")
+            key = Keys(self._recount.deployment, number, 3600, suffix).state
             held: Any = self._redis.hget(key, "next")
             found.append(int(held or -1))
         return found

@@ -161,7 +161,10 @@ def _list_test(operator: Operator, wanted: object) -> Test:
     if type(wanted) is bool:
         raise ValueError(f"an operand of {operator} is a text or a number")
     make, holds = _LISTS[operator]
-    operand = wanted if make is _same else text_form(wanted)
+    form = text_form(wanted)
+    if form is None:
+        raise ValueError(f"an operand of {operator} is unreadable")
+    operand = wanted if make is _same else form
     hit = make(operand)
     return hit if holds else lambda elements: not hit(elements)
 

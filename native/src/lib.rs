@@ -2,17 +2,21 @@
 //! takes what is plain among the events, gives the same answer sooner, and holds no lock meanwhile.
 //!
 //! **A partial function.** For each record this module either says exactly what Python would say, or
-//! it says nothing and stops there. It rejects nothing: a malformed event, an event that is too old,
-//! a number of 19 digits and a condition that it does not know are all "not mine". So a rule that is
-//! missing here costs speed and never a number, and every rule stands in Python first.
+//! it says nothing and stops there. It rejects nothing: a malformed event and an event that is too old
+//! are "not mine". Of an event that it takes, it may leave rules to Python: a pattern, a number of 19
+//! digits, a value that cannot be read. Then the event is judged, looked up and counted here, and only
+//! those rules are evaluated there. So a rule that is missing here costs speed and never a number, and
+//! every rule stands in Python first.
 //!
 //! **Life of a plan.** `begin` takes the values and append times of the records. `take` goes from a
-//! row on: `scan` finds the members of the event without making objects; `time` and `decimal` read
-//! the timestamp and the numbers; `identity` hashes the pair (customer_id, transaction_id); `index`
-//! looks it up in the arrays of Python's IdIndex, and adds it; `rules` evaluates the conditions of the
-//! event type; `cells` adds to totals, groups and UNIQUE elements. It stops at the first record that it
-//! cannot decide, at the end of a generation, or when the plan has enough cells, and tells how many it
-//! took. Python folds a slice from there and calls `take` again. `end` hands over what was gathered.
+//! row on: `scan` finds the members of the event without making objects, and keeps the `fields` that
+//! rules read; `time` and `decimal` read the timestamp and the numbers; `identity` hashes the pair
+//! (customer_id, transaction_id); `index` looks it up in the arrays of Python's IdIndex, and adds it;
+//! `rules` evaluates the conditions of the event type; `cells` adds to totals, groups and UNIQUE
+//! elements. It stops at the first record that it cannot decide, at the end of a generation, or when
+//! the plan has enough cells or Python enough shares; it tells how many it took, what Python's share of
+//! them is, and why it stopped. Python adds its share, folds a slice from there and calls `take` again.
+//! `end` hands over what was gathered.
 //!
 //! **The index is shared.** Python owns the arrays and grows them before each call; this module writes
 //! into them while Python waits. One index is what makes both halves of a plan agree on duplicates.
@@ -28,6 +32,7 @@
 
 mod cells;
 mod decimal;
+mod fields;
 mod identity;
 mod index;
 mod plan;
@@ -35,6 +40,7 @@ mod rules;
 mod scan;
 mod time;
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use numpy::{PyReadonlyArray1, PyReadwriteArray1, PyReadwriteArray2};
@@ -44,8 +50,9 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::cells::Total;
+use crate::fields::Fields;
 use crate::index::{ID_BYTES, Index};
-use crate::plan::{Catalogue, Plan, Stretch, Terms};
+use crate::plan::{Catalogue, Odd, Plan, Stretch, Terms};
 use crate::rules::Spelled;
 use crate::scan::{Slots, Value};
 
@@ -70,8 +77,18 @@ type Arrays<'py> = (
     PyReadwriteArray1<'py, u8>,
 );
 
-/// Four texts, then kinds and bytes of properties.
-type Members<'a> = (Vec<&'a [u8]>, Vec<(&'a str, &'a [u8])>);
+/// Four texts, then kinds and bytes of fields.
+type Members<'a> = (Vec<Cow<'a, [u8]>>, Vec<(&'a str, Cow<'a, [u8]>)>);
+/// How many were taken, how many ids are new, the log clock, a type to learn, why it stopped, and
+/// Python's share: row, event time, log clock, whether a rule matched, rules that are left, and why.
+type Took<'py> = (
+    usize,
+    usize,
+    i64,
+    Option<String>,
+    Option<&'static str>,
+    Vec<(usize, i64, i64, bool, Bound<'py, PyTuple>, &'static str)>,
+);
 type Valued<'py> = (usize, Bound<'py, PyAny>);
 type Grouped<'a, 'py> = (&'a str, u32, Group<'py>, Bound<'py, PyAny>);
 type Group<'py> = (u32, Bound<'py, PyTuple>);
@@ -108,15 +125,15 @@ impl Folder {
         })
     }
 
-    /// Learn the rules that an event type can match; None: leave its events to Python.
-    fn learn(&mut self, event_type: &str, rules: Option<Vec<Spelled>>) {
-        let numbers = rules.and_then(|rules| {
-            let numbers = rules.into_iter().map(|rule| self.catalogue.number(rule));
-            numbers.collect()
-        });
+    /// Learn the rules that an event type can match; return their numbers.
+    fn learn(&mut self, event_type: &str, rules: Vec<Spelled>) -> PyResult<Vec<u32>> {
+        let numbers = rules.into_iter().map(|rule| self.catalogue.number(rule));
+        let numbers: Option<Vec<u32>> = numbers.collect();
+        let numbers = numbers.ok_or_else(|| PyValueError::new_err("a rule of another release"))?;
         let types = &mut self.catalogue.types;
         let number = types.len() as u32;
-        types.insert(event_type.as_bytes().into(), (number, numbers));
+        types.insert(event_type.as_bytes().into(), (number, numbers.clone()));
+        Ok(numbers)
     }
 
     /// Begin a plan of records: their values and append times.
@@ -131,22 +148,24 @@ impl Folder {
     }
 
     /// Take records from a row on, up to the first that is not plain, that another generation
-    /// begins with, or after which there are enough cells.
+    /// begins with, or after which there are enough cells or shares of Python's.
     ///
-    /// Returns how many were taken, how many ids are new, the log clock after the last one, and the
-    /// event type of the next one, where it has to be learned.
-    #[pyo3(signature = (*, row, clock_ms, last_ms, tag, cells_max, index))]
+    /// Returns how many were taken, how many ids are new, the log clock after the last one, the
+    /// event type of the next one, where it has to be learned, why the next one is Python's, where it
+    /// is, and Python's share of what was taken.
+    #[pyo3(signature = (*, row, clock_ms, last_ms, tag, cells_max, shares_max, index))]
     #[allow(clippy::too_many_arguments)]
-    fn take(
+    fn take<'py>(
         &mut self,
-        py: Python<'_>,
+        py: Python<'py>,
         row: usize,
         clock_ms: i64,
         last_ms: i64,
         tag: u8,
         cells_max: usize,
+        shares_max: usize,
         index: Arrays<'_>,
-    ) -> PyResult<(usize, usize, i64, Option<String>)> {
+    ) -> PyResult<Took<'py>> {
         let mut arrays = index;
         let mut index = view(&mut arrays)?;
         if row > self.values.len() {
@@ -169,7 +188,15 @@ impl Folder {
         };
         plan.clock_ms = clock_ms;
         // A panic is a fault of this module. Python can go on without it, if it is told.
-        let take = || plan.take(catalogue, terms, stretch, cells_max, &mut index);
+        let take = || {
+            plan.take(
+                catalogue,
+                terms,
+                stretch,
+                (cells_max, shares_max),
+                &mut index,
+            )
+        };
         let taken = py
             .detach(|| catch_unwind(AssertUnwindSafe(take)))
             .map_err(|_| PyRuntimeError::new_err("native/ is broken: see the panic above"))?;
@@ -178,7 +205,21 @@ impl Folder {
             .unknown
             .take()
             .filter(|_| catalogue.types.len() < TYPES_MAX);
-        Ok((taken, new, plan.clock_ms, unknown))
+        let shares = plan.shares.drain(..).map(|share| {
+            let at = share.at;
+            let rules = PyTuple::new(py, share.rules)?;
+            Ok((
+                at.row,
+                at.event_ns,
+                at.clock_ms,
+                share.matched,
+                rules,
+                share.why.word(),
+            ))
+        });
+        let shares = shares.collect::<PyResult<_>>()?;
+        let odd = plan.odd.map(Odd::word);
+        Ok((taken, new, plan.clock_ms, unknown, odd, shares))
     }
 
     /// How many cells and elements are touched so far.
@@ -349,29 +390,31 @@ fn decimal_of(text: &[u8]) -> Option<String> {
     decimal::parse(text).map(decimal::text)
 }
 
-/// A plain event → its four texts, and of each property asked for its kind and bytes.
+/// A plain event → its four texts, and of each field asked for its kind and bytes.
 #[pyfunction]
-fn members_of(value: &[u8], keys: Vec<String>) -> Option<Members<'_>> {
-    let mut slots = Slots::new(keys.len());
-    let slot_of = |key: &[u8]| keys.iter().position(|wanted| wanted.as_bytes() == key);
-    let event = scan::scan(value, slot_of, &mut slots)?;
-    let members = [
+fn members_of(value: &[u8], fields: Vec<fields::Spelled>) -> Option<Members<'_>> {
+    let mut known = Fields::default();
+    let asked: Option<Vec<_>> = fields.iter().map(|field| known.learn(field)).collect();
+    let mut slots = Slots::new(known.len());
+    let event = scan::scan(value, &known, &mut slots)?;
+    let members = vec![
         event.transaction_id,
         event.customer_id,
         event.event_type,
         event.timestamp,
     ];
-    let nothing: &[u8] = b"";
-    let properties = (0..keys.len()).map(|slot| match slots.get(slot) {
-        Value::Absent => ("absent", nothing),
-        Value::Null => ("null", nothing),
-        Value::True => ("true", nothing),
-        Value::False => ("false", nothing),
-        Value::Text(text) => ("text", text),
-        Value::Number(text) => ("number", text),
-        Value::Nested => ("nested", nothing),
+    let nothing = Cow::Borrowed(&b""[..]);
+    let found = asked?.into_iter().map(|field| match field.of(&slots) {
+        Value::Absent => ("absent", nothing.clone()),
+        Value::Null => ("null", nothing.clone()),
+        Value::True => ("true", nothing.clone()),
+        Value::False => ("false", nothing.clone()),
+        Value::Text(text) => ("text", text.read()),
+        Value::Number(token) => ("number", Cow::Borrowed(token)),
+        Value::List(list) => ("list", Cow::Borrowed(list)),
+        Value::Object => ("object", nothing.clone()),
     });
-    Some((members.to_vec(), properties.collect()))
+    Some((members, found.collect()))
 }
 
 #[pymodule]

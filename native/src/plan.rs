@@ -8,17 +8,16 @@ use pyo3::pybacked::PyBackedBytes;
 
 use crate::cells::{Cells, Contribution, Interner, Moment};
 use crate::decimal;
+use crate::fields::{Field, Fields};
 use crate::identity;
 use crate::index::{ID_BYTES, Index};
-use crate::rules::{Kind, Rule, Spelled, text_form};
+use crate::rules::{Kind, Left, Rule, Spelled, Whose, name_of, text_form};
 use crate::scan::{Slots, Value, scan};
 use crate::time;
 
 const BLOCK: usize = 128;
 const NS_PER_MS: i64 = 1_000_000;
 const EVERYBODY: u32 = 0; // the owner of the whole deployment's cells: the empty name
-
-const GROUP_BYTES_MAX: usize = 256;
 
 /// What a deployment says once and for all.
 pub struct Terms {
@@ -31,41 +30,8 @@ pub struct Terms {
     pub max_ahead_ms: i64,
 }
 
-/// The properties that some rule reads, and the slot of each.
-#[derive(Default)]
-pub struct Properties {
-    slots: HashMap<Box<[u8]>, usize>,
-    few: Vec<(Box<[u8]>, usize)>, // the same, while looking at each is sooner than a hash
-}
-
-impl Properties {
-    const FEW: usize = 6;
-
-    pub fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    fn learn(&mut self, name: &str) -> usize {
-        let (name, next) = (name.as_bytes(), self.slots.len());
-        let slot = *self.slots.entry(name.into()).or_insert(next);
-        if slot == next && next < Self::FEW {
-            self.few.push((name.into(), slot));
-        }
-        slot
-    }
-
-    #[inline]
-    fn find(&self, name: &[u8]) -> Option<usize> {
-        if self.slots.len() > Self::FEW {
-            return self.slots.get(name).copied();
-        }
-        let found = self.few.iter().find(|(known, _)| **known == *name);
-        found.map(|&(_, slot)| slot)
-    }
-}
-
-/// An event type: its number, and the rules that it can match; none where only Python can.
-pub type EventType = (u32, Option<Vec<u32>>);
+/// An event type: its number, and the rules that it can match.
+pub type EventType = (u32, Vec<u32>);
 
 /// The event types that were learned, and their rules.
 #[derive(Default)]
@@ -74,22 +40,47 @@ pub struct Catalogue {
     /// By the key of a rule: its number.
     pub numbers: HashMap<String, u32>,
     pub types: HashMap<Box<[u8]>, EventType>,
-    /// By property: the slot that it is read into.
-    pub slots: Properties,
+    /// What the rules read.
+    pub fields: Fields,
 }
 
 impl Catalogue {
-    /// The number of a rule, which is made when it is met first; None where it is only Python's.
+    /// The number of a rule, which is made when it is met first; None where the spelling is none.
     pub fn number(&mut self, spelled: Spelled) -> Option<u32> {
         if let Some(&number) = self.numbers.get(&spelled.key) {
             return Some(number);
         }
-        let (key, slots) = (spelled.key.clone(), &mut self.slots);
-        self.rules
-            .push(Rule::new(spelled, |name| slots.learn(&name))?);
+        let key = spelled.key.clone();
+        self.rules.push(Rule::new(spelled, &mut self.fields)?);
         let number = self.rules.len() as u32 - 1;
         self.numbers.insert(key, number);
         Some(number)
+    }
+}
+
+/// Why a record is Python's as a whole (pipeline/core/fold/spelled.py has the words).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Odd {
+    /// It is no plain event.
+    Form,
+    /// Nothing was learned of its event type.
+    EventType,
+    Timestamp,
+    /// Too old, or too far ahead.
+    Age,
+    /// Its customer lives in another partition.
+    Home,
+}
+
+impl Odd {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Form => "form",
+            Self::EventType => "event_type",
+            Self::Timestamp => "timestamp",
+            Self::Age => "age",
+            Self::Home => "home",
+        }
     }
 }
 
@@ -108,11 +99,29 @@ pub struct Stretch<'a> {
 struct Pending {
     id: [u8; ID_BYTES],
     event_type: u32,
-    customer: u32,
     at: Moment,
     /// Where its contributions end; they begin where those of the event before end.
     end: usize,
+    /// The same of the rules that are left to Python.
+    end_left: usize,
+    why: Option<Left>,
     matched: bool,
+}
+
+/// A new event of which Python has a share: some rules are left to it.
+pub struct Share {
+    pub at: Moment,
+    /// Whether some rule matched here: then the event is counted already.
+    pub matched: bool,
+    pub rules: Vec<u32>,
+    /// Why the first of them is left.
+    pub why: Left,
+}
+
+/// What an event adds to a cell of an owner.
+struct Due {
+    owner: u32,
+    new: Contribution,
 }
 
 /// What one plan has taken so far. clock_ms: the log clock after the last event.
@@ -131,49 +140,67 @@ pub struct Plan {
     pub cells: Cells,
     /// The event type that nothing could be taken of, for it was not learned.
     pub unknown: Option<String>,
-    away: Vec<bool>, // by owner: whether it is a customer who lives elsewhere
+    /// Why the record after the last one is Python's, where it is.
+    pub odd: Option<Odd>,
+    /// Python's share of what was taken last.
+    pub shares: Vec<Share>,
+    away: Vec<Option<bool>>, // by owner: whether it is a customer who lives elsewhere
     pending: Vec<Pending>,
-    contributions: Vec<Contribution>,
+    due: Vec<Due>,
+    left: Vec<u32>,
     scratch: Vec<u8>,
 }
 
 impl Plan {
     pub fn new() -> Self {
         let mut plan = Self::default();
-        plan.owners.number(b"");
-        plan.away.push(false);
+        plan.owner(b"");
         plan
     }
 
-    /// Takes events up to the first that is not plain, or until there are enough cells; returns how
-    /// many.
+    /// Takes events up to the first that is not plain, or until there are enough cells or shares of
+    /// Python's; returns how many.
     pub fn take(
         &mut self,
         catalogue: &Catalogue,
         terms: &Terms,
         stretch: Stretch,
-        cells_max: usize,
+        (cells_max, shares_max): (usize, usize),
         index: &mut Index,
     ) -> usize {
-        let mut slots = Slots::new(catalogue.slots.len());
+        let mut slots = Slots::new(catalogue.fields.len());
         let mut taken = 0;
-        while taken < stretch.values.len() && self.cells.size < cells_max {
+        (self.odd, self.shares) = (None, Vec::new());
+        while taken < stretch.values.len()
+            && self.cells.size < cells_max
+            && self.shares.len() < shares_max
+        {
             self.pending.clear();
-            self.contributions.clear();
+            self.due.clear();
+            self.left.clear();
             let end = stretch.values.len().min(taken + BLOCK);
             let values = &stretch.values[taken..end];
             for (value, &stamp) in values.iter().zip(&stretch.stamps[taken..end]) {
                 let value = value.as_deref().unwrap_or_default();
                 let row = stretch.row + taken + self.pending.len();
                 let clock_ms = self.clock_ms.max(stamp);
-                let event = (clock_ms <= stretch.last_ms)
-                    .then(|| self.work_out(catalogue, terms, value, clock_ms, row, &mut slots));
-                let Some(event) = event.flatten() else {
+                if clock_ms > stretch.last_ms {
                     break;
-                };
-                index.touch(&event.id);
-                self.pending.push(event);
-                self.clock_ms = clock_ms;
+                }
+                let (due, left) = (self.due.len(), self.left.len());
+                match self.work_out(catalogue, terms, value, clock_ms, row, &mut slots) {
+                    Ok(event) => {
+                        index.touch(&event.id);
+                        self.pending.push(event);
+                        self.clock_ms = clock_ms;
+                    }
+                    Err(why) => {
+                        self.due.truncate(due);
+                        self.left.truncate(left);
+                        self.odd = Some(why);
+                        break;
+                    }
+                }
             }
             self.add_pending(catalogue, terms, stretch.tag, index);
             taken += self.pending.len();
@@ -184,7 +211,7 @@ impl Plan {
         taken
     }
 
-    /// Works out what an event contributes; None where Python has to.
+    /// Works out what an event contributes; an error where Python has to take it whole.
     fn work_out<'a>(
         &mut self,
         catalogue: &Catalogue,
@@ -193,13 +220,13 @@ impl Plan {
         clock_ms: i64,
         row: usize,
         slots: &mut Slots<'a>,
-    ) -> Option<Pending> {
-        let event = scan(value, |key| catalogue.slots.find(key), slots)?;
-        let Some(&(event_type, ref rules)) = catalogue.types.get(event.event_type) else {
-            self.unknown = String::from_utf8(event.event_type.into()).ok();
-            return None;
+    ) -> Result<Pending, Odd> {
+        let event = scan(value, &catalogue.fields, slots).ok_or(Odd::Form)?;
+        let Some(&(event_type, ref rules)) = catalogue.types.get(&*event.event_type) else {
+            self.unknown = String::from_utf8(event.event_type.into_owned()).ok();
+            return Err(Odd::EventType);
         };
-        let event_ns = time::parse(event.timestamp)?;
+        let event_ns = time::parse(&event.timestamp).ok_or(Odd::Timestamp)?;
         let too_old = terms.max_age_ms > 0
             && event_ns
                 < clock_ms
@@ -211,90 +238,122 @@ impl Plan {
                     .saturating_add(terms.max_ahead_ms)
                     .saturating_mul(NS_PER_MS)
         {
-            return None;
+            return Err(Odd::Age);
         }
-        let (customer, new) = self.owners.number(event.customer_id);
-        if new {
-            self.away
-                .push(identity::home(event.customer_id, terms.homes) != terms.partition);
+        let customer = self.owner(&event.customer_id);
+        let away = self.away[customer as usize].get_or_insert_with(|| {
+            identity::home(&event.customer_id, terms.homes) != terms.partition
+        });
+        if *away {
+            return Err(Odd::Home);
         }
-        if self.away[customer as usize] {
-            return None;
-        }
-        let mut matched = false;
-        for &number in rules.as_ref()? {
+        let (mut matched, mut why) = (false, None);
+        for &number in rules {
             let rule = &catalogue.rules[number as usize];
-            if rule.matches(slots)? {
-                matched = true;
-                self.contribute(number, rule, event_ns, slots)?;
+            let before = self.due.len();
+            let worked_out = rule.matches(slots).and_then(|matches| {
+                if matches {
+                    self.contribute(number, rule, customer, event_ns, slots)?;
+                }
+                Ok(matches)
+            });
+            match worked_out {
+                Ok(matches) => matched |= matches,
+                Err(left) => {
+                    self.due.truncate(before);
+                    self.left.push(number);
+                    why = why.or(Some(left));
+                }
             }
         }
-        Some(Pending {
+        Ok(Pending {
             id: identity::id(
-                event.customer_id,
-                event.transaction_id,
+                &event.customer_id,
+                &event.transaction_id,
                 terms.seed,
                 &mut self.scratch,
             ),
             event_type,
-            customer,
             at: Moment {
                 event_ns,
                 clock_ms,
                 row,
             },
-            end: self.contributions.len(),
+            end: self.due.len(),
+            end_left: self.left.len(),
+            why,
             matched,
         })
     }
 
-    /// Notes what an event that matches a rule adds to the total and to its groups.
-    fn contribute(&mut self, number: u32, rule: &Rule, event_ns: i64, slots: &Slots) -> Option<()> {
-        if rule.from_ns.is_some_and(|from_ns| event_ns < from_ns) {
-            return Some(());
+    /// The number of an owner of cells: a customer, a unit, or everybody.
+    fn owner(&mut self, name: &[u8]) -> u32 {
+        let (owner, new) = self.owners.number(name);
+        if new {
+            self.away.push(None);
         }
+        owner
+    }
+
+    /// Notes what an event that matches a rule adds to the total and to its groups.
+    fn contribute(
+        &mut self,
+        number: u32,
+        rule: &Rule,
+        customer: u32,
+        event_ns: i64,
+        slots: &Slots,
+    ) -> Result<(), Left> {
+        if rule.from_ns.is_some_and(|from_ns| event_ns < from_ns) {
+            return Ok(());
+        }
+        let owner = match rule.whose {
+            Whose::Customers => customer,
+            Whose::Everybodys => EVERYBODY,
+            Whose::Units(unit) => match name_of(unit.of(slots))? {
+                None => return Ok(()),
+                Some(name) => self.owner(&name),
+            },
+        };
         let (mut value, mut text) = (decimal::ONE, 0);
         if let Some(field) = rule.field {
-            if slots.get(field) == Value::Absent {
-                return Some(());
+            let given = field.of(slots);
+            if given == Value::Absent {
+                return Ok(());
             }
             if rule.kind == Kind::Unique {
-                text = self.texts.number(&text_form(slots.get(field))??).0;
+                text = self
+                    .texts
+                    .number(&text_form(given)?.ok_or(Left::Unreadable)?)
+                    .0;
             } else {
-                value = match slots.get(field) {
-                    Value::Number(number) => decimal::parse(number)?,
-                    Value::Text(number) if rule.numeric_text => decimal::parse(number)?,
-                    _ => return None,
-                };
+                value = rule.number(given)?;
             }
         }
-        self.contributions.push(Contribution {
-            rule: number,
-            group: 0,
-            value,
-            text,
-        });
-        for (set, fields) in rule.grouping_sets.iter().enumerate() {
-            let group = self.group(set as u32 + 1, fields, slots)?;
-            self.contributions.push(Contribution {
+        let due = |group| Due {
+            owner,
+            new: Contribution {
                 rule: number,
                 group,
                 value,
                 text,
-            });
+            },
+        };
+        self.due.push(due(0));
+        for (set, fields) in rule.grouping_sets.iter().enumerate() {
+            let group = self.group(set as u32 + 1, fields, slots)?;
+            self.due.push(due(group));
         }
-        Some(())
+        Ok(())
     }
 
     /// The number of a group: of its set and its values. 0 is none's.
-    fn group(&mut self, set: u32, fields: &[usize], slots: &Slots) -> Option<u32> {
+    fn group(&mut self, set: u32, fields: &[Field], slots: &Slots) -> Result<u32, Left> {
         self.scratch.clear();
         self.scratch.extend_from_slice(&set.to_le_bytes());
-        for &field in fields {
-            match text_form(slots.get(field))? {
+        for field in fields {
+            match name_of(field.of(slots))? {
                 None => self.scratch.push(0),
-                // A longer one has another name (docs/semantics.md V-8), which Python makes.
-                Some(text) if text.len() > GROUP_BYTES_MAX => return None,
                 Some(text) => {
                     self.scratch.push(1);
                     self.scratch
@@ -303,15 +362,16 @@ impl Plan {
                 }
             }
         }
-        Some(self.groups.number(&self.scratch).0 + 1)
+        Ok(self.groups.number(&self.scratch).0 + 1)
     }
 
     /// Adds the events of a block, in the order of the log, each unless it was there before.
     fn add_pending(&mut self, catalogue: &Catalogue, terms: &Terms, tag: u8, index: &mut Index) {
-        let mut begin = 0;
+        let (mut begin, mut begin_left) = (0, 0);
         for event in &self.pending {
-            let contributions = &self.contributions[begin..event.end];
-            begin = event.end;
+            let due = &self.due[begin..event.end];
+            let left = &self.left[begin_left..event.end_left];
+            (begin, begin_left) = (event.end, event.end_left);
             if !index.add(&event.id, tag) {
                 self.duplicates.push(event.at.row);
                 continue;
@@ -320,16 +380,24 @@ impl Plan {
             self.first.entry(event.event_type).or_insert(event.at.row);
             self.counted += usize::from(event.matched);
             let bucket = event.at.event_ns.div_euclid(terms.bucket_ns);
-            let (mut own, mut everybodys) = (None, None);
-            for new in contributions {
-                let rule = &catalogue.rules[new.rule as usize];
-                let (place, owner) = if rule.everybody {
-                    (&mut everybodys, EVERYBODY)
-                } else {
-                    (&mut own, event.customer)
+            // Rules of one owner mostly follow each other.
+            let mut last = None;
+            for Due { owner, new } in due {
+                let place = match last {
+                    Some((held, place)) if held == *owner => place,
+                    _ => self.cells.place(*owner, bucket),
                 };
-                let place = *place.get_or_insert_with(|| self.cells.place(owner, bucket));
+                last = Some((*owner, place));
+                let rule = &catalogue.rules[new.rule as usize];
                 self.cells.add(rule.kind, place, new, event.at);
+            }
+            if let Some(why) = event.why {
+                self.shares.push(Share {
+                    at: event.at,
+                    matched: event.matched,
+                    rules: left.to_vec(),
+                    why,
+                });
             }
         }
     }

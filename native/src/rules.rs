@@ -1,7 +1,7 @@
 //! What definitions ask of an event: Python's rules (definitions/matcher.py) as tables.
 //!
-//! An answer of None is no answer: Python evaluates the event. So nothing here has to know every
-//! reading of a value, only to be right where it gives one.
+//! An answer of Left is no answer: Python evaluates this rule for this event, and says why it had to.
+//! So nothing here has to know every reading of a value, only to be right where it gives one.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -9,7 +9,34 @@ use std::cmp::Ordering;
 use pyo3::prelude::*;
 
 use crate::decimal;
-use crate::scan::{Slots, Value};
+use crate::fields::{self, Field, Fields};
+use crate::scan::{Slots, Value, elements};
+
+const NAME_BYTES_MAX: usize = 256; // of a group or a unit
+
+/// Why a rule is left to Python for an event (pipeline/core/fold/spelled.py has the words).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Left {
+    /// A test that this module does not know: a pattern, or an operand that is too long.
+    Test,
+    /// A number that decimal.rs does not read.
+    Number,
+    /// A value that the measure cannot read: it is counted as unreadable.
+    Unreadable,
+    /// A group or a unit whose name is cut (docs/semantics.md V-8).
+    Name,
+}
+
+impl Left {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Number => "number",
+            Self::Unreadable => "unreadable",
+            Self::Name => "name",
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
@@ -23,29 +50,41 @@ pub enum Kind {
     Unique,
 }
 
-/// One rule. Fields are slots of the scan.
+/// Whose the cells of a rule are.
+#[derive(Clone, Copy)]
+pub enum Whose {
+    Customers,
+    Everybodys,
+    /// Of the unit that the field names; nobody's where there is none.
+    Units(Field),
+}
+
+/// One rule.
 pub struct Rule {
     pub key: String,
     pub kind: Kind,
-    pub field: Option<usize>,
+    pub field: Option<Field>,
     pub numeric_text: bool,
     /// Earlier events reach only dead cells.
     pub from_ns: Option<i64>,
-    /// Whether the cells are the whole deployment's, not each customer's.
-    pub everybody: bool,
+    pub whose: Whose,
     pub tests: Vec<Test>,
-    /// The properties of each grouping set besides the total.
-    pub grouping_sets: Vec<Vec<usize>>,
+    /// The fields of each grouping set besides the total.
+    pub grouping_sets: Vec<Vec<Field>>,
 }
 
 pub struct Test {
-    pub field: usize,
+    pub field: Field,
     pub asks: Asks,
     /// What an unknown answer counts as (C06).
     pub if_unknown: bool,
 }
 
 pub enum Asks {
+    /// What only Python knows.
+    Python,
+    /// Nothing that an event could answer.
+    Nothing,
     IsSet(bool),
     /// Of texts; `any` also takes the text forms of numbers and booleans.
     Text {
@@ -60,9 +99,30 @@ pub enum Asks {
         operand: i128,
         strict: bool,
     },
+    /// Of numbers where both sides are, else of texts.
+    NumberOrText {
+        number: Option<i128>,
+        text: Vec<u8>,
+    },
     Boolean {
         wanted: bool,
         strict: bool,
+    },
+    /// Whether some element of a list is such a text, typed.
+    AnyText {
+        text: Vec<u8>,
+        holds: bool,
+    },
+    /// Whether some element of a list is such a number, typed.
+    AnyNumber {
+        number: i128,
+        holds: bool,
+    },
+    /// Of the text forms of the elements that are texts or numbers.
+    AnyForm {
+        how: TextTest,
+        operand: Vec<Vec<u8>>,
+        holds: bool,
     },
 }
 
@@ -74,34 +134,37 @@ pub enum TextTest {
     EndsWith,
 }
 
-/// A rule as Python spells it (pipeline/core/fold/rust.py).
+/// A rule as Python spells it (pipeline/core/fold/spelled.py).
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct Spelled {
     pub key: String,
     pub kind: String,
-    pub field: Option<String>,
+    pub field: Option<fields::Spelled>,
     pub numeric_text: bool,
     pub from_ns: Option<i64>,
     pub everybody: bool,
+    pub unit: Option<fields::Spelled>,
     pub tests: Vec<SpelledTest>,
-    pub grouping_sets: Vec<Vec<String>>,
+    pub grouping_sets: Vec<Vec<fields::Spelled>>,
 }
 
+/// A test. operator: with `text` and `number` of one operand, or with many texts.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct SpelledTest {
-    pub field: String,
+    pub field: fields::Spelled,
     pub operator: String,
-    pub operands: Vec<String>,
     pub comparison: String,
+    pub texts: Vec<String>,
+    pub number: Option<String>,
     pub strict: bool,
     pub if_unknown: bool,
 }
 
 impl Rule {
-    /// Makes a rule; None where there is something in it that only Python evaluates.
-    pub fn new(spelled: Spelled, mut slot: impl FnMut(String) -> usize) -> Option<Self> {
+    /// Makes a rule; None where the spelling is of another release.
+    pub fn new(spelled: Spelled, fields: &mut Fields) -> Option<Self> {
         let kind = match spelled.kind.as_str() {
             "count" => Kind::Count,
             "sum" => Kind::Sum,
@@ -115,68 +178,99 @@ impl Rule {
         };
         let mut tests = Vec::new();
         for test in spelled.tests {
-            let asks = Asks::new(&test)?;
             tests.push(Test {
-                field: slot(test.field),
-                asks,
+                field: fields.learn(&test.field)?,
+                asks: Asks::new(&test).unwrap_or(Asks::Python),
                 if_unknown: test.if_unknown,
             });
         }
+        let field = match &spelled.field {
+            Some(field) => Some(fields.learn(field)?),
+            None => None,
+        };
+        let whose = match &spelled.unit {
+            Some(unit) => Whose::Units(fields.learn(unit)?),
+            None if spelled.everybody => Whose::Everybodys,
+            None => Whose::Customers,
+        };
+        let sets = spelled.grouping_sets.iter();
+        let sets = sets.map(|set| set.iter().map(|field| fields.learn(field)).collect());
         Some(Self {
             key: spelled.key,
             kind,
-            field: spelled.field.map(&mut slot),
+            field,
             numeric_text: spelled.numeric_text,
             from_ns: spelled.from_ns,
-            everybody: spelled.everybody,
+            whose,
             tests,
-            grouping_sets: spelled
-                .grouping_sets
-                .into_iter()
-                .map(|keys| keys.into_iter().map(&mut slot).collect())
-                .collect(),
+            grouping_sets: sets.collect::<Option<_>>()?,
         })
     }
 
     /// Whether the event matches: every test holds.
-    pub fn matches(&self, slots: &Slots) -> Option<bool> {
-        let mut all = true;
+    pub fn matches(&self, slots: &Slots) -> Result<bool, Left> {
+        let mut left = None;
         for test in &self.tests {
-            all &= test.holds(slots.get(test.field))?;
+            match test.holds(test.field.of(slots)) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false), // whatever the others say
+                Err(why) => left = left.or(Some(why)),
+            }
         }
-        Some(all)
+        left.map_or(Ok(true), Err)
+    }
+
+    /// What the measure reads of a value that is there, in billionths.
+    pub fn number(&self, value: Value) -> Result<i128, Left> {
+        match value {
+            Value::Number(token) => decimal::parse(token).ok_or(Left::Number),
+            Value::Text(text) if self.numeric_text => {
+                number_in(&text.read())?.ok_or(Left::Unreadable)
+            }
+            _ => Err(Left::Unreadable),
+        }
     }
 }
 
+/// The number that a text is: None where it is none for certain.
+fn number_in(text: &[u8]) -> Result<Option<i128>, Left> {
+    if let Some(number) = decimal::parse(text) {
+        return Ok(Some(number));
+    }
+    let odd = |byte: &u8| !matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+    if text.iter().any(odd) || !text.iter().any(u8::is_ascii_digit) {
+        return Ok(None);
+    }
+    Err(Left::Number)
+}
+
 impl Asks {
+    /// None where only Python knows.
     fn new(test: &SpelledTest) -> Option<Self> {
         let operator = test.operator.as_str();
-        match (test.comparison.as_str(), operator) {
-            (_, "is_set" | "is_not_set") => Some(Self::IsSet(operator == "is_set")),
+        let number = || {
+            test.number
+                .as_ref()
+                .map(|text| decimal::parse(text.as_bytes()))
+        };
+        let text = || Some(test.texts.first()?.clone().into_bytes());
+        Some(match (test.comparison.as_str(), operator) {
+            ("nothing", _) => Self::Nothing,
+            (_, "is_set" | "is_not_set") => Self::IsSet(operator == "is_set"),
             (comparison @ ("string" | "text"), _) => {
-                let (how, holds) = match operator {
-                    "equal" | "in" => (TextTest::Equal, true),
-                    "not_equal" | "not_in" => (TextTest::Equal, false),
-                    "contains" => (TextTest::Contains, true),
-                    "not_contains" => (TextTest::Contains, false),
-                    "starts_with" => (TextTest::StartsWith, true),
-                    "not_starts_with" => (TextTest::StartsWith, false),
-                    "ends_with" => (TextTest::EndsWith, true),
-                    "not_ends_with" => (TextTest::EndsWith, false),
-                    _ => return None,
-                };
-                let texts = test.operands.iter();
+                let (how, holds) = TextTest::of(operator)?;
+                let texts = test.texts.iter();
                 let mut operands: Vec<_> = texts.map(|text| text.clone().into_bytes()).collect();
                 operands.sort_unstable();
-                Some(Self::Text {
+                Self::Text {
                     how,
                     operands,
                     any: comparison == "text",
                     holds,
-                })
+                }
             }
-            ("number", _) => {
-                let holds: fn(Ordering) -> bool = match operator {
+            ("number", _) => Self::Number {
+                holds: match operator {
                     "equal" => Ordering::is_eq,
                     "not_equal" => Ordering::is_ne,
                     "less" => Ordering::is_lt,
@@ -184,37 +278,68 @@ impl Asks {
                     "greater" => Ordering::is_gt,
                     "greater_or_equal" => Ordering::is_ge,
                     _ => return None,
-                };
-                let operand = decimal::parse(test.operands.first()?.as_bytes())?;
-                Some(Self::Number {
-                    holds,
-                    operand,
-                    strict: test.strict,
-                })
-            }
-            ("boolean", "is_true" | "is_false") => Some(Self::Boolean {
+                },
+                operand: number()??,
+                strict: test.strict,
+            },
+            ("number_or_text", "equal") => Self::NumberOrText {
+                number: match number() {
+                    None => None,
+                    Some(read) => Some(read?),
+                },
+                text: text()?,
+            },
+            ("boolean", "is_true" | "is_false") => Self::Boolean {
                 wanted: operator == "is_true",
                 strict: test.strict,
-            }),
-            _ => None,
-        }
+            },
+            ("list", "any_element_equal" | "no_element_equal") => {
+                let holds = operator == "any_element_equal";
+                match number() {
+                    Some(read) => Self::AnyNumber {
+                        number: read?,
+                        holds,
+                    },
+                    None => Self::AnyText {
+                        text: text()?,
+                        holds,
+                    },
+                }
+            }
+            ("list", _) => {
+                let (how, holds) = match operator {
+                    "any_element_contains" => (TextTest::Contains, true),
+                    "no_element_contains" => (TextTest::Contains, false),
+                    "any_element_starts_with" => (TextTest::StartsWith, true),
+                    "no_element_starts_with" => (TextTest::StartsWith, false),
+                    "any_element_ends_with" => (TextTest::EndsWith, true),
+                    "no_element_ends_with" => (TextTest::EndsWith, false),
+                    _ => return None,
+                };
+                Self::AnyForm {
+                    how,
+                    operand: vec![text()?],
+                    holds,
+                }
+            }
+            _ => return None,
+        })
     }
 }
 
 impl Test {
-    fn holds(&self, value: Value) -> Option<bool> {
-        if let Asks::IsSet(set) = self.asks {
-            return Some(set != matches!(value, Value::Absent | Value::Null));
-        }
+    fn holds(&self, value: Value) -> Result<bool, Left> {
         let known = match &self.asks {
-            Asks::IsSet(_) => None,
+            Asks::Python => return Err(Left::Test),
+            Asks::Nothing => None,
+            Asks::IsSet(set) => Some(*set != matches!(value, Value::Absent | Value::Null)),
             Asks::Text {
                 how,
                 operands,
                 any,
                 holds,
             } => match (value, any) {
-                (Value::Text(text), _) => Some(how.any(text, operands) == *holds),
+                (Value::Text(text), _) => Some(how.any(&text.read(), operands) == *holds),
                 (_, false) => None,
                 (_, true) => text_form(value)?.map(|text| how.any(&text, operands) == *holds),
             },
@@ -222,25 +347,110 @@ impl Test {
                 holds,
                 operand,
                 strict,
-            } => match (value, strict) {
-                (Value::Number(text), _) | (Value::Text(text), false) => {
-                    Some(holds(decimal::parse(text)?.cmp(operand)))
+            } => {
+                let number = match (value, strict) {
+                    (Value::Number(token), _) => Some(decimal::parse(token).ok_or(Left::Number)?),
+                    (Value::Text(text), false) => number_in(&text.read())?,
+                    _ => None,
+                };
+                number.map(|number| holds(number.cmp(operand)))
+            }
+            Asks::NumberOrText { number, text } => match text_form(value)? {
+                None => None,
+                Some(form) => {
+                    let read = match (value, number) {
+                        (Value::Number(_) | Value::Text(_), Some(_)) => number_in(&form)?,
+                        _ => None,
+                    };
+                    Some(match (read, number) {
+                        (Some(read), Some(number)) => read == *number,
+                        _ => *form == **text,
+                    })
                 }
-                _ => None,
             },
             Asks::Boolean { wanted, strict } => match (value, strict) {
                 (Value::True, _) => Some(*wanted),
                 (Value::False, _) => Some(!*wanted),
-                (Value::Text(text), false) if text.eq_ignore_ascii_case(b"true") => Some(*wanted),
-                (Value::Text(text), false) if text.eq_ignore_ascii_case(b"false") => Some(!*wanted),
+                (Value::Text(text), false) => {
+                    let text = text.read();
+                    if text.eq_ignore_ascii_case(b"true") {
+                        Some(*wanted)
+                    } else if text.eq_ignore_ascii_case(b"false") {
+                        Some(!*wanted)
+                    } else {
+                        None
+                    }
+                }
                 _ => None,
             },
+            Asks::AnyText { text, holds } => any_element(value, *holds, |each| {
+                Ok(matches!(each, Value::Text(found) if *found.read() == **text))
+            })?,
+            Asks::AnyNumber { number, holds } => any_element(value, *holds, |each| match each {
+                Value::Number(token) => Ok(decimal::parse(token).ok_or(Left::Number)? == *number),
+                _ => Ok(false),
+            })?,
+            Asks::AnyForm {
+                how,
+                operand,
+                holds,
+            } => any_element(value, *holds, |each| match each {
+                Value::Text(_) | Value::Number(_) => {
+                    Ok(text_form(each)?.is_some_and(|text| how.any(&text, operand)))
+                }
+                _ => Ok(false),
+            })?,
         };
-        Some(known.unwrap_or(self.if_unknown))
+        Ok(known.unwrap_or(self.if_unknown))
     }
 }
 
+/// Whether there is such an element in a list, or none where `holds` is false; None where the
+/// value is no list. A text, a number or a boolean is a list of one (CK4).
+fn any_element(
+    value: Value,
+    holds: bool,
+    mut is_such: impl FnMut(Value) -> Result<bool, Left>,
+) -> Result<Option<bool>, Left> {
+    let found = match value {
+        Value::Absent | Value::Null | Value::Object => return Ok(None),
+        Value::List(list) => {
+            let (mut found, mut left) = (false, None);
+            for each in elements(list) {
+                match is_such(each) {
+                    Ok(such) => found |= such,
+                    Err(why) => left = Some(why),
+                }
+            }
+            if let (false, Some(why)) = (found, left) {
+                return Err(why);
+            }
+            found
+        }
+        single => {
+            text_form(single)?; // a number of any length is Python's: it may be unreadable
+            is_such(single)?
+        }
+    };
+    Ok(Some(found == holds))
+}
+
 impl TextTest {
+    /// What an operator looks for, and whether the test holds where it is found.
+    fn of(operator: &str) -> Option<(Self, bool)> {
+        Some(match operator {
+            "equal" | "in" => (Self::Equal, true),
+            "not_equal" | "not_in" => (Self::Equal, false),
+            "contains" => (Self::Contains, true),
+            "not_contains" => (Self::Contains, false),
+            "starts_with" => (Self::StartsWith, true),
+            "not_starts_with" => (Self::StartsWith, false),
+            "ends_with" => (Self::EndsWith, true),
+            "not_ends_with" => (Self::EndsWith, false),
+            _ => return None,
+        })
+    }
+
     /// Whether one of the operands, which are sorted, is what this asks for.
     fn any(self, text: &[u8], operands: &[Vec<u8>]) -> bool {
         let is_among = || operands.binary_search_by(|each| each.as_slice().cmp(text));
@@ -264,15 +474,25 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     }
 }
 
-/// The text form of a value (C05): Some(None) where it has none, None where Python knows.
-pub fn text_form(value: Value) -> Option<Option<Cow<[u8]>>> {
-    Some(match value {
-        Value::Text(text) => Some(Cow::Borrowed(text)),
-        Value::Number(text) => Some(Cow::Owned(
-            decimal::text(decimal::parse(text)?).into_bytes(),
-        )),
+/// The text form of a value (C05); None where it has none.
+pub fn text_form(value: Value) -> Result<Option<Cow<[u8]>>, Left> {
+    Ok(match value {
+        Value::Text(text) => Some(text.read()),
+        Value::Number(token) => {
+            let number = decimal::parse(token).ok_or(Left::Number)?;
+            Some(Cow::Owned(decimal::text(number).into_bytes()))
+        }
         Value::True => Some(Cow::Borrowed(b"true")),
         Value::False => Some(Cow::Borrowed(b"false")),
-        Value::Absent | Value::Null | Value::Nested => None,
+        Value::Absent | Value::Null | Value::List(_) | Value::Object => None,
     })
+}
+
+/// What a value is called as a group or as a unit; None where it has no text form.
+pub fn name_of(value: Value) -> Result<Option<Cow<[u8]>>, Left> {
+    match text_form(value)? {
+        // A longer one has another name (docs/semantics.md V-8), which Python makes.
+        Some(text) if text.len() > NAME_BYTES_MAX => Err(Left::Name),
+        name => Ok(name),
+    }
 }

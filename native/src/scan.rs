@@ -1,8 +1,12 @@
 //! The bytes of an event → spans of them, where the event is plain.
 //!
-//! Plain is a JSON object of the members that an event may have, each once, without escapes. Whatever
-//! else there is, valid or not, is left to Python's decoders (pipeline/core/event.py): this file
-//! never rejects and never decides what a text means.
+//! Plain is a JSON object of the members that an event may have, each once, every text of it UTF-8
+//! whose escapes are valid. Whatever else there is, valid or not, is left to Python's decoders
+//! (pipeline/core/event.py): this file never rejects and never decides what a text means.
+
+use std::borrow::Cow;
+
+use crate::fields::{CUSTOMER_ID, Fields, HOLDERS, VALUE};
 
 const EVENT_BYTES_MAX: usize = 1_048_576;
 const DEPTH_MAX: usize = 32; // containers inside each other, the event itself included
@@ -10,22 +14,41 @@ const TRANSACTION_ID_CHARS_MAX: usize = 128;
 const CUSTOMER_ID_CHARS_MAX: usize = 256;
 const EVENT_TYPE_CHARS_MAX: usize = 256;
 
-/// A value of a property, as its bytes.
+/// What stands between the quotes of a text; its escapes are valid.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Text<'a> {
+    raw: &'a [u8],
+    escaped: bool,
+}
+
+impl<'a> Text<'a> {
+    /// What it says, in UTF-8.
+    pub fn read(self) -> Cow<'a, [u8]> {
+        if !self.escaped {
+            return Cow::Borrowed(self.raw);
+        }
+        let mut said = Vec::with_capacity(self.raw.len());
+        unescape(self.raw, |part| said.extend_from_slice(part));
+        Cow::Owned(said)
+    }
+}
+
+/// A value of a property or of the context, as its bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
     Absent,
     Null,
     True,
     False,
-    /// What stands between the quotes.
-    Text(&'a [u8]),
+    Text(Text<'a>),
     /// A number by the grammar of JSON.
     Number(&'a [u8]),
-    /// A list or an object.
-    Nested,
+    /// A list, with its brackets.
+    List(&'a [u8]),
+    Object,
 }
 
-/// The properties that somebody reads, each in a slot of its own; the others are not kept.
+/// The values that somebody reads, each in a slot of its own (fields.rs); the others are not kept.
 #[derive(Default)]
 pub struct Slots<'a> {
     values: Vec<Value<'a>>,
@@ -56,23 +79,16 @@ impl<'a> Slots<'a> {
     }
 }
 
-/// The members of a plain event; the properties are in the slots that `scan` filled.
-#[derive(Clone, Copy)]
+/// The members of a plain event; what rules read of it is in the slots that `scan` filled.
 pub struct Event<'a> {
-    pub transaction_id: &'a [u8],
-    pub customer_id: &'a [u8],
-    pub event_type: &'a [u8],
-    pub timestamp: &'a [u8],
+    pub transaction_id: Cow<'a, [u8]>,
+    pub customer_id: Cow<'a, [u8]>,
+    pub event_type: Cow<'a, [u8]>,
+    pub timestamp: Cow<'a, [u8]>,
 }
 
 /// Reads an event; None where it is not plain.
-///
-/// `slot_of` says which slot a property is wanted in.
-pub fn scan<'a>(
-    bytes: &'a [u8],
-    slot_of: impl Fn(&[u8]) -> Option<usize>,
-    slots: &mut Slots<'a>,
-) -> Option<Event<'a>> {
+pub fn scan<'a>(bytes: &'a [u8], fields: &Fields, slots: &mut Slots<'a>) -> Option<Event<'a>> {
     slots.clear();
     if bytes.len() > EVENT_BYTES_MAX {
         return None;
@@ -86,20 +102,21 @@ pub fn scan<'a>(
     let (mut properties, mut context) = (false, false);
     at.begin(b'{')?;
     loop {
-        match at.key()? {
+        match &*at.key()?.read() {
             b"transaction_id" if transaction.is_none() => transaction = Some(at.text()?),
             b"customer_id" if customer.is_none() => customer = Some(at.text()?),
             b"event_type" if kind_of_event.is_none() => kind_of_event = Some(at.text()?),
             b"timestamp" if time.is_none() => time = Some(at.text()?),
             b"properties" if !properties => {
                 properties = true;
-                at.properties(&slot_of, slots)?;
+                at.begin(b'{')?;
+                at.members(2, |key| fields.property(key), slots)?;
             }
             b"context" if !context => {
                 context = true;
-                at.context()?;
+                at.context(fields, slots)?;
             }
-            b"kind" if at.text()? == b"usage" => {}
+            b"kind" if *at.text()?.read() == *b"usage" => {}
             _ => return None,
         }
         if at.more(b'}')? {
@@ -108,20 +125,44 @@ pub fn scan<'a>(
         break;
     }
     at.space();
+    if at.at != bytes.len() {
+        return None;
+    }
+    let customer = customer?;
+    slots.set(CUSTOMER_ID, Value::Text(customer));
     let event = Event {
-        transaction_id: transaction?,
-        customer_id: customer?,
-        event_type: kind_of_event?,
-        timestamp: time?,
+        transaction_id: transaction?.read(),
+        customer_id: customer.read(),
+        event_type: kind_of_event?.read(),
+        timestamp: time?.read(),
     };
-    let plain = at.at == bytes.len()
-        && !event.customer_id.is_empty()
+    let plain = !event.customer_id.is_empty()
         && !event.event_type.is_empty()
         && !event.transaction_id.is_empty()
-        && !longer(event.transaction_id, TRANSACTION_ID_CHARS_MAX)
-        && !longer(event.customer_id, CUSTOMER_ID_CHARS_MAX)
-        && !longer(event.event_type, EVENT_TYPE_CHARS_MAX);
+        && !longer(&event.transaction_id, TRANSACTION_ID_CHARS_MAX)
+        && !longer(&event.customer_id, CUSTOMER_ID_CHARS_MAX)
+        && !longer(&event.event_type, EVENT_TYPE_CHARS_MAX);
     plain.then_some(event)
+}
+
+/// The elements of a list that was read whole before.
+pub fn elements(list: &[u8]) -> Vec<Value<'_>> {
+    let mut at = Cursor {
+        bytes: list,
+        at: 1,
+        clean: is_clean(list),
+    };
+    let mut found = Vec::new();
+    if at.is_empty(b']') == Some(false) {
+        // The depth was judged where it was read.
+        while let Some(value) = at.value(0) {
+            found.push(value);
+            if at.more(b']') != Some(true) {
+                break;
+            }
+        }
+    }
+    found
 }
 
 /// Whether a valid text has more characters.
@@ -155,9 +196,67 @@ fn is_clean(bytes: &[u8]) -> bool {
     })
 }
 
-/// Whether a text is UTF-8 without escapes and control characters.
+/// Whether a text is UTF-8 without control characters.
 fn is_text(bytes: &[u8]) -> bool {
-    !bytes.iter().any(|byte| matches!(byte, b'\\' | ..0x20)) && std::str::from_utf8(bytes).is_ok()
+    !bytes.iter().any(|byte| *byte < 0x20) && std::str::from_utf8(bytes).is_ok()
+}
+
+/// How long a text with escapes is up to its closing quote.
+fn escaped_length(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += bytes
+            .get(at..)?
+            .iter()
+            .position(|byte| matches!(byte, b'"' | b'\\'))?;
+        if bytes[at] == b'"' {
+            return Some(at);
+        }
+        at += 2;
+    }
+}
+
+/// Gives the parts of what a text with escapes says; None where an escape is none, or is half of a
+/// pair of surrogates.
+fn unescape(mut raw: &[u8], mut said: impl FnMut(&[u8])) -> Option<()> {
+    while let Some(at) = raw.iter().position(|&byte| byte == b'\\') {
+        said(&raw[..at]);
+        let (&mark, rest) = raw[at + 1..].split_first()?;
+        raw = rest;
+        match mark {
+            b'"' | b'\\' | b'/' => said(&[mark]),
+            b'b' => said(b"\x08"),
+            b'f' => said(b"\x0C"),
+            b'n' => said(b"\n"),
+            b'r' => said(b"\r"),
+            b't' => said(b"\t"),
+            b'u' => {
+                let mut code = hex(&mut raw)?;
+                if (0xD800..0xDC00).contains(&code) {
+                    raw = raw.strip_prefix(b"\\u")?;
+                    let low = hex(&mut raw)?;
+                    if !(0xDC00..0xE000).contains(&low) {
+                        return None;
+                    }
+                    code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+                }
+                let mut buffer = [0; 4];
+                said(char::from_u32(code)?.encode_utf8(&mut buffer).as_bytes());
+            }
+            _ => return None,
+        }
+    }
+    said(raw);
+    Some(())
+}
+
+/// Takes four hexadecimal digits.
+fn hex(raw: &mut &[u8]) -> Option<u32> {
+    let (digits, rest) = raw.split_first_chunk::<4>()?;
+    *raw = rest;
+    digits.iter().try_fold(0, |code, &digit| {
+        Some(code * 16 + char::from(digit).to_digit(16)?)
+    })
 }
 
 struct Cursor<'a> {
@@ -204,25 +303,30 @@ impl<'a> Cursor<'a> {
     }
 
     /// A key and its colon.
-    fn key(&mut self) -> Option<&'a [u8]> {
+    fn key(&mut self) -> Option<Text<'a>> {
         let key = self.text()?;
         (self.next()? == b':').then_some(key)
     }
 
     /// A text, the quotes around it taken.
-    fn text(&mut self) -> Option<&'a [u8]> {
+    fn text(&mut self) -> Option<Text<'a>> {
         if self.next()? != b'"' {
             return None;
         }
         self.rest_of_text()
     }
 
-    /// The rest of a text after its first quote: UTF-8 without escapes.
-    fn rest_of_text(&mut self) -> Option<&'a [u8]> {
+    /// The rest of a text after its first quote.
+    fn rest_of_text(&mut self) -> Option<Text<'a>> {
         let rest = &self.bytes[self.at..];
-        let text = &rest[..quote(rest)?];
-        self.at += text.len() + 1;
-        (self.clean || is_text(text)).then_some(text)
+        let mut raw = &rest[..quote(rest)?];
+        let escaped = !self.clean && raw.contains(&b'\\');
+        if escaped {
+            raw = &rest[..escaped_length(rest)?];
+            unescape(raw, |_| {})?;
+        }
+        self.at += raw.len() + 1;
+        (self.clean || is_text(raw)).then_some(Text { raw, escaped })
     }
 
     /// A number by the grammar of JSON, its first byte at hand.
@@ -274,10 +378,16 @@ impl<'a> Cursor<'a> {
             b't' => self.word(b"true").map(|()| Value::True)?,
             b'f' => self.word(b"false").map(|()| Value::False)?,
             b'n' => self.word(b"null").map(|()| Value::Null)?,
-            opening @ (b'{' | b'[') => {
+            b'{' => {
                 self.at += 1;
-                self.nested(opening == b'{', depth + 1)?;
-                Value::Nested
+                self.nested(true, depth + 1)?;
+                Value::Object
+            }
+            b'[' => {
+                let start = self.at;
+                self.at += 1;
+                self.nested(false, depth + 1)?;
+                Value::List(&self.bytes[start..self.at])
             }
             _ => return None,
         })
@@ -303,18 +413,19 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn properties(
+    /// The rest of an object of which some members are wanted. It is inside `depth - 1` others.
+    fn members(
         &mut self,
-        slot_of: &impl Fn(&[u8]) -> Option<usize>,
+        depth: usize,
+        slot_of: impl Fn(&[u8]) -> Option<usize>,
         slots: &mut Slots<'a>,
     ) -> Option<()> {
-        self.begin(b'{')?;
         if self.is_empty(b'}')? {
             return Some(());
         }
         loop {
-            let slot = slot_of(self.key()?);
-            let value = self.value(2)?;
+            let slot = slot_of(&self.key()?.read());
+            let value = self.value(depth)?;
             if let Some(slot) = slot {
                 slots.set(slot, value);
             }
@@ -324,12 +435,40 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// An object that nobody reads, or null.
-    fn context(&mut self) -> Option<()> {
-        match self.value(1)? {
-            Value::Null => Some(()),
-            Value::Nested if self.bytes[self.at - 1] == b'}' => Some(()),
-            _ => None,
+    /// The context: an object, or null.
+    fn context(&mut self, fields: &Fields, slots: &mut Slots<'a>) -> Option<()> {
+        self.space();
+        if !fields.reads_context() || self.bytes.get(self.at) != Some(&b'{') {
+            return matches!(self.value(1)?, Value::Null | Value::Object).then_some(());
+        }
+        self.at += 1;
+        if self.is_empty(b'}')? {
+            return Some(());
+        }
+        let mut met = [false; HOLDERS.len()];
+        loop {
+            let key = self.key()?.read();
+            if let Some(holder) = HOLDERS.iter().position(|name| **name == *key) {
+                // Of two the last one counts as a whole: rare enough to be Python's.
+                if std::mem::replace(&mut met[holder], true) {
+                    return None;
+                }
+                self.space();
+                if self.bytes.get(self.at) == Some(&b'{') {
+                    self.at += 1;
+                    self.members(3, |key| fields.member(holder, key), slots)?;
+                } else {
+                    self.value(2)?;
+                }
+            } else {
+                let value = self.value(2)?;
+                if *key == *b"value" {
+                    slots.set(VALUE, value);
+                }
+            }
+            if !self.more(b'}')? {
+                return Some(());
+            }
         }
     }
 }

@@ -127,7 +127,7 @@ class Owner:
         self._lock = asyncio.Lock()
         self.released = False
         self.taken = 0  # batches, for whoever watches progress
-        self.done: Counter[str] = Counter()  # commits, refused, gaps, seeks, plain events, broken
+        self.done: Counter[str] = Counter()  # commits, refused, gaps, seeks, broken, paths
 
     @property
     def state(self) -> PartitionState:
@@ -269,8 +269,7 @@ class Owner:
             self.done["broken"] += 1
             await self._reopen()
             raise
-        if folding.native is not None:
-            self.done["plain"] += folding.native.taken
+        self.done.update(plan.paths)
         self._fit_slice(self._clock.monotonic() - began)
         check_clock(self.partition, plan.clock_ms, self._clock.now())
         check_rejections(self.partition, self._rejections, records, plan)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ..core.fold.spelled import PATHS, path_of
 from ..core.state import FATES, PartitionState
 from ..telemetry.answer import Sample, Sampled, answer
 from ..telemetry.names import NAMES
@@ -38,7 +39,9 @@ def _samples(vital: WorkerVitals) -> Iterator[Sample]:
     yield "recount_refused_commits_total", [], done["refused"]
     yield "recount_gaps_total", [], done["gaps"]
     yield "recount_seeks_total", [], done["seeks"]
-    yield "recount_plain_events_total", [], done["plain"]
+    for path, reasons in PATHS.items():
+        for reason in reasons:
+            yield "recount_folded_events_total", [path, reason], done[path_of(path, reason)]
     yield "recount_native_failures_total", [], done["broken"]
     for number, each in owned.items():
         state, label = each.state, str(number)

@@ -14,8 +14,8 @@ class Plan:
 
     generation, oldest: the ids' own, and the oldest that can still be asked for; None and 0 where
     no record was taken. duplicates: offsets of the records that were judged so. first: event type
-    → offset of the first event of it. learned: see names.py; it may differ with the batches, and
-    decides no number.
+    → offset of the first event of it. learned: see names.py. paths: how many events who folded
+    (fold/spelled.py). Both may differ with the batches, and decide no number.
     """
 
     lo: int
@@ -33,6 +33,7 @@ class Plan:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     first: dict[str, int] = field(default_factory=dict)
     learned: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, int] = field(default_factory=dict)
 
 
 def nothing(state: PartitionState, hi: int) -> Plan:

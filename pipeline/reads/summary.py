@@ -7,8 +7,9 @@ from typing import Any
 from definitions.formats import native_body
 from definitions.times import rfc3339
 
-from ..control.entities import Metric
+from ..control.entities import Metric, Version
 from ..control.writer import status_of
+from ..core.fold.spelled import SLOW_TESTS, slow_tests
 from .standing import Standing
 from .usage import Reader
 
@@ -23,10 +24,12 @@ def summary_of(
     """Return a metric's line.
 
     ready: whether every partition counts its latest version, and every name in it has a meaning.
-    unresolved: which have none (Reader.unresolved).
+    unresolved: which have none (Reader.unresolved). fast_path: whether native/, where workers
+    have it, evaluates all of the latest version; else slow_because says what Python does.
     """
     body, latest = metric.latest.body, metric.latest
     starts = None if body is None else body.effective_from
+    slow = slow_because(latest)
     ends = latest.effective_to
     return {
         "id": metric.id,
@@ -43,8 +46,21 @@ def summary_of(
             latest.key in item.state.active and item.closed is None for item in standings.values()
         ),
         "history": reader.history(metric, standings),
+        "fast_path": not slow,
+        "slow_because": slow,
         "reasons": [*(() if body is None else body.definition.reasons), *unresolved],
     }
+
+
+def slow_because(version: Version) -> list[str]:
+    """Say what of a version Python evaluates, event by event; nothing where native/ does all."""
+    if version.body is None or not version.foldable:
+        return ["this release folds none of it"]
+    definition = version.body.definition
+    if not definition.computable:
+        return ["a stream does not compute it"]
+    found = frozenset[str]().union(*map(slow_tests, definition.measures))
+    return [said for word, said in SLOW_TESTS.items() if word in found]
 
 
 def native_of(metric: Metric) -> dict[str, Any] | None:

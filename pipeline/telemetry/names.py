@@ -21,7 +21,7 @@ Name = Literal[
     "recount_refused_commits_total",
     "recount_gaps_total",
     "recount_seeks_total",
-    "recount_plain_events_total",
+    "recount_folded_events_total",
     "recount_native_failures_total",
 ]
 
@@ -97,10 +97,10 @@ NAMES: Final[dict[Name, TelemetryKind]] = {
     "recount_seeks_total": TelemetryKind(
         is_counter=True, labels=(), meaning="times a partition was fetched again from next"
     ),
-    "recount_plain_events_total": TelemetryKind(
+    "recount_folded_events_total": TelemetryKind(
         is_counter=True,
-        labels=(),
-        meaning="events of this process that native/ folded; none where it is not built",
+        labels=("path", "reason"),
+        meaning="events of this process by who folded them: native, python, or both, and why",
     ),
     "recount_native_failures_total": TelemetryKind(
         is_counter=True,

@@ -59,6 +59,7 @@ def test_life_of_a_metric(recount: Recount) -> None:
         "complete",
         "active",
     )
+    assert (summary["fast_path"], summary["slow_because"]) == (True, [])
 
     rows = recount.run("usage", "New", "--each-customer", *period(NOW, NOW + HOUR))
     grouped = recount.run(

@@ -82,7 +82,7 @@ def cost_of(definition: Definition, values: list[str]) -> float:
         await owner.open()
         began = time.process_time()
         await owner.take(world.log.records[0])
-        assert owner.done["plain"] == len(values)
+        assert owner.done["native/"] == len(values)
         return time.process_time() - began
 
     return asyncio.run(run())

@@ -5,13 +5,16 @@ How a fold works. The owner of a partition hands over records of the log, in off
 The result is a Plan: changes, not final values. Nothing is read and nothing is written here; the
 commit (core/commit.py) merges the plan with what the store holds.
 
-Two ways through, one answer. A *plain* event is one that native/ can decide by itself: the
-members an event may have, no escapes, numbers of at most 18 digits, rules that it knows.
-Everything else is *odd*. native/ takes records from the front while they are plain and stops at
-the first odd one. Python judges a slice from there, and native/ is offered the rest. So a stream
-of odd events costs what Python costs, and one odd event among plain ones costs one small slice.
-Both ways ask the same index and the same log clock, and both end in one plan. Without native/
-everything is odd.
+Two ways through, one answer. A *plain* event is one that native/ can judge by itself: the
+members an event may have, at home, neither too old nor too far ahead. Everything else is *odd*.
+native/ takes records from the front while they are plain and stops at the first odd one. Python
+judges a slice from there, and native/ is offered the rest. So a stream of odd events costs what
+Python costs, and one odd event among plain ones costs one small slice. Both ways ask the same
+index and the same log clock, and both end in one plan. Without native/ everything is odd.
+
+Shares. Of a plain event that is new, native/ may leave some rules to Python: a pattern, a number
+of 19 digits, a value that cannot be read. Python decodes the event and adds it to the cells of
+these rules alone; it counts where any rule matched, whoever evaluated it.
 
 Slices. Python works column by column over at most 512 records: decode all, judge all, look all
 identities up at once, add all. A slice stays in the processor's cache, and is forgotten before
@@ -45,10 +48,12 @@ from definitions.matcher import Matcher
 from ..dedup import IdIndex
 from ..deployment import Deployment
 from ..plan import Plan, id_count
+from ..reasons import Rejected
 from ..records import LogRecord
 from ..state import PartitionState
-from .judge import Judge
-from .rust import RustFold
+from .judge import Judge, PythonShare
+from .rust import Broken, RustFold
+from .spelled import path_of
 from .tally import Tally
 
 SLICE: Final = 512  # records
@@ -86,8 +91,9 @@ def fold(
         plan.hi, plan.last = last.offset + 1, (last.offset, last.timestamp)
     plan.clock_ms = judge.clock_ms
     plan.cells, plan.elements, plan.first = tally.cells(), tally.elements(), tally.first
+    plan.paths = {path_of("python", "absent"): taken}
     if native is not None:
-        found = native.end()
+        found, plan.paths = native.end(), native.paths
         found.join(plan.cells, plan.elements)
         plan.cells, plan.elements = found.cells, found.elements
         plan.first = _earliest(found.first, plan.first)
@@ -133,10 +139,15 @@ def _gather(
     while taken < len(records) and not judge.ended and tally.size < CELLS_MAX:
         plain = 0
         if native is not None:
-            plain = native.take(taken, judge, index, CELLS_MAX - tally.size)
+            cells_max = CELLS_MAX - tally.size
+            plain = native.take(taken, judge, index, cells_max=cells_max, shares_max=SLICE)
             taken += plain
+            if native.shares:
+                sums.counted += _add_shares(native.shares, tally)
             if taken == len(records) or native.size + tally.size >= CELLS_MAX:
                 break
+            if len(native.shares) >= SLICE:
+                continue
         # In slices that stay in the processor's cache: decoded, judged, looked up, tallied,
         # forgotten. The more was plain before, the sooner the next is.
         part = records[taken : taken + max(SLICE // (plain + 1), 1)]
@@ -149,7 +160,17 @@ def _gather(
         sums.new_ids += rows.ids
         sums.counted += tally.add(rows)
         taken += rows.taken
+        if native is not None and native.odd is not None:
+            native.paths[path_of("python", native.odd)] += rows.taken
     return taken
+
+
+def _add_shares(shares: Sequence[PythonShare], tally: Tally) -> int:
+    """Add Python's shares; return how many of their events count for the sake of them alone."""
+    events = tally.decode([share.record.value or b"" for share in shares])
+    if Rejected in set(map(type, events)):
+        raise Broken("native/ took an event that Python rejects")
+    return tally.add_shares(events, shares)
 
 
 def _earliest(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:

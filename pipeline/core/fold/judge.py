@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from itertools import accumulate, compress
 from math import inf
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from definitions.matcher import Rule
 from definitions.times import NS_PER_MS, NS_PER_S, parse_timestamps
 
 from ..dedup import Heads, generation_of, identities, last_ms_of, seed_of
@@ -46,6 +47,19 @@ class Accepted:
         self.events = list(compress(self.events, kept))
         self.times = list(compress(self.times, kept))
         self.ids = list(compress(self.ids, kept))
+
+
+class PythonShare(NamedTuple):
+    """The rules of a new event that native/ has left to Python, of those it can match.
+
+    It was accepted. is_counted: whether another rule matched.
+    """
+
+    record: LogRecord
+    event_ns: int
+    clock_ms: int
+    is_counted: bool
+    rules: tuple[Rule, ...]
 
 
 class Judge:

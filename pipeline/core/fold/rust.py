@@ -2,10 +2,13 @@
 
 Rule 1: it takes records from the front, in order, and stops at the first that it cannot decide as
 the rest of this package would: that one goes the ordinary way, and the next are offered again.
-Rule 2: it rejects nothing and decides no reading of its own; tests/property/test_native.py holds
+Rule 2: of an event that it takes it may leave rules to Python. They are Python's share of the
+event, which is judged, looked up and, where another rule matched, counted already.
+Rule 3: it rejects nothing and decides no reading of its own; tests/property/test_native.py holds
 its plans to those made without it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,22 +16,21 @@ from operator import attrgetter
 from types import ModuleType
 from typing import Any, Final
 
-from definitions.limits import readable
 from definitions.matcher import Matcher, Rule
-from definitions.metric import Aggregation, Comparison, Condition, Scope
+from definitions.metric import Aggregation
 from definitions.times import NS_PER_S
-from definitions.values import canonical, number_or_text
 
 from ..aggregations import Partial, Position, element_of, merge_partials
 from ..cells import CellKey, Change
 from ..dedup import IdIndex, seed_of, tag_of
 from ..deployment import Deployment
 from ..records import LogRecord
-from .judge import Judge
+from .judge import Judge, PythonShare
+from .spelled import path_of, spelled
 
-_INT64: Final = 1 << 63
 _VALUE: Final = attrgetter("value")
 _STAMP: Final = attrgetter("timestamp")
+_SHARES_REMEMBERED_MAX: Final = 256  # sets of rules that were left together
 _new: Final = tuple.__new__  # of a named tuple: half of what calling its class takes
 # What a total of an aggregation is in Python; LATEST and FIRST also need their record.
 _VALUES: Final[dict[Aggregation, Callable[[Any], Any]]] = {
@@ -47,7 +49,8 @@ class Broken(Exception):
 class RustFold:
     """Takes the plain events of one partition under one matcher, plan after plan.
 
-    taken: how many of the plan.
+    shares: Python's, of what was taken last. odd: why the next record is Python's as a whole; None
+    where it is not. paths: of the plan, events by who folds them (spelled.py, path_of).
     """
 
     def __init__(
@@ -56,8 +59,12 @@ class RustFold:
         self._partition = partition
         self._matcher = matcher
         self._kinds: dict[str, Aggregation] = {}  # by rule
+        self._rules: dict[tuple[int, ...], tuple[Rule, ...]] = {}  # by their numbers
+        self._numbered: dict[int, Rule] = {}
         self._records: Sequence[LogRecord] = ()
-        self.taken = 0
+        self.shares: list[PythonShare] = []
+        self.odd: str | None = None
+        self.paths: Counter[str] = Counter()
         self._folder = module.Folder(
             bucket_ns=deployment.base_bucket_s * NS_PER_S,
             seed=seed_of(deployment.store_id),
@@ -68,7 +75,7 @@ class RustFold:
         )
 
     def begin(self, records: Sequence[LogRecord]) -> None:
-        self._records, self.taken = records, 0
+        self._records, self.paths = records, Counter()
         self._folder.begin(list(map(_VALUE, records)), list(map(_STAMP, records)))
 
     @property
@@ -77,38 +84,57 @@ class RustFold:
         size: int = self._folder.size
         return size
 
-    def take(self, row: int, judge: Judge, index: IdIndex, cells_max: int) -> int:
+    def take(
+        self, row: int, judge: Judge, index: IdIndex, *, cells_max: int, shares_max: int
+    ) -> int:
         """Take plain records from a row on; return how many.
+
+        Args:
+            cells_max, shares_max: Where to stop. There may be some more.
 
         Raises:
             Broken: fold without it from now on, and on an index that is loaded again.
         """
         begin = row
+        self.shares = []
         while True:
             index.reserve(len(self._records) - row)
             try:
-                taken, new, judge.clock_ms, unknown = self._folder.take(
+                taken, new, judge.clock_ms, unknown, self.odd, shares = self._folder.take(
                     row=row,
                     clock_ms=judge.clock_ms,
                     last_ms=judge.last_ms,
                     tag=tag_of(judge.generation),
                     cells_max=cells_max,
+                    shares_max=max(shares_max - len(self.shares), 0),
                     index=index.arrays,
                 )
             except RuntimeError as error:
                 raise Broken(str(error)) from error
             index.took(new)
             row += taken
+            self.paths[path_of("native")] += taken - len(shares)
+            if shares:
+                self.shares += map(self._share, shares)
             if unknown is None:
-                self.taken += row - begin
                 return row - begin
             self._learn(unknown)
+
+    def _share(self, found: tuple[int, int, int, bool, tuple[int, ...], str]) -> PythonShare:
+        row, event_ns, clock_ms, is_counted, numbers, why = found
+        self.paths[path_of("both", why)] += 1
+        rules = self._rules.get(numbers)
+        if rules is None:
+            if len(self._rules) >= _SHARES_REMEMBERED_MAX:
+                self._rules.clear()
+            rules = self._rules[numbers] = tuple(self._numbered[number] for number in numbers)
+        return PythonShare(self._records[row], event_ns, clock_ms, is_counted, rules)
 
     def _learn(self, event_type: str) -> None:
         """Learn what the rules of an event type say, so that its events can be taken."""
         rules = self._matcher.candidates(event_type)
-        spelled = [_spelled(rule) for rule in rules]
-        self._folder.learn(event_type, None if None in spelled else spelled)
+        numbers = self._folder.learn(event_type, list(map(spelled, rules)))
+        self._numbered.update(zip(numbers, rules, strict=True))
         self._kinds.update((rule.key, rule.measure.aggregation) for rule in rules)
 
     def end(self) -> "Taken":
@@ -169,42 +195,3 @@ class Taken:
             self.cells[cell] = Change(kind, both)
         for cell, members in elements.items():
             self.elements.setdefault(cell, set()).update(members)
-
-
-def _spelled(rule: Rule) -> dict[str, Any] | None:
-    """A rule for native/src/rules.rs; None where it asks for what only this package evaluates."""
-    measure = rule.measure
-    tests = [_spelled_test(condition) for condition in measure.where]
-    fields = [field for field in rule.fields if field.source != "property"]
-    far = rule.from_ns is not None and abs(rule.from_ns) >= _INT64
-    if measure.unit is not None or fields or far or None in tests:
-        return None
-    return {
-        "key": rule.key,
-        "kind": measure.aggregation.value,
-        "field": None if measure.field is None else measure.field.key,
-        "numeric_text": measure.numeric_text,
-        "from_ns": rule.from_ns,
-        "everybody": rule.scope is Scope.DEPLOYMENT,
-        "tests": tests,
-        "grouping_sets": [[each.key for each in fields] for fields in rule.sets],
-    }
-
-
-def _spelled_test(condition: Condition) -> dict[str, Any] | None:
-    operands: list[Any] = list(condition.operands)
-    if condition.comparison is Comparison.NUMBER and len(operands) == 1:
-        operand = number_or_text(operands[0])
-        if operand is not None and not readable(operand):
-            return None  # its text could be a billion digits
-        operands = [None if operand is None else canonical(operand)]
-    if not all(type(operand) is str for operand in operands):
-        return None
-    return {
-        "field": condition.field.key,
-        "operator": condition.operator.value,
-        "operands": operands,
-        "comparison": condition.comparison.value,
-        "strict": condition.strict,
-        "if_unknown": condition.if_unknown,
-    }

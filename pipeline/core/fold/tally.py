@@ -19,7 +19,7 @@ from ..cells import CellKey, Change
 from ..event import Event, decoder_for
 from ..reasons import Rejected
 from .adders import INTEGERS, Adder, Row, adder_for
-from .judge import Accepted
+from .judge import Accepted, PythonShare
 
 _EVENT_TYPE: Final = attrgetter("event_type")
 # customer, base bucket, grouping set, group values
@@ -89,6 +89,7 @@ class Tally:
         self._decoder = decoder_for(matcher.properties, matcher.reads_context)
         self._bucket_ns = bucket_s * NS_PER_S
         self._adders: dict[str, Adder] = {}  # by event type
+        self._adders_of: dict[tuple[Rule, ...], Adder] = {}  # of shares, by their rules
         self._types: set[str] = set()  # of the events decoded last
         self._accumulators: dict[str, _Accumulator] = {}
         # Of every customer and bucket, in the order of the places of their totals.
@@ -115,6 +116,7 @@ class Tally:
             # Seldom, for a type is met once. Adders name what their decoder makes.
             self._decoder = decoder_for(self._matcher.properties, self._matcher.reads_context)
             self._adders.clear()
+            self._adders_of.clear()
             events = self._decoder.decode_all(values)
         self._types = types
         return events
@@ -140,12 +142,30 @@ class Tally:
         """Add events of one type, the first of which lies at an offset."""
         add = self._adders.get(event_type)
         if add is None:
-            add = self._adders[event_type] = self._adder(event_type)
+            add = self._adders[event_type] = self._adder(self._matcher.candidates(event_type))
             self.first.setdefault(event_type, offset)
         return add(rows)
 
-    def _adder(self, event_type: str) -> Adder:
-        rules = self._matcher.candidates(event_type)
+    def add_shares(self, events: Sequence[Any], shares: Sequence[PythonShare]) -> int:
+        """Add Python's shares of events decoded last.
+
+        Returns:
+            How many count for the sake of these rules alone.
+        """
+        by_rules: dict[tuple[tuple[Rule, ...], bool], list[Row]] = {}
+        for event, share in zip(events, shares, strict=True):
+            row = event, share.event_ns, share.clock_ms, share.record
+            by_rules.setdefault((share.rules, share.is_counted), []).append(row)
+        counted = 0
+        for (rules, are_counted), rows in by_rules.items():
+            add = self._adders_of.get(rules)
+            if add is None:
+                add = self._adders_of[rules] = self._adder(rules)
+            matched = add(rows)
+            counted += 0 if are_counted else matched
+        return counted
+
+    def _adder(self, rules: tuple[Rule, ...]) -> Adder:
         accumulators = [
             self._accumulators.setdefault(
                 rule.key, _Accumulator(self._partition, rule, len(self._places))

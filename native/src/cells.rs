@@ -7,6 +7,7 @@ use crate::rules::Kind;
 /// One value on its way into a cell of a place: of a rule, and of a group of it (0: the total).
 pub struct Contribution {
     pub rule: u32,
+    pub owner: u32,
     pub group: u32,
     /// In billionths.
     pub value: i128,

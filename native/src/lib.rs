@@ -409,7 +409,7 @@ fn members_of(value: &[u8], fields: Vec<fields::Spelled>) -> Option<Members<'_>>
         Value::Null => ("null", nothing.clone()),
         Value::True => ("true", nothing.clone()),
         Value::False => ("false", nothing.clone()),
-        Value::Text(text) => ("text", text.read()),
+        Value::Text(_) | Value::Escaped(_) => ("text", field.of(&slots).text().unwrap_or_default()),
         Value::Number(token) => ("number", Cow::Borrowed(token)),
         Value::List(list) => ("list", Cow::Borrowed(list)),
         Value::Object => ("object", nothing.clone()),

@@ -118,12 +118,6 @@ pub struct Share {
     pub why: Left,
 }
 
-/// What an event adds to a cell of an owner.
-struct Due {
-    owner: u32,
-    new: Contribution,
-}
-
 /// What one plan has taken so far. clock_ms: the log clock after the last event.
 #[derive(Default)]
 pub struct Plan {
@@ -146,7 +140,7 @@ pub struct Plan {
     pub shares: Vec<Share>,
     away: Vec<Option<bool>>, // by owner: whether it is a customer who lives elsewhere
     pending: Vec<Pending>,
-    due: Vec<Due>,
+    due: Vec<Contribution>,
     left: Vec<u32>,
     scratch: Vec<u8>,
 }
@@ -330,14 +324,12 @@ impl Plan {
                 value = rule.number(given)?;
             }
         }
-        let due = |group| Due {
+        let due = |group| Contribution {
+            rule: number,
             owner,
-            new: Contribution {
-                rule: number,
-                group,
-                value,
-                text,
-            },
+            group,
+            value,
+            text,
         };
         self.due.push(due(0));
         for (set, fields) in rule.grouping_sets.iter().enumerate() {
@@ -382,12 +374,12 @@ impl Plan {
             let bucket = event.at.event_ns.div_euclid(terms.bucket_ns);
             // Rules of one owner mostly follow each other.
             let mut last = None;
-            for Due { owner, new } in due {
+            for new in due {
                 let place = match last {
-                    Some((held, place)) if held == *owner => place,
-                    _ => self.cells.place(*owner, bucket),
+                    Some((held, place)) if held == new.owner => place,
+                    _ => self.cells.place(new.owner, bucket),
                 };
-                last = Some((*owner, place));
+                last = Some((new.owner, place));
                 let rule = &catalogue.rules[new.rule as usize];
                 self.cells.add(rule.kind, place, new, event.at);
             }

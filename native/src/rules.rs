@@ -224,8 +224,9 @@ impl Rule {
     pub fn number(&self, value: Value) -> Result<i128, Left> {
         match value {
             Value::Number(token) => decimal::parse(token).ok_or(Left::Number),
-            Value::Text(text) if self.numeric_text => {
-                number_in(&text.read())?.ok_or(Left::Unreadable)
+            _ if self.numeric_text => {
+                let text = value.text().ok_or(Left::Unreadable)?;
+                number_in(&text)?.ok_or(Left::Unreadable)
             }
             _ => Err(Left::Unreadable),
         }
@@ -338,11 +339,14 @@ impl Test {
                 operands,
                 any,
                 holds,
-            } => match (value, any) {
-                (Value::Text(text), _) => Some(how.any(&text.read(), operands) == *holds),
-                (_, false) => None,
-                (_, true) => text_form(value)?.map(|text| how.any(&text, operands) == *holds),
-            },
+            } => {
+                let text = if *any {
+                    text_form(value)?
+                } else {
+                    value.text()
+                };
+                text.map(|text| how.any(&text, operands) == *holds)
+            }
             Asks::Number {
                 holds,
                 operand,
@@ -350,8 +354,11 @@ impl Test {
             } => {
                 let number = match (value, strict) {
                     (Value::Number(token), _) => Some(decimal::parse(token).ok_or(Left::Number)?),
-                    (Value::Text(text), false) => number_in(&text.read())?,
-                    _ => None,
+                    (_, true) => None,
+                    (_, false) => match value.text() {
+                        Some(text) => number_in(&text)?,
+                        None => None,
+                    },
                 };
                 number.map(|number| holds(number.cmp(operand)))
             }
@@ -359,8 +366,8 @@ impl Test {
                 None => None,
                 Some(form) => {
                     let read = match (value, number) {
-                        (Value::Number(_) | Value::Text(_), Some(_)) => number_in(&form)?,
-                        _ => None,
+                        (Value::True | Value::False, _) | (_, None) => None,
+                        _ => number_in(&form)?,
                     };
                     Some(match (read, number) {
                         (Some(read), Some(number)) => read == *number,
@@ -371,20 +378,15 @@ impl Test {
             Asks::Boolean { wanted, strict } => match (value, strict) {
                 (Value::True, _) => Some(*wanted),
                 (Value::False, _) => Some(!*wanted),
-                (Value::Text(text), false) => {
-                    let text = text.read();
-                    if text.eq_ignore_ascii_case(b"true") {
-                        Some(*wanted)
-                    } else if text.eq_ignore_ascii_case(b"false") {
-                        Some(!*wanted)
-                    } else {
-                        None
-                    }
-                }
-                _ => None,
+                (_, true) => None,
+                (_, false) => match value.text() {
+                    Some(text) if text.eq_ignore_ascii_case(b"true") => Some(*wanted),
+                    Some(text) if text.eq_ignore_ascii_case(b"false") => Some(!*wanted),
+                    _ => None,
+                },
             },
             Asks::AnyText { text, holds } => any_element(value, *holds, |each| {
-                Ok(matches!(each, Value::Text(found) if *found.read() == **text))
+                Ok(each.text().is_some_and(|found| *found == **text))
             })?,
             Asks::AnyNumber { number, holds } => any_element(value, *holds, |each| match each {
                 Value::Number(token) => Ok(decimal::parse(token).ok_or(Left::Number)? == *number),
@@ -395,10 +397,8 @@ impl Test {
                 operand,
                 holds,
             } => any_element(value, *holds, |each| match each {
-                Value::Text(_) | Value::Number(_) => {
-                    Ok(text_form(each)?.is_some_and(|text| how.any(&text, operand)))
-                }
-                _ => Ok(false),
+                Value::True | Value::False => Ok(false),
+                _ => Ok(text_form(each)?.is_some_and(|text| how.any(&text, operand))),
             })?,
         };
         Ok(known.unwrap_or(self.if_unknown))
@@ -477,7 +477,8 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 /// The text form of a value (C05); None where it has none.
 pub fn text_form(value: Value) -> Result<Option<Cow<[u8]>>, Left> {
     Ok(match value {
-        Value::Text(text) => Some(text.read()),
+        Value::Text(text) => Some(Cow::Borrowed(text)),
+        Value::Escaped(_) => value.text(),
         Value::Number(token) => {
             let number = decimal::parse(token).ok_or(Left::Number)?;
             Some(Cow::Owned(decimal::text(number).into_bytes()))

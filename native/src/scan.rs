@@ -15,22 +15,29 @@ const CUSTOMER_ID_CHARS_MAX: usize = 256;
 const EVENT_TYPE_CHARS_MAX: usize = 256;
 
 /// What stands between the quotes of a text; its escapes are valid.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Text<'a> {
+#[derive(Clone, Copy)]
+struct Text<'a> {
     raw: &'a [u8],
     escaped: bool,
 }
 
 impl<'a> Text<'a> {
     /// What it says, in UTF-8.
-    pub fn read(self) -> Cow<'a, [u8]> {
-        if !self.escaped {
-            return Cow::Borrowed(self.raw);
+    #[inline]
+    fn read(self) -> Cow<'a, [u8]> {
+        if self.escaped {
+            unescaped(self.raw)
+        } else {
+            Cow::Borrowed(self.raw)
         }
-        let mut said = Vec::with_capacity(self.raw.len());
-        unescape(self.raw, |part| said.extend_from_slice(part));
-        Cow::Owned(said)
     }
+}
+
+#[cold]
+fn unescaped(raw: &[u8]) -> Cow<'_, [u8]> {
+    let mut said = Vec::with_capacity(raw.len());
+    unescape(raw, |part| said.extend_from_slice(part));
+    Cow::Owned(said)
 }
 
 /// A value of a property or of the context, as its bytes.
@@ -40,12 +47,36 @@ pub enum Value<'a> {
     Null,
     True,
     False,
-    Text(Text<'a>),
+    Text(&'a [u8]),
+    /// A text with escapes, which are valid.
+    Escaped(&'a [u8]),
     /// A number by the grammar of JSON.
     Number(&'a [u8]),
     /// A list, with its brackets.
     List(&'a [u8]),
     Object,
+}
+
+impl<'a> Value<'a> {
+    /// What a text says; None where it is none.
+    #[inline]
+    pub fn text(self) -> Option<Cow<'a, [u8]>> {
+        match self {
+            Self::Text(raw) => Some(Cow::Borrowed(raw)),
+            Self::Escaped(raw) => Some(unescaped(raw)),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> From<Text<'a>> for Value<'a> {
+    fn from(text: Text<'a>) -> Self {
+        if text.escaped {
+            Self::Escaped(text.raw)
+        } else {
+            Self::Text(text.raw)
+        }
+    }
 }
 
 /// The values that somebody reads, each in a slot of its own (fields.rs); the others are not kept.
@@ -129,7 +160,7 @@ pub fn scan<'a>(bytes: &'a [u8], fields: &Fields, slots: &mut Slots<'a>) -> Opti
         return None;
     }
     let customer = customer?;
-    slots.set(CUSTOMER_ID, Value::Text(customer));
+    slots.set(CUSTOMER_ID, customer.into());
     let event = Event {
         transaction_id: transaction?.read(),
         customer_id: customer.read(),
@@ -372,7 +403,7 @@ impl<'a> Cursor<'a> {
         Some(match *self.bytes.get(self.at)? {
             b'"' => {
                 self.at += 1;
-                Value::Text(self.rest_of_text()?)
+                self.rest_of_text()?.into()
             }
             b'-' | b'0'..=b'9' => Value::Number(self.number()?),
             b't' => self.word(b"true").map(|()| Value::True)?,

@@ -3,7 +3,7 @@
 from types import ModuleType
 from typing import Final
 
-PROTOCOL: Final = 4  # what both sides agree on: native/src/lib.rs has the same number
+PROTOCOL: Final = 5  # what both sides agree on: native/src/lib.rs has the same number
 
 
 def find() -> ModuleType | None:

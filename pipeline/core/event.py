@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import lru_cache
+from operator import attrgetter
 from typing import Annotated, Any, Final, Literal, NoReturn
 
 import msgspec
@@ -37,7 +38,7 @@ class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A usage event, as the log holds it (docs/design.md 2). Never changed once made.
 
     Its timestamp is not read yet: definitions/times.py does that.
-    properties: what the Decoder's `spell` reads. context: a dict, where somebody reads it.
+    properties: what the Decoder's readers read. context: a dict, where somebody reads it.
     """
 
     transaction_id: Annotated[str, msgspec.Meta(min_length=1, max_length=TRANSACTION_ID_CHARS_MAX)]
@@ -70,25 +71,25 @@ class Decoder:
     """
 
     def __init__(self, keys: frozenset[str] | None, *, context: bool = False) -> None:
-        self._spelt: dict[str, str] = {}
+        self._named: dict[str, str] = {}
         self._make: Callable[..., Any] = dict
         self._narrow: Callable[[bytes], Event] = _DECODE_WIDE
         if keys is None or len(keys) > _NARROW_KEYS_MAX:
             return
-        self._spelt = {key: f"p{number}" for number, key in enumerate(sorted(keys))}
+        self._named = {key: f"p{number}" for number, key in enumerate(sorted(keys))}
         kind = self._make = msgspec.defstruct(
             "Properties",
-            [(name, Any, ABSENT) for name in self._spelt.values()],
-            rename={name: _findable(key, name) for key, name in self._spelt.items()},
+            [(name, Any, ABSENT) for name in self._named.values()],
+            rename={name: _findable(key, name) for key, name in self._named.items()},
             gc=False,
         )
         self._narrow = _decoding(kind, dict[str, Any] if context else _Skipped)
 
-    def spell(self, key: str) -> str:
-        """The Python source that reads a property of `properties`; ABSENT where it is not."""
+    def reader(self, key: str) -> Callable[[Event], Any]:
+        """What reads a property of an event that this has decoded; ABSENT where it is not."""
         if self._make is dict:
-            return f"properties.get({key!r}, ABSENT)"
-        return f"properties.{self._spelt[key]}"
+            return lambda event: event.properties.get(key, ABSENT)
+        return attrgetter(f"properties.{self._named[key]}")
 
     def decode_all(self, values: Sequence[bytes]) -> list[Event | Rejected]:
         """Return what decode() says of each value; a record without one is empty."""
@@ -130,10 +131,10 @@ class Decoder:
         return self._reduced(event)
 
     def _reduced(self, event: Event | Rejected) -> Event | Rejected:
-        """Give an event's properties the form that `spell` reads."""
+        """Give an event's properties the form that readers read."""
         if isinstance(event, Event) and self._make is not dict:
             held = event.properties
-            event.properties = self._make(*[held.get(key, ABSENT) for key in self._spelt])
+            event.properties = self._make(*[held.get(key, ABSENT) for key in self._named])
         return event
 
 

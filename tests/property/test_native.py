@@ -402,6 +402,36 @@ def line_of(members: bytes) -> bytes:
     return b"{" + b", ".join([*others, members]) + b"}"
 
 
+ESCAPES: Final = [
+    *(
+        r"\"",
+        r"\\",
+        r"\/",
+        r"\b\f\n\r\t",
+        r"\u00e9\u00E9",
+        r"\u0000",
+        r"\ud83d\ude00",
+        r"\uD83D\uDE00x",
+    ),
+    *(r"a\"b", r"a\\\"", r"\\\\", r"\\n", r"\u005cn", r"é\u00e9", r"\uffff", r"\udbff\udfff"),
+]
+
+
+@pytest.mark.parametrize("text", ESCAPES)
+def test_texts_with_escapes_are_read(text: str) -> None:
+    """They are not left to Python for nothing, and they say what they say to everybody."""
+    line = line_of(
+        f'"properties": {{"v": "{text}", "{text}": 1}}, "customer_id": "a{text}"'.encode()
+    )
+    said = json.loads(f'"{text}"').encode()
+    if MODULE is None:
+        return
+    found = MODULE.members_of(line, [("property", "v"), ("property", said.decode())])
+    assert found is not None
+    (_, customer, *_), properties = found
+    assert (customer, properties) == (b"a" + said, [("text", said), ("number", b"1")])
+
+
 @pytest.mark.parametrize("members", ODD)
 def test_odd_events_are_those_of_python(members: bytes) -> None:
     """What stands on a border of what is plain: whichever side it takes, nothing changes."""

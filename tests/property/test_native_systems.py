@@ -130,6 +130,8 @@ UNCOUNTED: Final = {
     "klaviyo_variant_list_null_operand",
     "klaviyo_create_filter_string_regex",
 }
+V: Final = Field(source="property", key="v")
+VALUE_OR_V: Final = Field(source="value", key="v")
 ODD_VALUES: Final[list[Any]] = [
     *(None, True, False, [], {}, "", "x", "é", '"\\', "TRUE", "1e3", "7", " 7", "x" * 300),
     *(0, 7, -3, 1.5, 10**20, 1e-12, ["x", 7, None, [1]], {"a": ["b"]}),
@@ -263,6 +265,52 @@ def test_plans_of_all_payloads_are_those_of_python() -> None:
     assert uncounted == UNCOUNTED
 
 
+CONTEXTS: Final = [
+    b'{"user": {"id": "a"}, "user": {"x": 1}}',
+    b'{"user": {"id": "a"}, "user": null}',
+    b'{"user": null, "user": {"id": "a"}}',
+    b'{"user": {"id": "a", "id": "b"}, "value": 1, "value": 2}',
+    b'{"user": {"id": "a"}, "value": 1, "value": null}',
+    b'{"us\\u0065r": {"i\\u0064": "a"}, "value": 1}',
+    b'{"user": {"id": "a"}, "custom": {"id": "b"}, "custom_ids": {"id": "d"}, "value": 3}',
+    b'{"custom_ids": {"id": "a"}, "custom_ids": []}',
+    b'{"user": [], "custom": "x", "custom_ids": 7, "value": "8"}',
+    b'{"user": {"id": %s}, "value": 1}' % (b"[" * 29 + b"]" * 29),
+    b'{"user": {"id": %s}, "value": 1}' % (b"[" * 30 + b"]" * 30),
+    b'{"value": %s}' % (b"[" * 30 + b"]" * 30),
+    b'{"value": %s}' % (b"[" * 31 + b"]" * 31),
+    b'{"user": {}, "value": []}',
+    b'{"user": {"id": "a"},}',
+    b'{"user": {"id": "a",}}',
+    b'{"user": {"id" "a"}}',
+    b'{"user": {"id": "a"}, "value": 01}',
+    b'{"user": {"id": "a"}} ',
+    b"{} ",
+    b"[]",
+    b"null",
+    b"7",
+]
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_odd_contexts_are_those_of_python(context: bytes) -> None:
+    """Members that are there twice, are of another kind, or are nested deeply."""
+    metrics = [
+        rule_of(
+            f"{source}", aggregation=kind, field=VALUE_OR_V, unit=Field(source=source, key="id")
+        )
+        for source, kind in (
+            ("user", Aggregation.SUM),
+            ("user_custom", Aggregation.UNIQUE),
+            ("custom_id", Aggregation.MAX),
+        )
+    ]
+    line = line_of(1, {V: 5}, "e", {"context": "?"}).replace(b'"?"', context)
+    records = records_of([(line, 0), (line[:-1], 0), (line_of(2, {V: 5}, "e", {}), 0)])
+
+    assert plans(records, metrics, native=True) == plans(records, metrics, native=False)
+
+
 # -- Python's share -------------------------------------------------------------------------------
 
 
@@ -292,7 +340,6 @@ def condition(
 
 
 PATTERNED: Final = condition(Operator.MATCHES, "^x", comparison=Comparison.STRING)
-V: Final = Field(source="property", key="v")
 
 
 @NEEDED
@@ -403,7 +450,6 @@ def test_a_share_counts_towards_the_cells_of_a_plan() -> None:
 
 # -- a broken rule is noticed ---------------------------------------------------------------------
 
-VALUE_OR_V: Final = Field(source="value", key="v")
 RICH: Final = rule_of(
     "rich",
     condition(Operator.IN, "x", "7", comparison=Comparison.TEXT, key="t"),

@@ -1,15 +1,16 @@
-"""Rules → one generated function that adds events to all their cells: the innermost code.
+"""Rules → what adds the events of one type to all their cells, column by column.
 
-What the rules say is spelled out as Python source once for a set of rules: a property is read
-once, common tests and readings are inline, and everything uncommon calls the same compiled test
-or reader as anybody else. Names and values reach the source only through repr() or as
-bound objects. tests/property holds it to the interpreter and to the naive recount.
+A field is read once for all events that are added together. A rule keeps the rows that pass its
+tests, one test after the other, then reads their values and adds them. Loops over rows are
+comprehensions where they can be: a call is paid for a rule and a column, not for an event. What is
+uncommon calls the same compiled test or reader as anybody else. tests/property holds it to the
+interpreter and to the naive recount.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from functools import lru_cache
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 from definitions.conditions import Test
 from definitions.matcher import Rule
@@ -21,226 +22,312 @@ from ..event import Decoder, Event
 from ..records import LogRecord
 
 EVERYBODY: Final = ""  # the owner of cells of the whole deployment; no customer has this id
-
-# An event, its time in ns, the log clock in ms, its record
-Row = tuple[Event, int, int, LogRecord]
-# Rows → how many of them any rule matched
-Adder = Callable[[Iterable[Row]], int]
-# (accumulators of the rules, places of the totals, what makes a place, bucket in ns) → Adder
-Binder = Callable[[Any, Mapping[int, dict[str, int]], Callable[[str, int], int], int], Adder]
 INTEGERS: Final = frozenset({Aggregation.SUM, Aggregation.MAX})  # totals may be ints meanwhile
-_VALUE: Final = "v, event_ns, clock_ms, record.offset"  # and where it stands
-_PRESENT: Final = "({0} is not None and {0} is not ABSENT)"
+_PLAIN_INT: Final = 10**18  # whole numbers up to it stay ints within a plan
 # source of a field → its member of the context (docs/formats.md 4.1)
 _MEMBERS: Final = {"user": "user", "user_custom": "custom", "custom_id": "custom_ids"}
-# scope → variables of owner and place, and who the owner is
-_OWNERS: Final = {
-    Scope.CUSTOMER: ("customer", "at", "event.customer_id"),
-    Scope.DEPLOYMENT: ("everybody", "at_all", repr(EVERYBODY)),
+_CUSTOMER: Final = Field(source="customer_id")
+# Operators that ask whether a text is among others, and whether they hold where it is
+_AMONG: Final = {
+    Operator.EQUAL: True,
+    Operator.IN: True,
+    Operator.NOT_EQUAL: False,
+    Operator.NOT_IN: False,
 }
-# How a value v joins the total h; {0} is where the total is kept. None is no total yet.
-_MERGES: Final = {
-    Aggregation.COUNT: "{0} = 1 if h is None else h + 1",
-    Aggregation.SUM: (
-        "{0} = v if h is None else h + v if type(v) is int and type(h) is int else PLUS(h, v)"
-    ),
-    Aggregation.MAX: "if h is None or v > h: {0} = v",
-}
-_PLAIN_INT: Final = 10**18  # whole numbers up to it stay ints within a plan
+_OF_TEXTS: Final = frozenset({Comparison.STRING, Comparison.TEXT})
 
 
-@lru_cache(maxsize=256)
-def adder_for(rules: tuple[Rule, ...], decoder: Decoder) -> Binder:
+class Rows(NamedTuple):
+    """Events of one type, column by column; times in ns, log clocks in ms."""
+
+    events: Sequence[Event]
+    times: Sequence[int]
+    clocks: Sequence[int]
+    records: Sequence[LogRecord]
+
+
+# Numbers of rows, in order
+_Kept = Sequence[int]
+# Rows → how many of them any rule matched
+Adder = Callable[[Rows], int]
+# A base bucket's places by owner, and what makes one
+PlaceOf = Mapping[int, dict[str, int]]
+NewPlace = Callable[[str, int], int]
+# (accumulators of the rules, places of the totals, what makes a place, bucket in ns) → Adder
+Binder = Callable[[Sequence[Any], PlaceOf, NewPlace, int], Adder]
+
+
+def adder_for(rules: Sequence[Rule], decoder: Decoder) -> Binder:
     """Return what binds the rules' accumulators (tally.py), in order, to a function that adds.
 
     Args:
         decoder: What decodes the events that will be added.
     """
-    source = _Source(decoder)
-    for number, rule in enumerate(rules):
-        source.rule(number, rule)
-    names: dict[str, Any] = {
-        "ABSENT": ABSENT,
-        "PLUS": EXACT.add,
-        "GROUP": group_of,
-        "MEMBER": _member,
-        "Decimal": Decimal,
-        **source.bound,
-    }
-    exec(compile(source.text(), "<adder>", "exec"), names)  # noqa: S102  our own source
-    made: Binder = names["bind"]
-    return made
+    adding = list(map(_Adding, rules))
+    fields = {_CUSTOMER, *(field for rule in rules for field in rule.fields)}
+    readers = {field: _reader(field, decoder) for field in fields}
+
+    def bind(
+        accumulators: Sequence[Any], place_of: PlaceOf, new_place: NewPlace, bucket_ns: int
+    ) -> Adder:
+        both = list(zip(adding, accumulators, strict=True))
+
+        def add(rows: Rows) -> int:
+            columns = _Columns(rows, readers, place_of, new_place, bucket_ns)
+            matched = [each.add(columns, accumulator) for each, accumulator in both]
+            if len(matched) == 1 or any(len(kept) == len(rows.events) for kept in matched):
+                return max(map(len, matched))
+            return len(set[int]().union(*matched))
+
+        return add
+
+    return bind
 
 
-def _member(holder: Any, key: str) -> Any:
-    return holder.get(key, ABSENT) if type(holder) is dict else ABSENT
+def _reader(field: Field, decoder: Decoder) -> Callable[[Event], Any]:
+    """What reads a field of an event; ABSENT where it has none."""
+    if field.source == "property":
+        return decoder.reader(str(field.key))
+    if field.source == "customer_id":
+        return attrgetter("customer_id")
+    if field.source == "value":
+        otherwise = _nothing if field.key is None else decoder.reader(field.key)
+
+        def value(event: Event) -> Any:
+            given = (event.context or {}).get("value")
+            return otherwise(event) if given is None else given
+
+        return value
+    name, key = _MEMBERS[field.source], field.key
+
+    def member(event: Event) -> Any:
+        holder = (event.context or {}).get(name)
+        return holder.get(key, ABSENT) if type(holder) is dict else ABSENT
+
+    return member
 
 
-def _indented(lines: Iterable[str]) -> list[str]:
-    return [f" {line}" for line in lines]
+def _nothing(_event: Event) -> Any:
+    return ABSENT
 
 
-def _asks_for(conditions: Iterable[Condition], field: Field) -> bool:
-    """Whether some condition holds only where the event has the field."""
-    return any(each.field == field and each.operator is Operator.IS_SET for each in conditions)
+class _Columns:
+    """Rows, and what was read of all of them so far."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        readers: Mapping[Field, Callable[[Event], Any]],
+        place_of: PlaceOf,
+        new_place: NewPlace,
+        bucket_ns: int,
+    ) -> None:
+        self.rows = rows
+        self.every: _Kept = range(len(rows.events))
+        first, last = min(rows.times) // bucket_ns, max(rows.times) // bucket_ns
+        self.buckets = [first] * len(rows.events)
+        if first != last:
+            self.buckets = [event_ns // bucket_ns for event_ns in rows.times]
+        self._readers = readers
+        self._place_of = place_of
+        self._new_place = new_place
+        self._read: dict[Field, list[Any]] = {}
+        self._named: dict[Field, list[str | None]] = {}
+        self._placed: dict[Field | None, tuple[Sequence[Any], list[int]]] = {}
+
+    def read(self, field: Field) -> list[Any]:
+        """A field's values."""
+        found = self._read.get(field)
+        if found is None:
+            found = self._read[field] = list(map(self._readers[field], self.rows.events))
+        return found
+
+    def named(self, field: Field) -> list[str | None]:
+        """What a field's values are called as groups."""
+        found = self._named.get(field)
+        if found is None:
+            found = self._named[field] = list(map(group_of, self.read(field)))
+        return found
+
+    def owners(self, rule: Rule) -> tuple[Sequence[Any], list[int]]:
+        """Whose the cells are, and the places of their totals; None and -1 where nobody's."""
+        unit = rule.measure.unit
+        own = _CUSTOMER if rule.scope is Scope.CUSTOMER else None  # None: everybody
+        found = self._placed.get(unit or own)
+        if found is None:
+            owners: Sequence[Any] = [EVERYBODY] * len(self.every)
+            if unit is not None:
+                owners = self.named(unit)
+            elif own is not None:
+                owners = self.read(own)
+            found = self._placed[unit or own] = owners, self._places(owners)
+        return found
+
+    def _places(self, owners: Sequence[Any]) -> list[int]:
+        found, bucket, here = [], None, self._place_of[self.buckets[0]]
+        for owner, now in zip(owners, self.buckets, strict=True):
+            if now != bucket:
+                bucket, here = now, self._place_of[now]
+            at = here.get(owner)
+            if at is None:
+                at = -1 if owner is None else self._new_place(owner, now)
+            found.append(at)
+        return found
 
 
-class _Source:
-    """The lines of one adder, and the objects that they name."""
+class _Adding:
+    """How one rule adds rows. Each step leaves fewer of them."""
 
-    def __init__(self, decoder: Decoder) -> None:
-        self.bound: dict[str, Any] = {}
-        self._decoder = decoder
-        self._fields: dict[Field, str] = {}
-        self._head: list[str] = []
-        self._places: list[str] = []
-        self._body: list[str] = []
-
-    def text(self) -> str:
-        read = [f"{variable} = {self._spell(field)}" for field, variable in self._fields.items()]
-        if any(field.source not in {"property", "customer_id"} for field in self._fields):
-            read = ["context = event.context or {}", *read]
-        if any(field.source in {"property", "value"} for field in self._fields):
-            read = ["properties = event.properties", *read]
-        lines = [
-            *read,
-            "if not low <= event_ns < high:",
-            " bucket = event_ns // bucket_ns",
-            " low, high, here = bucket * bucket_ns, (bucket + 1) * bucket_ns, places[bucket]",
-            *self._places,
-            "matched = False",
-            *self._body,
-            "counted += matched",
-        ]
-        return "\n".join(
-            [
-                "def bind(accumulators, places, new_place, bucket_ns):",
-                *self._head,
-                " def add(rows):",
-                "  counted = low = high = 0",
-                "  for event, event_ns, clock_ms, record in rows:",
-                *[f"   {line}" for line in lines],
-                "  return counted",
-                " return add",
-            ]
+    def __init__(self, rule: Rule) -> None:
+        measure = rule.measure
+        self._rule = rule
+        self._field = measure.field
+        self._asked = any(
+            each.field == measure.field and each.operator is Operator.IS_SET
+            for each in measure.where
         )
-
-    def _spell(self, field: Field) -> str:
-        """The source that reads a field of the event; ABSENT where it has none."""
-        if field.source == "property":
-            return self._decoder.spell(str(field.key))
-        if field.source == "customer_id":
-            return "event.customer_id"
-        if field.source != "value":
-            return f"MEMBER(context.get({_MEMBERS[field.source]!r}), {field.key!r})"
-        given = "context.get('value')"
-        if field.key is None:
-            return f"ABSENT if {given} is None else {given}"
-        return f"{self._decoder.spell(field.key)} if {given} is None else {given}"
-
-    def _place(self, owner: str, at: str, given: str) -> list[str]:
-        """The lines that find the place of an owner's totals, or make one."""
-        return [
-            f"{owner} = {given}",
-            f"try: {at} = here[{owner}]",
-            f"except KeyError: {at} = new_place({owner}, bucket)",
-        ]
-
-    def rule(self, number: int, rule: Rule) -> None:
-        accumulator, measure = f"accumulator{number}", rule.measure
-        self._head += [
-            f" {accumulator} = accumulators[{number}]",
-            f" totals{number} = {accumulator}.totals",
-        ]
-        tests = [
-            self._test(condition, test)
+        self._tests = [
+            (condition.field, _keeping(condition, test))
             for condition, test in zip(measure.where, rule.tests, strict=True)
         ]
-        lines = self._adding(number, rule)
+        self._values = _values_of(rule)
+        self._join = _JOINS.get(measure.aggregation)
+
+    def add(self, columns: _Columns, accumulator: Any) -> _Kept:
+        """Add the rows that match; return which do."""
+        matched = columns.every
+        for field, keep in self._tests:
+            matched = keep(columns.read(field), matched)
+        kept = self._contributing(columns, matched)
+        if not kept:
+            return matched
+        owners, places = columns.owners(self._rule)
+        values: Sequence[Any] = [1] * len(kept)
+        if self._field is not None:
+            given = columns.read(self._field)
+            values = self._values([given[at] for at in kept])
+        if self._join is None:
+            _put(accumulator, columns, owners, kept, values)
+        else:
+            here = places if len(kept) == len(places) else [places[at] for at in kept]
+            if not self._join(accumulator.totals, here, values):
+                odd = [at for at, value in zip(kept, values, strict=True) if value is None]
+                _put(accumulator, columns, owners, odd, [None] * len(odd))
+        for grouping_set, fields in enumerate(self._rule.sets, 1):
+            groups = list(zip(*map(columns.named, fields), strict=True))
+            _put(accumulator, columns, owners, kept, values, (grouping_set, groups))
+        return matched
+
+    def _contributing(self, columns: _Columns, kept: _Kept) -> _Kept:
+        """Leave out the rows that match and add nothing."""
+        from_ns, unit = self._rule.from_ns, self._rule.measure.unit
         # Cells before effective_from are dead: nobody reads them, so nobody writes them.
-        if rule.from_ns is not None:
-            lines = [f"if event_ns >= {rule.from_ns}:", *_indented(lines)]
-        lines = ["matched = True", *lines]
-        if tests:
-            lines = [f"if {' and '.join(tests)}:", *_indented(lines)]
-        self._body += lines
+        if from_ns is not None and kept:
+            times = columns.rows.times
+            kept = [at for at in kept if times[at] >= from_ns]
+        if self._field is not None and not self._asked and kept:
+            given = columns.read(self._field)
+            kept = [at for at in kept if given[at] is not ABSENT]
+        if unit is not None and kept:
+            names = columns.named(unit)
+            kept = [at for at in kept if names[at] is not None]
+        return kept
 
-    def _adding(self, number: int, rule: Rule) -> list[str]:
-        """The lines that add an event which passed the tests."""
-        measure, accumulator, lines = rule.measure, f"accumulator{number}", []
-        if measure.unit is None:
-            owner, at, given = _OWNERS[rule.scope]
-            lookup = self._place(owner, at, given)
-            if lookup[0] not in self._places:
-                self._places += lookup
+
+def _put(
+    accumulator: Any,
+    columns: _Columns,
+    owners: Sequence[str],
+    kept: _Kept,
+    values: Iterable[Any],
+    group: tuple[int, Sequence[Any]] | None = None,
+) -> None:
+    """Add values the long way: to groups, to uncommon aggregations, or where unreadable."""
+    _, times, clocks, records = columns.rows
+    buckets, add = columns.buckets, accumulator.add
+    if group is None:
+        for at, value in zip(kept, values, strict=True):
+            where = (owners[at], buckets[at], 0, ())
+            add(where, value, times[at], clocks[at], records[at].offset)
+        return
+    number, groups = group
+    for at, value in zip(kept, values, strict=True):
+        where = (owners[at], buckets[at], number, groups[at])
+        add(where, value, times[at], clocks[at], records[at].offset)
+
+
+def _keeping(condition: Condition, test: Test) -> Callable[[list[Any], _Kept], _Kept]:
+    """What keeps the rows whose value passes a test; common tests are inline."""
+    operator, operands = condition.operator, condition.operands
+    if operator is Operator.IS_SET:
+        return lambda seen, kept: [
+            at for at in kept if (value := seen[at]) is not None and value is not ABSENT
+        ]
+    texts = all(type(each) is str for each in operands)
+    if texts and operator in _AMONG and condition.comparison in _OF_TEXTS:
+        wanted, holds = frozenset(operands), _AMONG[operator]
+        return lambda seen, kept: [
+            at
+            for at in kept
+            if ((value in wanted) is holds if type(value := seen[at]) is str else test(value))
+        ]
+    return lambda seen, kept: [at for at in kept if test(seen[at])]
+
+
+def _values_of(rule: Rule) -> Callable[[list[Any]], list[Any]]:
+    """What reads values: None is unreadable; common shapes are inline."""
+    read, numeric_text = rule.read, rule.measure.numeric_text
+    if read is None or rule.measure.aggregation is Aggregation.UNIQUE:
+        return lambda given: list(map(read, given)) if read else given
+    # Whole numbers stay ints within a plan where they can: they add faster, as exactly.
+    whole = rule.measure.aggregation in INTEGERS
+    made = int if whole else Decimal
+    return lambda given: [
+        value
+        if type(value) is Decimal
+        else made(value)
+        if numeric_text
+        and type(value) is str
+        and value.isdigit()
+        and value.isascii()
+        and len(value) < 64
+        else value
+        if whole and type(value) is int and -_PLAIN_INT < value < _PLAIN_INT
+        else read(value)
+        for value in given
+    ]
+
+
+def _count(totals: list[Any], places: Iterable[int], _values: Iterable[Any]) -> bool:
+    for at in places:
+        held = totals[at]
+        totals[at] = 1 if held is None else held + 1
+    return True
+
+
+def _sum(totals: list[Any], places: Iterable[int], values: Iterable[Any]) -> bool:
+    plus, readable = EXACT.add, True
+    for at, value in zip(places, values, strict=True):
+        held = totals[at]
+        if type(value) is int and type(held) is int:
+            totals[at] = held + value
+        elif value is None:
+            readable = False
         else:
-            owner, at = f"unit{number}", f"at{number}"
-        where = f"({owner}, bucket, 0, ())"
-        total, merge = f"totals{number}[{at}]", _MERGES.get(measure.aggregation)
-        if measure.field is None:
-            lines.append("v = 1")
-        else:
-            value = self._value(measure.field)
-            lines.append(f"v = {self._reading(value, f'read{number}', rule)}")
-        join = [] if merge is None else [f"h = {total}", merge.format(total)]
-        if merge is None:
-            lines.append(f"{accumulator}.add({where}, {_VALUE})")
-        elif rule.read is None:
-            lines += join
-        else:
-            lines += [
-                f"if v is None: {accumulator}.add({where}, {_VALUE})",
-                "else:",
-                *_indented(join),
-            ]
-        for grouping_set, fields in enumerate(rule.sets, 1):
-            groups = "".join(f"GROUP({self._value(field)})," for field in fields)
-            lines.append(
-                f"{accumulator}.add(({owner}, bucket, {grouping_set}, ({groups})), {_VALUE})"
-            )
-        if measure.field is not None and not _asks_for(measure.where, measure.field):
-            lines = [f"if {self._value(measure.field)} is not ABSENT:", *_indented(lines)]
-        if measure.unit is not None:
-            given = f"GROUP({self._value(measure.unit)})"
-            first, *lookup = self._place(owner, at, given)
-            lines = [first, f"if {owner} is not None:", *_indented([*lookup, *lines])]
-        return lines
+            totals[at] = value if held is None else plus(held, value)
+    return readable
 
-    def _value(self, field: Field) -> str:
-        return self._fields.setdefault(field, f"v{len(self._fields)}")
 
-    def _bind(self, value: Any) -> str:
-        name = f"b{len(self.bound)}"
-        self.bound[name] = value
-        return name
+def _max(totals: list[Any], places: Iterable[int], values: Iterable[Any]) -> bool:
+    readable = True
+    for at, value in zip(places, values, strict=True):
+        if value is None:
+            readable = False
+        elif (held := totals[at]) is None or value > held:
+            totals[at] = value
+    return readable
 
-    def _reading(self, value: str, name: str, rule: Rule) -> str:
-        """The source that reads a value; common shapes are inline."""
-        self.bound[name] = rule.read
-        if rule.measure.aggregation is Aggregation.UNIQUE:
-            return f"{name}({value})"
-        rest = f"{value} if type({value}) is Decimal else {name}({value})"
-        # Whole numbers stay ints within a plan where they can: they add faster, as exactly.
-        whole = rule.measure.aggregation in INTEGERS
-        if whole:
-            small = f"type({value}) is int and -{_PLAIN_INT} < {value} < {_PLAIN_INT}"
-            rest = f"{value} if {small} else {rest}"
-        if not rule.measure.numeric_text:
-            return rest
-        digits = f"type({value}) is str and {value}.isdigit() and len({value}) < 64"
-        made = "int" if whole else "Decimal"
-        return f"{made}({value}) if {digits} and {value}.isascii() else {rest}"
 
-    def _test(self, condition: Condition, test: Test) -> str:
-        value = self._value(condition.field)
-        if condition.operator is Operator.IS_SET:
-            return _PRESENT.format(value)
-        if condition.operator is Operator.IS_NOT_SET:
-            return f"not {_PRESENT.format(value)}"
-        tested = f"{self._bind(test)}({value})"
-        word = {Operator.IN: "in", Operator.NOT_IN: "not in"}.get(condition.operator)
-        texts = all(isinstance(operand, str) for operand in condition.operands)
-        if word is None or condition.comparison is not Comparison.TEXT or not texts:
-            return tested
-        wanted = self._bind(frozenset(condition.operands))
-        return f"({value} {word} {wanted} if type({value}) is str else {tested})"
+# How values join the totals at their places, None where there is none yet; whether all were
+# readable.
+_JOINS: Final = {Aggregation.COUNT: _count, Aggregation.SUM: _sum, Aggregation.MAX: _max}

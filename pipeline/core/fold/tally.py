@@ -5,7 +5,7 @@ their names once for each cell, not once for each event.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Final
@@ -18,7 +18,7 @@ from ..aggregations import AGGREGATIONS, Partial, Position, element_of
 from ..cells import CellKey, Change
 from ..event import Event, decoder_for
 from ..reasons import Rejected
-from .adders import INTEGERS, Adder, Row, adder_for
+from .adders import INTEGERS, Adder, Rows, adder_for
 from .judge import Accepted, PythonShare
 
 _EVENT_TYPE: Final = attrgetter("event_type")
@@ -127,23 +127,24 @@ class Tally:
         Returns:
             How many count towards any.
         """
-        columns = zip(rows.events, rows.times, rows.clocks, rows.records, strict=True)
         if not rows.events:
             return 0
         if len(self._types) == 1:
             (event_type,) = self._types
-            return self._add(event_type, rows.records[0].offset, columns)
-        by_type: dict[str, list[Row]] = {}
-        for row in columns:
+            same = Rows(rows.events, rows.times, rows.clocks, rows.records)
+            return self._add(event_type, same)
+        by_type: dict[str, list[Any]] = {}
+        for row in zip(rows.events, rows.times, rows.clocks, rows.records, strict=True):
             by_type.setdefault(row[0].event_type, []).append(row)
-        return sum(self._add(each, same[0][3].offset, same) for each, same in by_type.items())
+        parts = [(name, Rows(*zip(*same, strict=True))) for name, same in by_type.items()]
+        return sum(self._add(event_type, same) for event_type, same in parts)
 
-    def _add(self, event_type: str, offset: int, rows: Iterable[Row]) -> int:
-        """Add events of one type, the first of which lies at an offset."""
+    def _add(self, event_type: str, rows: Rows) -> int:
+        """Add events of one type."""
         add = self._adders.get(event_type)
         if add is None:
             add = self._adders[event_type] = self._adder(self._matcher.candidates(event_type))
-            self.first.setdefault(event_type, offset)
+            self.first.setdefault(event_type, rows.records[0].offset)
         return add(rows)
 
     def add_shares(self, events: Sequence[Any], shares: Sequence[PythonShare]) -> int:
@@ -152,7 +153,7 @@ class Tally:
         Returns:
             How many count for the sake of these rules alone.
         """
-        by_rules: dict[tuple[tuple[Rule, ...], bool], list[Row]] = {}
+        by_rules: dict[tuple[tuple[Rule, ...], bool], list[Any]] = {}
         for event, share in zip(events, shares, strict=True):
             row = event, share.event_ns, share.clock_ms, share.record
             by_rules.setdefault((share.rules, share.is_counted), []).append(row)
@@ -161,7 +162,7 @@ class Tally:
             add = self._adders_of.get(rules)
             if add is None:
                 add = self._adders_of[rules] = self._adder(rules)
-            matched = add(rows)
+            matched = add(Rows(*zip(*rows, strict=True)))
             counted += 0 if are_counted else matched
         return counted
 

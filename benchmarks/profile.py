@@ -41,7 +41,6 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "core/fold/judge.py",
             "core/fold/fold.py",
             "core/fold/adders.py",
-            "<adder>",
             "numpy/",
             "definitions/",
             "Tally.",

@@ -21,7 +21,7 @@ from definitions.metric import Definition
 from pipeline.edges.memory import MemoryRecord
 from tests.world import NOW, NOW_MS, World
 
-from .traffic import METRICS
+from .jobs import METRICS
 
 SIZES = (0, 10, 100, 1_000, 10_000)  # definitions that cannot match
 MATCHING = (1, 3, 10, 25, 50)
@@ -110,12 +110,12 @@ def costs(
     return seen
 
 
-def curves(events: int = 60_000, rounds: int = 5) -> dict[str, list[tuple[float, float, float]]]:
-    """The points of growth.py; without a rate, for nothing is fetched."""
+def curves(events: int = 60_000, rounds: int = 5) -> dict[str, list[tuple[float, float]]]:
+    """Step and CPU µs an event; there is no rate, for nothing is fetched."""
     others = costs({size: metrics(size) for size in SIZES if size}, events, rounds)
     more = costs({size: matching(size) for size in MATCHING}, events, rounds)
     return {
-        name: [(float(size), 0.0, median(each)) for size, each in seen.items()]
+        name: [(float(size), median(each)) for size, each in seen.items()]
         for name, seen in (("others", others), ("matching", more))
     }
 

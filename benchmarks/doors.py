@@ -32,7 +32,7 @@ from tests.integration.doors import Server, serving
 from tests.services import ROOT, Recount, Services, fresh, services
 from tests.waiting import eventually
 
-from .traffic import METRICS
+from .jobs import METRICS
 
 CUSTOMERS = 14_000
 HOURS = 24

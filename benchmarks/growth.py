@@ -1,9 +1,9 @@
 """How the cost of an event grows: `make bench-growth`, or `python -m benchmarks.growth`.
 
-One worker process applies one topic after another, each with one thing changed: customers, groups,
-duplicates, size of an event, worker processes; every one is audited. Definitions grow in
-definitions.py, beside the in-memory log and store. Then events come at a steady rate, and the
-time from producing one to its being readable is taken.
+One worker process applies one topic after another, each with one thing changed: customers (drawn
+uniformly, and by Zipf's law), groups, duplicates, size of an event, worker processes; every one is
+audited. Definitions grow in definitions.py, beside the in-memory log and store. Then events come
+at a steady rate, and the time from producing one to its being readable is taken.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from confluent_kafka import Message, Producer
@@ -23,24 +23,35 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.services import Recount, Services, services
-from tests.stored import store_of
 
-from . import definitions
-from .measuring import Around, children, cpu_of, deployed, machine, run_worker
+from . import aims, definitions
+from .jobs import METRONOME
+from .measuring import (
+    Around,
+    Standing,
+    children,
+    cpu_of,
+    deployed,
+    machine,
+    put_back,
+    run_worker,
+)
 from .report import curve
-from .traffic import METRICS, PARTITIONS, Traffic, fill, now
+from .traffic import PARTITIONS, Traffic, fill, now
 
 FOLDER = Path(__file__).parent / "results"
 # what grows → its steps
 STEPS: Mapping[str, Sequence[float]] = {
     "customers": (1_000, 10_000, 100_000, 1_000_000),
+    "zipf": (1_000, 10_000, 100_000, 1_000_000),
     "groups": (1, 10, 100, 1_000),
     "duplicates": (0.0, 0.01, 0.1, 0.5),
     "filler": (0, 700, 4_000),
     "processes": (1, 2, 4),
 }
 ACROSS = {
-    "customers": "customers",
+    "customers": "customers, drawn uniformly",
+    "zipf": "customers, Zipf 1.1",
     "groups": "groups of one metric",
     "duplicates": "share of duplicates",
     "filler": "bytes more an event (beyond 280)",
@@ -48,12 +59,22 @@ ACROSS = {
     "others": "definitions that cannot match",
     "matching": "definitions that match",
 }
+WIDE = 2_000_000
 STEADY_RATE = 20_000
 STEADY_S = 20
 _SAMPLE = 100  # of so many events one is timed
 _POLL_S = 0.005
 
-Point = tuple[float, float, float]  # step, thousand events a second, CPU µs an event
+_MANY = 100_000  # customers, from which on a topic has --wide events
+
+
+class Point(NamedTuple):
+    """One step: thousand events a second, CPU µs an event of the workers, and of Redis."""
+
+    step: float
+    rate: float
+    cost: float
+    redis: float
 
 
 def grouped(metric: dict[str, Any]) -> dict[str, Any]:
@@ -64,21 +85,33 @@ def grouped(metric: dict[str, Any]) -> dict[str, Any]:
 
 def measure(found: Services, traffic: Traffic, what: str, step: float) -> Point:
     """Apply one topic, audit it, and return its point."""
-    metrics = list(map(grouped, METRICS)) if what == "groups" else METRICS
-    recount = deployed(found, "growth", metrics)
+    job = METRONOME
+    if what == "groups":
+        job = replace(job, metrics=tuple(map(grouped, job.metrics)))
+    recount = deployed(found, "growth", job)
     topic = f"{recount.deployment}.usage.events"
-    if what != "processes":
+    if what in {"customers", "zipf"}:
+        law = "zipf" if what == "zipf" else "uniform"
+        traffic = replace(traffic, customers=int(step), law=law)
+    elif what != "processes":
         kind = float if what == "duplicates" else int
         traffic = replace(traffic, **{what: kind(step)})
     fill(found.kafka, topic, traffic, expect=False)
     around = Around(redis.Redis.from_url(found.redis), None)
     processes = ["--processes", str(int(step))] if what == "processes" else []
     told = run_worker(recount, traffic.events, around, *processes)
+    used, events = around.used()[0], told["events"]
     audit = recount.run("audit", within_s=1800)[-1]
     assert audit["mismatches"] == 0, audit
-    rate, cost = told["events"] / told["seconds"] / 1000, told["cpu"] / told["events"] * 1e6
-    print(f"{what} {step:g}: {rate:.0f} k/s, {cost:.2f} µs, audit agrees", flush=True)
-    return step, rate, cost
+    put_back(recount, {})
+    micro = 1e6 / events
+    made = Point(step, events / told["seconds"] / 1000, told["cpu"] * micro, used * micro)
+    print(
+        f"{what} {step:g}: {made.rate:.0f} k/s, {made.cost:.2f} µs, Redis {made.redis:.2f}, "
+        "audit agrees",
+        flush=True,
+    )
+    return made
 
 
 def steady(found: Services) -> dict[str, float]:
@@ -141,53 +174,72 @@ async def _watch(
     producing: threading.Thread,
     waiting: list[list[tuple[int, float]]],
 ) -> tuple[list[float], float]:
-    store = store_of(recount.services.redis, recount.deployment)
+    standing = Standing(recount)
     await asyncio.sleep(8)  # the worker has joined
     before = sum(map(cpu_of, children(supervisor)))
     producing.start()
     latencies: list[float] = []
     while producing.is_alive() or any(waiting):
-        for partition, open_ones in enumerate(waiting):
-            state = await store.state(partition)
-            seen = time.perf_counter()
-            while state is not None and open_ones and open_ones[0][0] < state.next:
+        applied = standing.nexts()
+        seen = time.perf_counter()
+        for open_ones, following in zip(waiting, applied, strict=True):
+            while open_ones and open_ones[0][0] < following:
                 latencies.append(seen - open_ones.pop(0)[1])
         await asyncio.sleep(_POLL_S)
     used = sum(map(cpu_of, children(supervisor))) - before
-    await store.close()
     return latencies, used
+
+
+def stated(curves: Mapping[str, Sequence[Point]]) -> dict[str, float]:
+    """The figures of AIMS among the curves."""
+    found = {}
+    for what, law in (("customers", "uniform"), ("zipf", "Zipf")):
+        for point in curves.get(what, ()):
+            if point.step == STEPS[what][-1]:
+                found[f"1,000,000 customers, {law}: worker, µs an event"] = point.cost
+                found[f"1,000,000 customers, {law}: Redis, µs an event"] = point.redis
+    return found
 
 
 def main() -> None:
     """Run what was chosen; print a table, and keep curves and figures with --save."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth")
     parser.add_argument("--events", type=int, default=500_000)
+    parser.add_argument("--wide", type=int, default=WIDE, help="events from 100,000 customers on")
     parser.add_argument("--only", default=",".join((*STEPS, "definitions", "steady")))
     parser.add_argument("--save", action="store_true")
     options = parser.parse_args()
-    chosen, curves, told = options.only.split(","), {}, {}
+    chosen, told = options.only.split(","), {}
+    curves: dict[str, list[Point]] = {}
     if "definitions" in chosen:
-        curves |= definitions.curves()
+        for what, points in definitions.curves().items():
+            curves[what] = [Point(step, 0.0, cost, 0.0) for step, cost in points]
     with tempfile.TemporaryDirectory() as made, services(Path(made)) as found:
         for what, steps in STEPS.items():
             if what in chosen:
-                traffic = Traffic(options.events, now())
-                curves[what] = [measure(found, traffic, what, step) for step in steps]
+                curves[what] = []
+                for step in steps:
+                    is_wide = what in {"customers", "zipf"} and step >= _MANY
+                    traffic = Traffic(options.wide if is_wide else options.events, now())
+                    curves[what].append(measure(found, traffic, what, step))
         if "steady" in chosen:
             told = steady(found)
             print(json.dumps(told))
-    table = Table("what", "step", "k events/s", "CPU µs an event")
+    table = Table("what", "step", "k events/s", "worker µs an event", "Redis µs an event")
     for what, points in curves.items():
-        for step, rate, cost in points:
-            table.add_row(what, f"{step:g}", f"{rate:.0f}" if rate else "", f"{cost:.2f}")
+        for step, rate, cost, used in points:
+            ran = (f"{rate:.0f}", f"{used:.2f}") if rate else ("", "")
+            table.add_row(what, f"{step:g}", ran[0], f"{cost:.2f}", ran[1])
     Console().print(table)
+    aims.note(aims.GROWTH, stated(curves), now(), short=options.wide < WIDE)
+    Console(width=170).print(aims.table(aims.GROWTH))
     if options.save:
         FOLDER.mkdir(exist_ok=True)
         at = f"{now():%Y-%m-%d %H:%M} UTC"
         kept = {"at": at, "machine": machine(), "curves": curves, "steady": told}
         (FOLDER / "growth.json").write_text(json.dumps(kept, indent=1) + "\n")
         for what, points in curves.items():
-            cells = [(step, cost) for step, _, cost in points]
+            cells = [(point.step, point.cost) for point in points]
             path = FOLDER / f"growth-{what}.svg"
             curve(cells, path, f"Cost of an event ({at})", ACROSS[what], "CPU µs an event")
 

@@ -1,9 +1,9 @@
 """What a run costs: time, CPU of the process, of Redis and of the broker, and peak memory."""
 
-import asyncio
 import json
 import os
 import platform
+import re
 import subprocess
 import threading
 import time
@@ -13,18 +13,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.services import Recount, Services, fresh
-from tests.stored import store_of
+import redis
 
-from .traffic import METRICS, PARTITIONS
+from tests.services import Recount, Services, fresh
+
+from .jobs import METRONOME, Job
+from .traffic import PARTITIONS
 
 _CLOCK = os.sysconf("SC_CLK_TCK")
 _POLL_S = 0.05
+_PARTITION = re.compile(rb"/(\d+)")  # in a key of a deployment's partition
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One run. half: events a second, and CPU seconds an event, of its second half.
+    """One run. half: of its second half. half_events: 0 where those are just a half.
 
     exact: whether its numbers are those of the recount: with duplicates once, or counting each.
     """
@@ -38,6 +41,7 @@ class Measured:
     broker_cpu: float
     memory_mib: float
     exact: str
+    half_events: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -47,21 +51,70 @@ class Measured:
     @property
     def half_rate(self) -> float:
         """The same of the second half."""
-        return self.events / 2 / self.half_seconds / 1000
+        return (self.half_events or self.events / 2) / self.half_seconds / 1000
 
     @property
     def cost(self) -> float:
         """CPU microseconds an event."""
         return self.cpu / self.events * 1e6
 
+    @property
+    def redis_cost(self) -> float:
+        """CPU microseconds of Redis an event."""
+        return self.redis_cpu / self.events * 1e6
 
-def deployed(found: Services, name: str, metrics: Sequence[dict[str, Any]] = METRICS) -> Recount:
-    """A fresh deployment with these metrics."""
+
+def deployed(found: Services, name: str, job: Job = METRONOME) -> Recount:
+    """A fresh deployment that counts a job's metrics."""
     recount = Recount(found, fresh(name))
-    recount.run("init", "--partitions", str(PARTITIONS))
-    for metric in metrics:
-        recount.create(metric)
+    set_up(recount, job)
     return recount
+
+
+def set_up(recount: Recount, job: Job) -> None:
+    """Make a deployment and the metrics of a job in it."""
+    recount.run("init", "--partitions", str(PARTITIONS))
+    for metric in job.metrics:
+        text = json.dumps(metric).encode()
+        recount.run("metrics", "create", "--format", job.system, "-", stdin=text)
+
+
+def kept(recount: Recount) -> dict[bytes, bytes]:
+    """Return all that Redis holds of a deployment's partitions, whatever format that has."""
+    with redis.Redis.from_url(recount.services.redis) as client:
+        pattern = f"recount:{{{recount.deployment}/*"
+        return {key: client.dump(key) for key in client.scan_iter(pattern, count=10_000)}
+
+
+def put_back(recount: Recount, held: Mapping[bytes, bytes]) -> None:
+    """Bring a deployment's partitions back to what kept() returned; {} drops them."""
+    with redis.Redis.from_url(recount.services.redis) as client:
+        for key in client.scan_iter(f"recount:{{{recount.deployment}/*", count=10_000):
+            client.unlink(key)
+        for key, text in held.items():
+            client.restore(key, 0, text)
+
+
+class Standing:
+    """How far the workers of a deployment are, whatever format its state has."""
+
+    def __init__(self, recount: Recount) -> None:
+        self._redis = redis.Redis.from_url(recount.services.redis)
+        pattern = f"recount:{{{recount.deployment}/*:state"
+        found = self._redis.scan_iter(pattern, count=10_000)
+        self._keys = sorted(found, key=lambda key: int(_PARTITION.findall(key)[0]))
+        assert len(self._keys) == PARTITIONS, self._keys
+
+    def nexts(self) -> list[int]:
+        """The next offset of each partition."""
+        pipe = self._redis.pipeline(transaction=False)
+        for key in self._keys:
+            pipe.hget(key, "next")
+        return [int(text or 0) for text in pipe.execute()]
+
+    def done(self) -> int:
+        """How many events are applied."""
+        return sum(self.nexts())
 
 
 class Around:
@@ -77,6 +130,10 @@ class Around:
         info = self._redis.info("cpu")
         used = float(info["used_cpu_sys"]) + float(info["used_cpu_user"])
         return used, cpu_of(self._broker) if self._broker else 0.0
+
+    def begin(self) -> None:
+        """Begin here: what was used before does not count."""
+        self._before = self._now()
 
     def used(self) -> tuple[float, float]:
         """CPU seconds of Redis and of the broker since the beginning."""
@@ -127,41 +184,38 @@ def run_worker(
     """Let workers apply the topic; the same as run_peer(). more: for their environment."""
     worker = recount.start("worker", *processes, more=more or {})
     try:
-        return asyncio.run(_follow(recount, worker.pid, events, around))
+        return _follow(Standing(recount), worker.pid, events, around)
     finally:
         worker.terminate()
         worker.wait(30)
 
 
-async def _follow(
-    recount: Recount, supervisor: int, events: int, around: Around
-) -> dict[str, float]:
-    store = store_of(recount.services.redis, recount.deployment)
+def _follow(standing: Standing, supervisor: int, events: int, around: Around) -> dict[str, float]:
     began = half = (0.0, 0.0)
-    first = 0
+    first = at_half = 0
     deadline = time.perf_counter() + 60 + events / 10_000
     while True:
-        states = [await store.state(number) for number in range(PARTITIONS)]
-        done = sum(state.next for state in states if state is not None)
+        done = standing.done()
         now = time.perf_counter(), sum(cpu_of(child) for child in children(supervisor))
         if done and not first:
+            # The first commit begins the clock: what was done before it does not count.
             began, first = now, done
+            around.begin()
             around.watch(children(supervisor)[0])
         if done >= events / 2 and not half[0]:
-            half = now
+            half, at_half = now, done
         if done >= events:
-            await store.close()
-            # The first commit begins the clock: what was done before it does not count.
             return {
                 "events": done - first,
                 "seconds": now[0] - began[0],
                 "cpu": now[1] - began[1],
                 "half_seconds": now[0] - half[0],
                 "half_cpu": now[1] - half[1],
+                "half_events": done - at_half,
             }
         if now[0] > deadline:
             raise TimeoutError(f"the worker stands at {done} of {events}; see its log above")
-        await asyncio.sleep(_POLL_S)
+        time.sleep(_POLL_S)
 
 
 def children(pid: int) -> list[int]:

@@ -1,7 +1,7 @@
 """What the benchmarks show: a table, a dated section of RESULTS.md, the raw runs, and a plot."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -57,14 +57,16 @@ class Line:
         ]
 
 
-def summary(titles: Mapping[str, str], runs: Mapping[str, Sequence[Measured]]) -> list[Line]:
-    """Return the medians of every variant."""
-    floor = runs.get("floor-c") or runs[next(iter(titles))]
-    lines = []
+def summary(
+    titles: Mapping[str, str], runs: Mapping[str, Sequence[Measured]], floor: str
+) -> list[Line]:
+    """Return the medians of every variant. floor: the name of the one that ratios are to."""
+    base_runs = runs.get(floor) or runs[next(iter(titles))]
+    made = []
     for name, title in titles.items():
         own = runs[name]
-        pairs = list(zip(own, floor, strict=True))
-        lines.append(
+        pairs = list(zip(own, base_runs, strict=True))
+        made.append(
             Line(
                 title,
                 median(run.rate for run in own),
@@ -72,43 +74,60 @@ def summary(titles: Mapping[str, str], runs: Mapping[str, Sequence[Measured]]) -
                 median(run.cost for run in own),
                 median(run.rate / base.rate for run, base in pairs),
                 median(run.cost / base.cost for run, base in pairs),
-                median(run.redis_cpu / run.events * 1e6 for run in own),
+                median(run.redis_cost for run in own),
                 median(run.broker_cpu / run.events * 1e6 for run in own),
                 median(run.memory_mib for run in own),
                 "; ".join(sorted({run.exact for run in own})),
             )
         )
-    return lines
+    return made
 
 
-def table(lines: Sequence[Line]) -> Table:
-    """Return the table for a terminal."""
-    made = Table("", *HEAD)
+def table(title: str, lines: Sequence[Line]) -> Table:
+    """Return the table of a section for a terminal."""
+    made = Table("", *HEAD, title=title, title_justify="left")
     for line in lines:
         made.add_row(line.title, *line.cells)
     return made
 
 
-def save(lines: Sequence[Line], runs: Mapping[str, Sequence[Measured]], machine: str) -> None:
-    """Keep a run: a section of RESULTS.md, its raw figures, and the plot."""
-    at = now()
-    rounds = max(len(own) for own in runs.values())
-    section = [
-        f"\n## {at:%Y-%m-%d %H:%M} UTC, `make bench`, {rounds} rounds\n",
-        f"{machine}. Medians; rates in thousand events/s, CPU of the process an event.\n",
+def _markdown(title: str, lines: Sequence[Line]) -> list[str]:
+    return [
+        f"\n### {title}\n",
         "| | " + " | ".join(HEAD) + " |",
         "| --- |" + " --- |" * len(HEAD),
         *(f"| {line.title} | " + " | ".join(line.cells) + " |" for line in lines),
     ]
+
+
+def save(
+    sections: Mapping[str, Sequence[Line]],
+    runs: Mapping[str, Sequence[Measured]],
+    machine: str,
+    aims: Iterable[Sequence[str]],
+) -> None:
+    """Keep a run: a section of RESULTS.md, its raw figures, and a plot for each table."""
+    at = now()
+    rounds = max(len(own) for own in runs.values())
+    text = [
+        f"\n## {at:%Y-%m-%d %H:%M} UTC, `make bench`, {rounds} rounds\n",
+        f"{machine}. Medians; rates in thousand events/s, CPU of the process an event.",
+    ]
+    for title, lines in sections.items():
+        text += _markdown(title, lines)
+    text += ["\n### What must hold\n", "| what | aim | measured | |", "| --- | --- | --- | --- |"]
+    text += [f"| {' | '.join(line)} |" for line in aims]
     with RESULTS.open("a") as file:
-        file.write("\n".join(section) + "\n")
+        file.write("\n".join(text) + "\n")
     raw = {name: [asdict(run) for run in own] for name, own in runs.items()}
     folder = FOLDER / "results"
     folder.mkdir(exist_ok=True)
     (folder / f"bench-{at:%Y%m%d-%H%M}.json").write_text(
         json.dumps({"machine": machine, "runs": raw}, indent=1, sort_keys=True) + "\n"
     )
-    bars(lines, folder / "bench.svg", f"Events a second, one process ({at:%Y-%m-%d})")
+    for number, (title, lines) in enumerate(sections.items()):
+        name = "bench.svg" if not number else f"bench-{number + 1}.svg"
+        bars(lines, folder / name, f"Events a second, {title} ({at:%Y-%m-%d})")
 
 
 def bars(lines: Sequence[Line], path: Path, title: str) -> None:

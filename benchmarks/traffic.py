@@ -1,46 +1,32 @@
 """The events of the benchmarks, and what must come out of them."""
 
-import json
 import random
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
+import numpy as np
 from confluent_kafka import Producer
 
+from .jobs import METRONOME, Job
 from .peers.common import EMPTY, Cell, add, hour_of
 
 PARTITIONS = 4
-METRICS: tuple[dict[str, Any], ...] = (
-    {"name": "calls", "aggregation_type": "COUNT"},
-    {
-        "name": "tokens",
-        "aggregation_type": "SUM",
-        "aggregation_key": "tokens",
-        "property_filters": [{"name": "tokens", "exists": True}],
-    },
-    {
-        "name": "peak",
-        "aggregation_type": "MAX",
-        "aggregation_key": "latency",
-        "property_filters": [
-            {"name": "latency", "exists": True},
-            {"name": "region", "in_values": ["eu-central-1", "us-east-1"]},
-        ],
-    },
-)
 Cells = dict[tuple[str, int], Cell]
 CLOSER = "closer-"  # customers of the events that end a topic
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Events of about 280 bytes over two hours before `now`, in order but for duplicates.
+    """Events of about 300 bytes over two hours before `now`, in order but for duplicates.
 
-    duplicates: the share of events that repeat an earlier one. filler: bytes more an event.
+    duplicates: the share of events that repeat an earlier one, byte for byte. filler: bytes more
+    an event. law: whose an event is: each in turn, drawn uniformly, or zipf: the customer of rank
+    r with a share of r ** -exponent.
     """
 
     events: int
@@ -50,6 +36,9 @@ class Traffic:
     filler: int = 0
     seed: int = 1
     groups: int = 0
+    law: Literal["turns", "uniform", "zipf"] = "turns"
+    exponent: float = 1.1
+    job: Job = METRONOME
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         draw = random.Random(self.seed)  # noqa: S311  a seed, not a secret
@@ -59,21 +48,20 @@ class Traffic:
             own = draw.randrange(number) if same else number
             yield self.event(own, began + timedelta(seconds=own * step))
 
+    @cached_property
+    def _drawn(self) -> Any:
+        """The customer of each event's number, where it is drawn."""
+        draw = np.random.default_rng(self.seed)
+        if self.law == "uniform":
+            return draw.integers(0, self.customers, self.events)
+        shares = np.cumsum(np.arange(1, self.customers + 1, dtype=float) ** -self.exponent)
+        ranks = np.searchsorted(shares, draw.random(self.events) * shares[-1], side="right")
+        return np.minimum(ranks, self.customers - 1)
+
     def event(self, own: int, at: datetime) -> dict[str, Any]:
         """The event of a number."""
-        made = {
-            "transaction_id": f"{own:012d}-4bf92f3577b34da6",
-            "customer_id": f"customer-{own % self.customers:06d}",
-            "event_type": "api_request",
-            "timestamp": at.isoformat(timespec="milliseconds"),
-            "properties": {
-                "tokens": str(own % 5000),
-                "latency": own % 900 + 0.25,
-                "region": "eu-central-1",
-                "model": "large-2026",
-                "request_path": "/v1/chat/completions",
-            },
-        }
+        number = own % self.customers if self.law == "turns" else int(self._drawn[own])
+        made = self.job.event(own, f"customer-{number:06d}", at)
         if self.filler:
             made["properties"]["filler"] = "x" * self.filler
         if self.groups:
@@ -123,7 +111,7 @@ def fill(
     expected = Expected()
     for number, event in enumerate(traffic):
         key = event["customer_id"].encode()
-        producer.produce(topic, json.dumps(event).encode(), key=key)
+        producer.produce(topic, traffic.job.line(event), key=key)
         if expect:
             expected.count(event)
         if not number % 10_000:
@@ -132,9 +120,8 @@ def fill(
     for number in range(PARTITIONS if closed else 0):
         event = traffic.event(0, traffic.now + timedelta(days=3))
         event |= {"customer_id": f"{CLOSER}{number}", "transaction_id": f"{CLOSER}{number}"}
-        producer.produce(
-            topic, json.dumps(event).encode(), key=event["customer_id"].encode(), partition=number
-        )
+        key = event["customer_id"].encode()
+        producer.produce(topic, traffic.job.line(event), key=key, partition=number)
     producer.flush()
     return expected
 

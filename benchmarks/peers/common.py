@@ -59,12 +59,16 @@ class Timer:
     half: tuple[float, float] = (0.0, 0.0)
     ended: tuple[float, float] | None = None
 
+    def start(self) -> None:
+        """Begin now, if not begun: for a peer that notes events after its work on them."""
+        if not self.done and self.began == (0.0, 0.0):
+            self.began = _now()
+
     def tick(self, count: int = 1) -> bool:
         """Note events; return whether they were the last."""
         if not count:
             return False
-        if not self.done:
-            self.began = _now()
+        self.start()
         before, self.done = self.done, self.done + count
         if before < self.events // 2 <= self.done:
             self.half = _now()

@@ -193,7 +193,7 @@ def run_worker(
 def _follow(standing: Standing, supervisor: int, events: int, around: Around) -> dict[str, float]:
     began = half = (0.0, 0.0)
     first = at_half = 0
-    deadline = time.perf_counter() + 60 + events / 10_000
+    deadline = time.perf_counter() + 60 + events / 4_000
     while True:
         done = standing.done()
         now = time.perf_counter(), sum(cpu_of(child) for child in children(supervisor))

@@ -77,7 +77,7 @@ def _run(*command: str, folder: Path = ROOT, **environment: str) -> None:
         raise Missing(f"{command[0]} failed: {lines[-1][:200] if lines else done.returncode}")
 
 
-def _is_made(sources: Sequence[Path], made: Path) -> bool:
+def is_made(sources: Sequence[Path], made: Path) -> bool:
     """Whether something was made from just these files; if not, its folder is emptied."""
     text = "\n".join(path.read_text() for path in sources)
     done = made / "made-from.txt"
@@ -88,43 +88,43 @@ def _is_made(sources: Sequence[Path], made: Path) -> bool:
     return False
 
 
-def _note_made(sources: Sequence[Path], made: Path) -> None:
+def note_made(sources: Sequence[Path], made: Path) -> None:
     (made / "made-from.txt").write_text("\n".join(path.read_text() for path in sources))
 
 
 def _environment(wanted: Path, made: Path) -> None:
     """An environment of Python that holds one peer."""
-    if _is_made([wanted], made):
+    if is_made([wanted], made):
         return
     uv = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".tools" / "bin" / "uv")
     _run(uv, "venv", "-q", "--allow-existing", "--python", "3.11", str(made))
     python = str(made / "bin" / "python")
     _run(uv, "pip", "install", "-q", "--python", python, "-r", str(wanted))
-    _note_made([wanted], made)
+    note_made([wanted], made)
 
 
 def _compile(source: Path, made: Path) -> None:
     """Libraries by Maven, classes by javac."""
     pom = source / "pom.xml"
     files = sorted([*source.rglob("*.java"), *SHARED_JAVA.rglob("*.java")])
-    if _is_made([pom, *files], made):
+    if is_made([pom, *files], made):
         return
     copy = ["dependency:copy-dependencies", f"-DoutputDirectory={made / 'lib'}"]
     _run("mvn", "-q", "-B", "-f", str(pom), *copy)
     target = ["-nowarn", "-cp", f"{made / 'lib'}/*", "-d", str(made / "classes")]
     _run("javac", *target, *map(str, files))
-    _note_made([pom, *files], made)
+    note_made([pom, *files], made)
 
 
 def _cargo(source: Path, made: Path) -> None:
     """A program by cargo, built outside the checkout's own folders."""
     files = [source / "Cargo.toml", *sorted(source.rglob("*.rs"))]
-    if _is_made(files, made):
+    if is_made(files, made):
         return
     shutil.copytree(source, made / "source")
     build = ["build", "--release", "--target-dir", str(made / "target")]
     _run("cargo", *build, folder=made / "source")
-    _note_made(files, made)
+    note_made(files, made)
 
 
 # -- the commit before ------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
+from benchmarks import prepare as preparing
 from benchmarks.aims import AIMS, BENCH, of_bench
 from benchmarks.jobs import JOBS, Job
 from benchmarks.measuring import Measured
@@ -101,3 +103,30 @@ def test_traffic_repeats_its_bytes(law: str) -> None:
         assert seen.setdefault(event["transaction_id"], line) == line
 
     assert 400 < repeated < 800
+
+
+def test_what_cannot_be_built_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without Maven, cargo, uv and git, every variant that needs them is named, with the tool."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("UV", str(tmp_path / "uv"))
+    monkeypatch.setattr(preparing, "MADE", tmp_path / "peers")
+    monkeypatch.setattr(preparing, "CHECKOUT", tmp_path / "before")
+    missing = preparing.prepare({variant.name for variant in VARIANTS})
+
+    assert set(missing) == {variant.name for variant in VARIANTS if variant.needs}
+    assert missing["rust"] == "cargo is not installed"
+    assert missing["zipf-flink"] == missing["streams-default"] == "mvn is not installed"
+    assert missing["before"] == "git is not installed"
+
+
+def test_what_is_made_is_made_again_from_other_files(tmp_path: Path) -> None:
+    """A peer is built once for each content of its files, also where building failed before."""
+    source, made = tmp_path / "source", tmp_path / "made"
+    source.write_text("one")
+
+    assert not preparing.is_made([source], made)
+    assert not preparing.is_made([source], made), "it was begun, and not ended"
+    preparing.note_made([source], made)
+    assert preparing.is_made([source], made)
+    source.write_text("two")
+    assert not preparing.is_made([source], made)

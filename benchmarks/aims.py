@@ -5,6 +5,8 @@ of them: its own, and the last that the other commands have noted in this checko
 """
 
 import json
+import shutil
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -128,9 +130,18 @@ def note(command: str, figures: Mapping[str, float], at: datetime, *, short: boo
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{command.rsplit(maxsplit=1)[-1]}.json"
     held = json.loads(path.read_text()) if path.exists() else {}
-    when = f"{at:%Y-%m-%d %H:%M} UTC" + (", a short run" if short else "")
+    when = f"{at:%Y-%m-%d %H:%M} UTC, {_commit()}" + (", a short run" if short else "")
     held |= {what: [figure, when] for what, figure in figures.items()}
     path.write_text(json.dumps(held, indent=1) + "\n")
+
+
+def _commit() -> str:
+    """The commit that is checked out, so that a figure of an older one is told from the others."""
+    if shutil.which("git") is None:
+        return "unknown commit"
+    asked = ["git", "describe", "--always", "--dirty"]
+    found = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown commit"
 
 
 def noted(command: str) -> dict[str, tuple[float, str]]:

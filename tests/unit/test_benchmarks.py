@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,18 @@ def test_a_whole_bench_measures_all_of_its_aims() -> None:
     assert set(figures) == {aim.what for aim in AIMS if aim.command == BENCH}
     assert figures["Zipf: worker, µs an event"] == pytest.approx(5_000)
     assert figures["Klaviyo: events/s of floor C"] == pytest.approx(1)
+
+
+def test_a_peer_that_warms_up_is_compared_warm() -> None:
+    """Beside engines on the JVM the second half counts where it is the harder; else the whole."""
+    warm = replace(RUN, half_seconds=0.25)
+    others = ("before", "zipf-flink", "uniform-jet")
+    own = ("recount", "zipf-recount", "uniform-recount")
+    figures = of_bench({**dict.fromkeys(others, [warm]), **dict.fromkeys(own, [RUN])})
+
+    assert figures["1,000 customers: events/s of the commit before"] == pytest.approx(1)
+    assert figures["Zipf: events/s of the better Flink on the heap"] == pytest.approx(0.5)
+    assert figures["uniform: events/s of Hazelcast Jet"] == pytest.approx(0.5)
 
 
 def test_a_missed_aim_is_told() -> None:

@@ -51,9 +51,9 @@ def test_a_whole_bench_measures_all_of_its_aims() -> None:
 def test_a_peer_that_warms_up_is_compared_warm() -> None:
     """Beside engines on the JVM the second half counts where it is the harder; else the whole."""
     warm = replace(RUN, half_seconds=0.25)
-    others = ("before", "zipf-flink", "uniform-jet")
-    own = ("recount", "zipf-recount", "uniform-recount")
-    figures = of_bench({**dict.fromkeys(others, [warm]), **dict.fromkeys(own, [RUN])})
+    peers = {name: [warm] for name in ("before", "zipf-flink", "uniform-jet")}
+    own = {name: [RUN] for name in ("recount", "zipf-recount", "uniform-recount")}
+    figures = of_bench(peers | own)
 
     assert figures["1,000 customers: events/s of the commit before"] == pytest.approx(1)
     assert figures["Zipf: events/s of the better Flink on the heap"] == pytest.approx(0.5)

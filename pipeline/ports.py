@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from .core.cell_cache import Layout, RustCells
 from .core.cells import CellAddress, CellKey
 from .core.commit import Answer, Commit
 from .core.records import DeadLetter, LogRecord
@@ -93,6 +94,20 @@ class RollupStore(Protocol):
         """
         ...
 
+    def layout(self, partition: int) -> Layout:
+        """Return where cells of a partition lie: what native/ writes requests with."""
+        ...
+
+    async def load_missing(
+        self, partition: int, cells: RustCells, state: PartitionState
+    ) -> list[bytes | None] | None:
+        """Return the texts of the cells that a flush in native/ misses, in their order.
+
+        As load() does: None for a cell that does not exist, None instead of a list where the
+        partition stands elsewhere.
+        """
+        ...
+
     async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
         """Return the packed ids that commits appended, for each generation of `counts`.
 
@@ -140,6 +155,8 @@ class RollupStore(Protocol):
 
     async def apply(self, commit: Commit) -> Answer:
         """Write a commit whole, or refuse it whole.
+
+        Its cells may be in native/ (`commit.rust`); the same commit again has the same bytes.
 
         APPLIED: the store now holds `commit.after`. ALREADY: it held it before; the same commit
         came twice, by this process or another. After both the caller may keep what it computed.

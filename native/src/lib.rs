@@ -18,6 +18,10 @@
 //! them is, and why it stopped. Python adds its share, folds a slice from there and calls `take` again.
 //! `end` hands over what was gathered.
 //!
+//! **Life of a cell.** `flush` keeps the cells of an owner from one commit to the next: it takes those of
+//! a plan, joins what Python folded, merges them with what is cached or loaded, and writes the requests
+//! to Redis. What it cannot merge it hands to Python as texts, and takes the result back.
+//!
 //! **The index is shared.** Python owns the arrays and grows them before each call; this module writes
 //! into them while Python waits. One index is what makes both halves of a plan agree on duplicates.
 //!
@@ -30,15 +34,22 @@
 //! There is no `unsafe`. tests/property/test_native.py compares plans made with and without this module, for any
 //! events, metrics, conditions and cuts.
 
+mod cell_cache;
 mod cells;
 mod decimal;
+mod element;
 mod fields;
+mod flush;
 mod identity;
 mod index;
+mod keys;
+mod owner;
 mod plan;
+mod requests;
 mod rules;
 mod scan;
 mod time;
+mod values;
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,15 +60,15 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::cells::Total;
 use crate::fields::Fields;
+use crate::flush::Store;
 use crate::index::{ID_BYTES, Index};
 use crate::plan::{Catalogue, Odd, Plan, Stretch, Terms};
-use crate::rules::Spelled;
+use crate::rules::{Kind, Rule, Spelled};
 use crate::scan::{Slots, Value};
 
 /// What this module and pipeline/core/fold/rust.py agree on; it goes up with every change of either.
-const PROTOCOL: u32 = 5;
+const PROTOCOL: u32 = 6;
 const TYPES_MAX: usize = 4_096; // event types; others are Python's
 
 /// Folds the plain events of one partition under one set of rules, plan after plan.
@@ -89,9 +100,6 @@ type Took<'py> = (
     Option<&'static str>,
     Vec<(usize, i64, i64, bool, Bound<'py, PyTuple>, &'static str)>,
 );
-type Valued<'py> = (usize, Bound<'py, PyAny>);
-type Grouped<'a, 'py> = (&'a str, u32, Group<'py>, Bound<'py, PyAny>);
-type Group<'py> = (u32, Bound<'py, PyTuple>);
 
 #[pymethods]
 impl Folder {
@@ -228,26 +236,34 @@ impl Folder {
         self.plan.cells.size
     }
 
-    /// End the plan; return what it took, by name.
+    /// End the plan; return what it took, by name. Its cells stay, for a store of cells.
     fn end<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         (self.values, self.stamps) = (Vec::new(), Vec::new());
-        let plan = std::mem::replace(&mut self.plan, Plan::new());
-        let taken = PyDict::new(py);
+        let (plan, taken) = (&self.plan, PyDict::new(py));
         taken.set_item("counted", plan.counted)?;
         taken.set_item("duplicates", &plan.duplicates)?;
         taken.set_item("new_ids", PyBytes::new(py, &plan.new_ids))?;
-        taken.set_item("first", self.first(&plan)?)?;
-        taken.set_item("places", places(&plan)?)?;
-        taken.set_item("totals", self.totals(py, &plan)?)?;
-        taken.set_item("groups", self.groups(py, &plan)?)?;
-        taken.set_item("elements", self.elements(py, &plan)?)?;
+        taken.set_item("first", self.first(plan)?)?;
         Ok(taken)
+    }
+
+    /// Whether a cell of the plan that ended needs the offset of its record.
+    #[getter]
+    fn has_readings(&self) -> bool {
+        let kinds = self.catalogue.rules.iter().map(|rule| rule.kind);
+        kinds
+            .into_iter()
+            .any(|kind| matches!(kind, Kind::Latest | Kind::First))
     }
 }
 
 impl Folder {
-    fn key(&self, rule: u32) -> &str {
-        &self.catalogue.rules[rule as usize].key
+    fn take_plan(&mut self) -> Plan {
+        std::mem::replace(&mut self.plan, Plan::new())
+    }
+
+    fn rules(&self) -> &[Rule] {
+        &self.catalogue.rules
     }
 
     /// Event type → the row of its first new event.
@@ -259,91 +275,10 @@ impl Folder {
             .map(|(name, row)| Ok((text(name)?, row)))
             .collect()
     }
-
-    /// Rule → (place, value) of every cell without groups.
-    fn totals<'py>(&self, py: Python<'py>, plan: &Plan) -> PyResult<Vec<(&str, Vec<Valued<'py>>)>> {
-        let by_rule = plan.cells.totals.iter().enumerate();
-        by_rule
-            .map(|(rule, totals)| {
-                let places = totals.iter().enumerate();
-                let found = places.filter(|(_, total)| !matches!(total, Total::Nothing));
-                let cells = found.map(|(place, total)| Ok((place, number(py, total)?)));
-                Ok((self.key(rule as u32), cells.collect::<PyResult<_>>()?))
-            })
-            .collect()
-    }
-
-    /// (rule, place, group, value) of every cell of a group.
-    fn groups<'py>(&self, py: Python<'py>, plan: &Plan) -> PyResult<Vec<Grouped<'_, 'py>>> {
-        let grouped = plan.cells.grouped.iter();
-        grouped
-            .map(|(&(rule, place, group), total)| {
-                Ok((
-                    self.key(rule),
-                    place,
-                    group_of(py, plan, group)?,
-                    number(py, total)?,
-                ))
-            })
-            .collect()
-    }
-
-    /// (rule, place, group, text) of every element of a UNIQUE cell.
-    fn elements<'py, 'a>(
-        &'a self,
-        py: Python<'py>,
-        plan: &'a Plan,
-    ) -> PyResult<Vec<(&'a str, u32, Group<'py>, &'a str)>> {
-        let elements = plan.cells.elements.iter();
-        elements
-            .map(|&(rule, place, group, name)| {
-                let element = text(&plan.texts.names[name as usize])?;
-                Ok((self.key(rule), place, group_of(py, plan, group)?, element))
-            })
-            .collect()
-    }
-}
-
-/// Owner and base bucket of every place.
-fn places(plan: &Plan) -> PyResult<Vec<(&str, i64)>> {
-    let places = plan.cells.places.iter();
-    places
-        .map(|&(owner, bucket)| Ok((text(&plan.owners.names[owner as usize])?, bucket)))
-        .collect()
-}
-
-/// The grouping set and the values of a group.
-fn group_of<'py>(py: Python<'py>, plan: &Plan, group: u32) -> PyResult<Group<'py>> {
-    if group == 0 {
-        return Ok((0, PyTuple::empty(py)));
-    }
-    let name = &plan.groups.names[group as usize - 1];
-    let (set, values) = plan::group_of(name).ok_or_else(|| PyRuntimeError::new_err("a group"))?;
-    Ok((set, PyTuple::new(py, values)?))
 }
 
 fn text(bytes: &[u8]) -> PyResult<&str> {
     std::str::from_utf8(bytes).map_err(|error| PyRuntimeError::new_err(error.to_string()))
-}
-
-/// A total for Python: an int, a decimal's text, or a tuple with one of them.
-fn number<'py>(py: Python<'py>, total: &Total) -> PyResult<Bound<'py, PyAny>> {
-    let decimal = |value: i128| -> PyResult<Bound<'py, PyAny>> {
-        if value % decimal::ONE == 0 {
-            Ok((value / decimal::ONE).into_pyobject(py)?.into_any())
-        } else {
-            Ok(decimal::text(value).into_pyobject(py)?.into_any())
-        }
-    };
-    match *total {
-        Total::Nothing => Ok(py.None().into_bound(py)),
-        Total::Count(count) => Ok(count.into_pyobject(py)?.into_any()),
-        Total::Number(value) => decimal(value),
-        Total::Mean(sum, count) => Ok((decimal(sum)?, count).into_pyobject(py)?.into_any()),
-        Total::Reading(at, value) => Ok((at.event_ns, at.clock_ms, at.row, decimal(value)?)
-            .into_pyobject(py)?
-            .into_any()),
-    }
 }
 
 /// The index that lies in Python's arrays.
@@ -390,6 +325,14 @@ fn decimal_of(text: &[u8]) -> Option<String> {
     decimal::parse(text).map(decimal::text)
 }
 
+/// A text → what a UNIQUE set holds for it.
+#[pyfunction]
+fn element_of(text: &str) -> String {
+    let mut element = Vec::new();
+    element::put_element(text.as_bytes(), &mut element);
+    String::from_utf8_lossy(&element).into_owned()
+}
+
 /// A plain event → its four texts, and of each field asked for its kind and bytes.
 #[pyfunction]
 fn members_of(value: &[u8], fields: Vec<fields::Spelled>) -> Option<Members<'_>> {
@@ -421,9 +364,11 @@ fn members_of(value: &[u8], fields: Vec<fields::Spelled>) -> Option<Members<'_>>
 fn recount_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("PROTOCOL", PROTOCOL)?;
     module.add_class::<Folder>()?;
+    module.add_class::<Store>()?;
     module.add_function(wrap_pyfunction!(insert, module)?)?;
     // For the laws of tests/property/test_native.py only.
     module.add_function(wrap_pyfunction!(time_of, module)?)?;
     module.add_function(wrap_pyfunction!(decimal_of, module)?)?;
+    module.add_function(wrap_pyfunction!(element_of, module)?)?;
     module.add_function(wrap_pyfunction!(members_of, module)?)
 }

@@ -162,20 +162,25 @@ pub struct SpelledTest {
     pub if_unknown: bool,
 }
 
+/// An aggregation as Python spells it.
+pub fn kind_of(spelled: &str) -> Option<Kind> {
+    Some(match spelled {
+        "count" => Kind::Count,
+        "sum" => Kind::Sum,
+        "max" => Kind::Max,
+        "min" => Kind::Min,
+        "mean" => Kind::Mean,
+        "latest" => Kind::Latest,
+        "first" => Kind::First,
+        "count_distinct" => Kind::Unique,
+        _ => return None,
+    })
+}
+
 impl Rule {
     /// Makes a rule; None where the spelling is of another release.
     pub fn new(spelled: Spelled, fields: &mut Fields) -> Option<Self> {
-        let kind = match spelled.kind.as_str() {
-            "count" => Kind::Count,
-            "sum" => Kind::Sum,
-            "max" => Kind::Max,
-            "min" => Kind::Min,
-            "mean" => Kind::Mean,
-            "latest" => Kind::Latest,
-            "first" => Kind::First,
-            "count_distinct" => Kind::Unique,
-            _ => return None,
-        };
+        let kind = kind_of(&spelled.kind)?;
         let mut tests = Vec::new();
         for test in spelled.tests {
             tests.push(Test {

@@ -23,7 +23,7 @@ from .reporting import Owned
 RELEASE_S_MAX: Final = 2.0
 OPEN_S_MAX: Final = 80.0  # below Faust's own limit, which is 90 s
 _TICK_S: Final = 0.5
-CACHED_BYTES_MAX: Final = 192 * 1_048_576  # of cells, in a process: some 400,000 plain ones
+CACHED_BYTES_MAX: Final = 192 * 1_048_576  # of cells, in a process: docs/performance.md
 _BATCHES_MAX: Final = 2  # fetches that may wait for an owner
 _CHECK_EVERY_S: Final = 5.0
 _OPEN_AT_ONCE: Final = 4

@@ -32,20 +32,19 @@ Rule 2: every await may be the last one; nothing here is needed for correctness 
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Final, NamedTuple, TypeVar
 
 from definitions.matcher import Matcher
 
-from ..core.aggregations import Partial, stored_partial
-from ..core.cells import CellKey
-from ..core.commit import Answer, Commit, settle, transitions
-from ..core.compiled import MODULE
+from ..core.commit import Answer, Commit, transitions
+from ..core.compiled import MODULE, Broken
 from ..core.cursor import Step, from_next, step_of
 from ..core.dedup import IdIndex
 from ..core.fold.fold import fold
-from ..core.fold.rust import Broken, RustFold
+from ..core.fold.rust import RustFold
 from ..core.limits import Limits, Rejections
 from ..core.names import Names
 from ..core.plan import Plan, nothing
@@ -53,7 +52,7 @@ from ..core.records import LogRecord
 from ..core.state import PartitionState
 from ..ports import Clock, EventLog, RollupStore
 from .catalogue import Definitions
-from .cell_cache import CellCache
+from .cell_cache import Cells, NativeCells, PythonCells
 from .checks import check_clock, check_kind, check_rejections
 from .opening import Opening, retrying
 
@@ -118,9 +117,10 @@ class Owner:
         self._state: PartitionState | None = None
         self._index = IdIndex()
         self._names = Names()
-        self._cells = CellCache(cells_bytes_max)
-        self._changes_seen = -1
+        self._cells_bytes_max = cells_bytes_max
         self._module = native
+        self._cells = self._new_cells()
+        self._changes_seen = -1
         self._folding: _Folding | None = None
         self._expected: int | None = None  # after a seek: the first offset that must come
         self._slice = 1_000
@@ -128,6 +128,12 @@ class Owner:
         self.released = False
         self.taken = 0  # batches, for whoever watches progress
         self.done: Counter[str] = Counter()  # commits, refused, gaps, seeks, broken, paths
+
+    def _new_cells(self) -> Cells:
+        parts, bytes_max = (self.partition, self._store), self._cells_bytes_max
+        if self._module is None:
+            return PythonCells(*parts, bytes_max=bytes_max)
+        return NativeCells(*parts, module=self._module, bytes_max=bytes_max)
 
     @property
     def state(self) -> PartitionState:
@@ -186,9 +192,21 @@ class Owner:
             self._expected = None
             check_kind(self.partition, records)
             rest = from_next(self.state.next, records)
-            while rest:
-                taken = await self._flush(rest)
-                rest = rest[taken:]
+            async with self._checked():
+                while rest:
+                    taken = await self._flush(rest)
+                    rest = rest[taken:]
+
+    @asynccontextmanager
+    async def _checked(self) -> AsyncIterator[None]:
+        """Where native/ fails go on without it, on what is read again: Python does all of it."""
+        try:
+            yield
+        except Broken:
+            self._module = self._folding = None
+            self._cells = self._new_cells()
+            self.done["broken"] += 1
+            await self._reopen()
 
     async def _is_gap(self, first: int) -> bool:
         """Whether the log itself holds nothing between next and first; seek once where it does."""
@@ -218,7 +236,7 @@ class Owner:
         Raises:
             SeekBack: records lie between next and the position that were never delivered.
         """
-        async with self._lock:
+        async with self._lock, self._checked():
             if self.released or self._state is None:
                 return
             if self._changes_seen != self._definitions.changes:
@@ -254,21 +272,15 @@ class Owner:
         began = self._clock.monotonic()
         changes, active = self._transitions()
         folding = await self._folding_of(active)
-        try:
-            plan = fold(
-                records[: self._slice],
-                partition=self.partition,
-                state=active,
-                deployment=self._deployment,
-                matcher=folding.matcher,
-                index=self._index,
-                native=folding.native,
-            )
-        except Broken:
-            self._module = self._folding = None  # Python folds as well
-            self.done["broken"] += 1
-            await self._reopen()
-            raise
+        plan = fold(
+            records[: self._slice],
+            partition=self.partition,
+            state=active,
+            deployment=self._deployment,
+            matcher=folding.matcher,
+            index=self._index,
+            native=folding.native,
+        )
         self.done.update(plan.paths)
         self._fit_slice(self._clock.monotonic() - began)
         check_clock(self.partition, plan.clock_ms, self._clock.now())
@@ -318,39 +330,22 @@ class Owner:
         return held
 
     async def _commit(self, plan: Plan, active: PartitionState) -> None:
-        stored = await self._stored(plan)
-        commit, finals = settle(self.partition, self.state, active, plan, stored)
+        commit = await self._cells.settle(self.state, active, plan, self._retry)
+        if commit is None:
+            await self._reopen()
+        assert commit is not None
         if commit.after != commit.before:
-            await self._apply(commit, finals)
+            await self._apply(commit)
+        else:
+            self._cells.keep()  # nothing
 
-    async def _stored(self, plan: Plan) -> dict[CellKey, Partial | None]:
-        """What the plan's cells hold at present: cached, or loaded at this very state."""
-        stored: dict[CellKey, Partial | None] = {}
-        missing = []
-        for cell in plan.cells:
-            cached = self._cells.get(cell)
-            if cached is None:
-                missing.append(cell)
-            else:
-                stored[cell] = cached
-        if missing:
-            state = self.state
-            loaded = await self._retry(lambda: self._store.load(self.partition, missing, state))
-            if loaded is None:
-                await self._reopen()
-            assert loaded is not None
-            for cell, text in loaded.items():
-                kind = plan.cells[cell].aggregation
-                stored[cell] = None if text is None else stored_partial(kind, text, cell)
-        return stored
-
-    async def _apply(self, commit: Commit, finals: dict[CellKey, Partial]) -> None:
+    async def _apply(self, commit: Commit) -> None:
         answer = await self._retry(lambda: self._store.apply(commit))
         if answer is Answer.REFUSED:
             self.done["refused"] += 1
             await self._reopen()
         self.done["commits"] += 1
-        self._cells.keep(finals)
+        self._cells.keep()
         self._names.keep(commit.learned)
         self._state = commit.after
         if commit.dropped:  # seldom, and about as often as there are verdicts to let go of

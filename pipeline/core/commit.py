@@ -26,11 +26,13 @@ Rule 2: the texts are canonical: equal partials have equal bytes, whoever encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from definitions.metric import MetricVersion
 
 from .activation import Activation, next_number
 from .aggregations import Partial, encode_partial, merge_partials
+from .cell_cache import RustCells
 from .cells import CellKey
 from .dedup import element_at
 from .plan import Plan, id_count
@@ -43,7 +45,8 @@ class Commit:
     """One fenced write of [before.next, after.next). before == what the script must find.
 
     are_known: whether every key of `cells` was read, or written, since the partition was opened;
-    otherwise the store looks first whether one is of a foreign type.
+    otherwise the store looks first whether one is of a foreign type. rust: where native/ has the
+    cells, all of them and the elements are there, and none here.
     """
 
     partition: int
@@ -57,6 +60,7 @@ class Commit:
     duplicates: Sequence[int] = ()
     generation: int | None = None
     learned: Mapping[str, str] = field(default_factory=dict)
+    rust: RustCells | None = None
 
     @property
     def fence(self) -> tuple[str, ...]:
@@ -155,6 +159,24 @@ def advance(state: PartitionState, plan: Plan) -> PartitionState:
     )
 
 
+def commit_of(
+    partition: int, before: PartitionState, active: PartitionState, plan: Plan, **cells: Any
+) -> Commit:
+    """Return the commit of a plan with these cells: members of a Commit."""
+    return Commit(
+        partition=partition,
+        before=before,
+        after=advance(active, plan),
+        # A version that starts with this flush may bring keys that no load has asked for.
+        are_known=active.active is before.active,
+        new_ids=plan.new_ids,
+        duplicates=plan.duplicates,
+        generation=plan.generation,
+        learned=plan.learned,
+        **cells,
+    )
+
+
 def settle(
     partition: int,
     before: PartitionState,
@@ -177,18 +199,12 @@ def settle(
             final = merge_partials(aggregation, present, change)
         finals[key] = final
         texts[key] = encode_partial(aggregation, final)
-    commit = Commit(
-        partition=partition,
-        before=before,
-        after=advance(active, plan),
+    return commit_of(
+        partition,
+        before,
+        active,
+        plan,
         cells=texts,
         elements=plan.elements,
         new_cells=[*fresh, *(key for key in plan.elements if stored.get(key) is None)],
-        # A version that starts with this flush may bring keys that no load has asked for.
-        are_known=active.active is before.active,
-        new_ids=plan.new_ids,
-        duplicates=plan.duplicates,
-        generation=plan.generation,
-        learned=plan.learned,
-    )
-    return commit, finals
+    ), finals

@@ -1,9 +1,11 @@
 """The module that native/ is built into, where it is installed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Final
 
-PROTOCOL: Final = 5  # what both sides agree on: native/src/lib.rs has the same number
+PROTOCOL: Final = 6  # what both sides agree on: native/src/lib.rs has the same number
 
 
 def find() -> ModuleType | None:
@@ -17,3 +19,20 @@ def find() -> ModuleType | None:
 
 
 MODULE: Final = find()
+
+
+class Broken(Exception):
+    """The module failed: what it gathered is void, and so is what it wrote into an index."""
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Tell that the module failed.
+
+    Raises:
+        Broken: go on without it, on what is read again.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise Broken(str(error)) from error

@@ -1,6 +1,10 @@
 """What a flush changes: the value that a fold makes and a commit is made of."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from definitions.metric import Aggregation
 
 from .cells import CellKey, Change
 from .dedup import ID_BYTES
@@ -8,14 +12,30 @@ from .records import DeadLetter
 from .state import PartitionState
 
 
+class PlainChanges(Protocol):
+    """What a plan's plain records change, still in native/: to be given away, once.
+
+    kinds: the aggregations of all its measures. It is void when the next plan begins.
+    """
+
+    @property
+    def kinds(self) -> Mapping[str, Aggregation]: ...
+
+    def give(self, store: Any) -> None:
+        """Give the cells to a store of native/ (core/cell_cache.py)."""
+        ...
+
+
 @dataclass(slots=True)
 class Plan:
     """All changes of the records [lo, hi).
 
-    generation, oldest: the ids' own, and the oldest that can still be asked for; None and 0 where
-    no record was taken. duplicates: offsets of the records that were judged so. first: event type
-    → offset of the first event of it. learned: see names.py. paths: how many events who folded
-    (fold/spelled.py). Both may differ with the batches, and decide no number.
+    cells, elements: what its records change, but for what native/ took of them: that is `plain`,
+    and both may name one cell. generation, oldest: the ids' own, and the oldest that can still be
+    asked for; None and 0 where no record was taken. duplicates: offsets of the records that were
+    judged so. first: event type → offset of the first event of it. learned: see names.py. paths:
+    how many events who folded (fold/spelled.py). Both may differ with the batches, and decide no
+    number.
     """
 
     lo: int
@@ -34,6 +54,7 @@ class Plan:
     first: dict[str, int] = field(default_factory=dict)
     learned: dict[str, str] = field(default_factory=dict)
     paths: dict[str, int] = field(default_factory=dict)
+    plain: PlainChanges | None = None
 
 
 def nothing(state: PartitionState, hi: int) -> Plan:

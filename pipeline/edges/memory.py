@@ -8,6 +8,7 @@ import copy
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from ..core.cell_cache import Layout, RustCells
 from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey, group_number
 from ..core.commit import Answer, Commit
 from ..core.dedup import flushes_of
@@ -66,6 +67,21 @@ class MemoryStore:
         if held is None or self._differs("load", held.fields, fence_of(state)):
             return None
         return {cell: held.cells.get(cell) for cell in cells}
+
+    def layout(self, partition: int) -> Layout:
+        """Return where cells lie; here nothing is written as Redis has it."""
+        return Layout(f"{partition}:", self._per_day)
+
+    async def load_missing(
+        self, partition: int, cells: RustCells, state: PartitionState
+    ) -> list[bytes | None] | None:
+        """Return the present texts of the cells that a flush in native/ misses."""
+        missing = cells.missing()
+        found = await self.load(partition, missing, state)
+        if found is None:
+            return None
+        texts = (found[cell] for cell in missing)
+        return [None if text is None else text.encode() for text in texts]
 
     def _differs(self, kind: str, fields: Mapping[str, str], fence: Sequence[str]) -> bool:
         """Whether what is stored is not what was expected."""
@@ -138,6 +154,8 @@ class MemoryStore:
             return Answer.ALREADY
         if self._differs("commit", fields, commit.fence):
             return Answer.REFUSED
+        if commit.rust is not None:
+            commit = _read(commit, commit.rust)
         held.cells.update(commit.cells)
         for cell, elements in commit.elements.items():
             held.elements.setdefault(cell, set()).update(elements)
@@ -247,6 +265,21 @@ class MemoryStore:
         number = state.worked_out.numbers[cell.measure]
         day = cell.bucket // self._per_day
         return CellAddress(kind, group_number(number), day, cell.customer)
+
+
+def _read(commit: Commit, rust: RustCells) -> Commit:
+    """A commit with the cells that native/ has as Python has them."""
+    cells, elements = rust.cells(), rust.elements()
+    sets: dict[CellKey, set[str]] = {}
+    for cell, element, _ in elements:
+        sets.setdefault(cell, set()).add(element)
+    return replace(
+        commit,
+        cells={cell: text for cell, text, _ in cells},
+        elements=sets,
+        new_cells=[cell for cell, _, is_new in (*cells, *elements) if is_new],
+        rust=None,
+    )
 
 
 @dataclass(frozen=True, slots=True)

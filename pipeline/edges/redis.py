@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from ..core.cell_cache import Layout, RustCells
 from ..core.cells import ELEMENTS, CellKey
 from ..core.commit import Answer, Commit
 from ..core.dedup import flushes_of
@@ -16,6 +17,7 @@ from .redis_books import REBUILDING
 from .redis_client import guard
 from .redis_keys import Keys, asked_key, identity_key, member
 from .redis_reads import SCAN_COUNT, RedisReads
+from .requests import commit_frame, load_frame, send
 
 _APPLY: Final = (Path(__file__).parent / "lua" / "apply.lua").read_text()
 _LOAD: Final = (Path(__file__).parent / "lua" / "load.lua").read_text()
@@ -124,6 +126,21 @@ class RedisStore(RedisReads):
             texts[cell] = None if text is None else text.decode()
         return texts
 
+    def layout(self, partition: int) -> Layout:
+        """Return where cells of a partition lie."""
+        return self.keys(partition).layout
+
+    async def load_missing(
+        self, partition: int, cells: RustCells, state: PartitionState
+    ) -> list[bytes | None] | None:
+        """Return the present texts of the cells that a flush in native/ misses."""
+        frame = load_frame(self.keys(partition), state, self._load.sha)
+        async with guard(self._client):
+            found: list[bytes | None] | None = await send(
+                self._client, self._load, cells.load_request(frame)
+            )
+        return found
+
     async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
         """Return the packed elements of every generation of counts, read in slices."""
         keys = self.keys(partition)
@@ -183,6 +200,25 @@ class RedisStore(RedisReads):
 
     async def apply(self, commit: Commit) -> Answer:
         """Write a commit whole, or refuse it whole, by the script."""
+        word, detail = await (self._written(commit) if commit.rust is None else self._sent(commit))
+        if word == b"wrong_type":
+            raise Halt(
+                f"Redis key {detail.decode()!r} is of a foreign type; nothing was written. "
+                "Remove it, or run `recount rebuild`"
+            )
+        return Answer(word.decode())
+
+    async def _sent(self, commit: Commit) -> tuple[bytes, bytes]:
+        """The script's answer to a commit whose cells are in native/."""
+        assert commit.rust is not None
+        keys, sha = self.keys(commit.partition), self._apply.sha
+        request = commit.rust.commit_request(lambda: commit_frame(keys, commit, sha))
+        async with guard(self._client):
+            word, detail = await send(self._client, self._apply, request)
+        return word, detail
+
+    async def _written(self, commit: Commit) -> tuple[bytes, bytes]:
+        """The script's answer to a commit whose cells Python has."""
         keys = self.keys(commit.partition)
         after, numbers = commit.after, commit.after.worked_out.numbers
         cells: dict[str, list[str]] = defaultdict(list)
@@ -229,12 +265,7 @@ class RedisStore(RedisReads):
                     *verdicts,
                 ],
             )
-        if word == b"wrong_type":
-            raise Halt(
-                f"Redis key {detail.decode()!r} is of a foreign type; nothing was written. "
-                "Remove it, or run `recount rebuild`"
-            )
-        return Answer(word.decode())
+        return word, detail
 
     # -- rebuild -------------------------------------------------------------------------------
 

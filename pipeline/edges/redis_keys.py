@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
+from ..core.cell_cache import Layout
 from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey, group_number
 
 SECONDS_PER_DAY: Final = 86_400
@@ -36,6 +37,11 @@ class Keys:
         self.every = f"{_escape(self.prefix)}*"
         self.every_address = f"{_escape(self.prefix)}[{CELLS}{ELEMENTS}]:*"
         self._per_day = SECONDS_PER_DAY // base_bucket_s
+
+    @property
+    def layout(self) -> Layout:
+        """What native/ makes the same keys and fields with."""
+        return Layout(self.prefix, self._per_day)
 
     def kind_of(self, key: str) -> tuple[str, str]:
         """Return the kind of a key of the partition (`ids`, `i`, `c`, …), and what follows it."""

@@ -101,8 +101,11 @@ class Stopping:
         self._real = real
         self._worker = worker
 
-    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         work = getattr(self._real, name)
+        if not asyncio.iscoroutinefunction(work):
+            at_once: Callable[..., Any] = work
+            return at_once
 
         async def called(*arguments: Any) -> Any:
             await self._worker.pause()
@@ -301,7 +304,9 @@ class Model(RuleBasedStateMachine):
             clock=SetClock(NOW + timedelta(days=4_000)),
             flush_s=0.25,
             limits=Limits(0, 0),
-            native=None if number == 1 else MODULE,  # they may differ in how, not in what
+            # They may differ in how, not in what.
+            native=None if number == 1 else MODULE,
+            cells_bytes_max=3_000 if number == 2 else 1 << 20,
         )
         self._begin(number, worker.owner.open())
 

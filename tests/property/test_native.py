@@ -35,6 +35,8 @@ from definitions.times import parse_timestamp
 from definitions.values import ABSENT, canonical, decimal_of_text
 from pipeline.core import dedup
 from pipeline.core.aggregations import encode_partial
+from pipeline.core.cell_cache import Layout, RustCells
+from pipeline.core.cells import CellKey
 from pipeline.core.commit import advance
 from pipeline.core.compiled import MODULE
 from pipeline.core.dedup import ID_BYTES, IdIndex, home_of
@@ -42,6 +44,7 @@ from pipeline.core.event import Decoder, Event
 from pipeline.core.fold import fold as core_fold
 from pipeline.core.fold.fold import fold
 from pipeline.core.fold.rust import RustFold
+from pipeline.core.plan import Plan
 from pipeline.core.state import PartitionState
 from pipeline.edges.memory import MemoryRecord
 
@@ -247,6 +250,22 @@ def _little() -> Iterator[None]:
         yield
 
 
+def changed(plan: Plan) -> tuple[dict[CellKey, str], dict[CellKey, set[str]]]:
+    """The texts and the elements of what a plan changes, by whoever folded it."""
+    if plan.plain is None:
+        changes = plan.cells.items()
+        return {key: encode_partial(*change) for key, change in changes}, plan.elements
+    assert MODULE is not None
+    cells = RustCells(MODULE, 0, Layout("", 24), 0)
+    measures = {key.measure for key in (*plan.cells, *plan.elements)} | plan.plain.kinds.keys()
+    cells.begin(plan, {measure: number for number, measure in enumerate(measures)})
+    cells.settle([None] * len(cells.missing()))
+    elements: dict[CellKey, set[str]] = {}
+    for key, element, _ in cells.elements():
+        elements.setdefault(key, set()).add(element)
+    return {key: text for key, text, _ in cells.cells()}, elements
+
+
 def plans(
     records: Sequence[MemoryRecord],
     metrics: Sequence[MetricVersion],
@@ -273,11 +292,7 @@ def plans(
         found.append(
             (
                 state,
-                {
-                    key: encode_partial(kind, partial)
-                    for key, (kind, partial) in plan.cells.items()
-                },
-                plan.elements,
+                *changed(plan),
                 {ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)},
                 [(each.record.offset, each.rejected) for each in plan.dead_letters],
                 plan.first,

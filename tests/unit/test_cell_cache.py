@@ -4,13 +4,16 @@ import asyncio
 import tracemalloc
 from collections.abc import Callable
 from decimal import Decimal
+from types import ModuleType
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.app.cell_cache import CellCache, bytes_of
 from pipeline.core.aggregations import Partial
 from pipeline.core.cells import CellKey
+from pipeline.core.compiled import MODULE
 from pipeline.core.names import FIELDS_CHARS_MAX, Names
 
 from ..property.test_laws import assert_recount
@@ -90,9 +93,13 @@ def test_the_estimate_is_no_less_than_the_memory() -> None:
         assert used < cache.nbytes < 5 * used
 
 
-def test_a_worker_without_room_for_cells_counts_the_same() -> None:
+@pytest.mark.parametrize("native", [None, MODULE], ids=["python", "native"])
+@pytest.mark.parametrize("bytes_max", [0, 900, 2_000])
+def test_a_worker_without_room_for_cells_counts_the_same(
+    native: ModuleType | None, bytes_max: int
+) -> None:
     """Every flush loads what it needs: slower, and exact."""
-    world = World(cells_bytes_max=900)
+    world = World(cells_bytes_max=bytes_max, native=native)
     for number in range(5):
         world.append([event(number * 10 + at, customer_id=f"c{at}") for at in range(6)])
         asyncio.run(world.apply())

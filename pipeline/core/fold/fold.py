@@ -45,6 +45,7 @@ from typing import Final
 
 from definitions.matcher import Matcher
 
+from ..compiled import Broken
 from ..dedup import IdIndex
 from ..deployment import Deployment
 from ..plan import Plan, id_count
@@ -52,7 +53,7 @@ from ..reasons import Rejected
 from ..records import LogRecord
 from ..state import PartitionState
 from .judge import Judge, PythonShare
-from .rust import Broken, RustFold
+from .rust import RustFold
 from .spelled import path_of
 from .tally import Tally
 
@@ -94,8 +95,7 @@ def fold(
     plan.paths = {path_of("python", "absent"): taken}
     if native is not None:
         found, plan.paths = native.end(), native.paths
-        found.join(plan.cells, plan.elements)
-        plan.cells, plan.elements = found.cells, found.elements
+        plan.plain = found.plain
         plan.first = _earliest(found.first, plan.first)
         sums.new_ids.append(found.new_ids)
         sums.counted += found.counted

@@ -9,9 +9,8 @@ its plans to those made without it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from operator import attrgetter
 from types import ModuleType
 from typing import Any, Final
@@ -20,8 +19,7 @@ from definitions.matcher import Matcher, Rule
 from definitions.metric import Aggregation
 from definitions.times import NS_PER_S
 
-from ..aggregations import Partial, Position, element_of, merge_partials
-from ..cells import CellKey, Change
+from ..compiled import told
 from ..dedup import IdIndex, seed_of, tag_of
 from ..deployment import Deployment
 from ..records import LogRecord
@@ -30,20 +28,8 @@ from .spelled import path_of, spelled
 
 _VALUE: Final = attrgetter("value")
 _STAMP: Final = attrgetter("timestamp")
+_OFFSET: Final = attrgetter("offset")
 _SHARES_REMEMBERED_MAX: Final = 256  # sets of rules that were left together
-_new: Final = tuple.__new__  # of a named tuple: half of what calling its class takes
-# What a total of an aggregation is in Python; LATEST and FIRST also need their record.
-_VALUES: Final[dict[Aggregation, Callable[[Any], Any]]] = {
-    Aggregation.COUNT: int,
-    Aggregation.SUM: Decimal,
-    Aggregation.MAX: Decimal,
-    Aggregation.MIN: Decimal,
-    Aggregation.MEAN: lambda found: (Decimal(found[0]), found[1]),
-}
-
-
-class Broken(Exception):
-    """The module failed; the index may hold ids of what no plan will say."""
 
 
 class RustFold:
@@ -56,7 +42,6 @@ class RustFold:
     def __init__(
         self, module: ModuleType, partition: int, deployment: Deployment, matcher: Matcher
     ) -> None:
-        self._partition = partition
         self._matcher = matcher
         self._kinds: dict[str, Aggregation] = {}  # by rule
         self._rules: dict[tuple[int, ...], tuple[Rule, ...]] = {}  # by their numbers
@@ -99,7 +84,7 @@ class RustFold:
         self.shares = []
         while True:
             index.reserve(len(self._records) - row)
-            try:
+            with told():
                 taken, new, judge.clock_ms, unknown, self.odd, shares = self._folder.take(
                     row=row,
                     clock_ms=judge.clock_ms,
@@ -109,8 +94,6 @@ class RustFold:
                     shares_max=max(shares_max - len(self.shares), 0),
                     index=index.arrays,
                 )
-            except RuntimeError as error:
-                raise Broken(str(error)) from error
             index.took(new)
             row += taken
             self.paths[path_of("native")] += taken - len(shares)
@@ -140,41 +123,16 @@ class RustFold:
     def end(self) -> "Taken":
         """End the plan; return what was taken of it."""
         found = self._folder.end()
-        places: list[tuple[str, int]] = found["places"]
-        cells: dict[CellKey, Change] = {}
-        for key, totals in found["totals"]:
-            kind = self._kinds[key]
-            value_of = _VALUES.get(kind, self._reading)
-            for place, value in totals:
-                customer, bucket = places[place]
-                partial = _new(Partial, (value_of(value), 0))
-                cells[_new(CellKey, (key, customer, bucket, 0, ()))] = _new(
-                    Change, (kind, partial)
-                )
-        for key, place, (grouping_set, groups), value in found["groups"]:
-            customer, bucket = places[place]
-            kind = self._kinds[key]
-            change = Change(kind, Partial(_VALUES.get(kind, self._reading)(value), 0))
-            cells[CellKey(key, customer, bucket, grouping_set, groups)] = change
-        elements: dict[CellKey, set[str]] = {}
-        for key, place, (grouping_set, groups), text in found["elements"]:
-            customer, bucket = places[place]
-            cell = CellKey(key, customer, bucket, grouping_set, groups)
-            elements.setdefault(cell, set()).add(element_of(text))
         first = {name: self._records[row].offset for name, row in found["first"]}
         duplicates = [self._records[row].offset for row in found["duplicates"]]
+        plain = RustPlain(self._folder, self._kinds, self._records)
         self._records = ()
-        return Taken(found["counted"], duplicates, found["new_ids"], first, cells, elements)
-
-    def _reading(self, found: tuple[int, int, int, int | str]) -> tuple[Position, Decimal]:
-        event_ns, clock_ms, row, value = found
-        offset = self._records[row].offset
-        return Position(event_ns, clock_ms, self._partition, offset), Decimal(value)
+        return Taken(found["counted"], duplicates, found["new_ids"], first, plain)
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a plan's plain records change.
+    """What a plan's plain records are.
 
     duplicates: offsets. first: event type → offset of its first new event.
     """
@@ -183,15 +141,20 @@ class Taken:
     duplicates: list[int]
     new_ids: bytes
     first: dict[str, int]
-    cells: dict[CellKey, Change]
-    elements: dict[CellKey, set[str]]
+    plain: "RustPlain"
 
-    def join(self, cells: dict[CellKey, Change], elements: dict[CellKey, set[str]]) -> None:
-        """Join what the other records of the plan change."""
-        for cell, change in cells.items():
-            kind, partial = change
-            held = self.cells.get(cell)
-            both = partial if held is None else merge_partials(kind, held.partial, partial)
-            self.cells[cell] = Change(kind, both)
-        for cell, members in elements.items():
-            self.elements.setdefault(cell, set()).update(members)
+
+class RustPlain:
+    """PlainChanges (core/plan.py)."""
+
+    def __init__(
+        self, folder: Any, kinds: Mapping[str, Aggregation], records: Sequence[LogRecord]
+    ) -> None:
+        self._folder = folder
+        self.kinds = kinds
+        self._records = records
+
+    def give(self, store: Any) -> None:
+        """Give the cells to a store of native/."""
+        offsets = list(map(_OFFSET, self._records)) if self._folder.has_readings else []
+        store.gather(self._folder, offsets)

@@ -1,7 +1,7 @@
 """The store contract: the whole fence, on the memory twin and on real Redis alike."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +11,10 @@ import redis as redis_client
 from definitions.metric import Aggregation
 from pipeline.core.activation import Activation
 from pipeline.core.aggregations import Partial, decode_partial
+from pipeline.core.cell_cache import RustCells
 from pipeline.core.cells import CELLS, ELEMENTS, CellAddress, CellKey, Change
-from pipeline.core.commit import Answer, Commit, settle
+from pipeline.core.commit import Answer, Commit, commit_of, settle
+from pipeline.core.compiled import MODULE
 from pipeline.core.plan import Plan
 from pipeline.core.state import PartitionState, Trimmed
 from pipeline.core.verdicts import pack
@@ -68,15 +70,34 @@ def plan(lo: int, hi: int, **changes: Any) -> Plan:
     return made
 
 
+WAYS = {"native": False}  # whether native/ has the cells of commits, or Python
+
+
+@pytest.fixture(params=[False, True], ids=["python", "native"], autouse=True)
+def _both_ways(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every commit of a test is made one way."""
+    WAYS["native"] = bool(request.param) and MODULE is not None
+    yield
+    WAYS["native"] = False
+
+
 async def commit(store: RollupStore, before: PartitionState, flush: Plan) -> Commit:
     """The commit of a flush on a state."""
+    active = replace(before, active={**before.active, **ACTIVE})
+    if WAYS["native"]:
+        assert MODULE is not None
+        cells = RustCells(MODULE, 0, store.layout(0), 1 << 20)
+        missing = cells.begin(flush, active.worked_out.numbers)
+        found = await store.load_missing(0, cells, before) if missing else []
+        assert found is not None
+        cells.settle(found)
+        return commit_of(0, before, active, flush, rust=cells)
     texts = await store.load(0, list(flush.cells), before)
     assert texts is not None
     stored = {
         cell: None if text is None else decode_partial(Aggregation.COUNT, text)
         for cell, text in texts.items()
     }
-    active = replace(before, active={**before.active, **ACTIVE})
     return settle(0, before, active, flush, stored)[0]
 
 

@@ -202,8 +202,7 @@ class Auditor:
         low, high = max(latest.start, asked.span.start), asked.ends
         if low < high:
             async for records in self._log.read(asked.partition, low, high):
-                for record in records:
-                    ledger.feed(record.offset, record.timestamp, record.value)
+                ledger.feed_all(records)
                 progress(len(records))
         return ledger, measures
 

@@ -11,23 +11,24 @@ from definitions.metric import Aggregation
 from .matching import plain
 
 _WIDE = Context(prec=1_000, rounding=ROUND_HALF_EVEN)
+_ZERO = Decimal(0)
 
 
 class Reading(NamedTuple):
-    """A value with what orders readings: event time, log clock, offset."""
+    """What orders the values of a cell: event time, log clock, offset."""
 
     at: int
     clock_ms: int
     offset: int
-    value: Any
 
 
 class Kept:
-    """What a cell must hold.
+    """What a cell must hold. ADDERS has how a value is added, by aggregation.
 
-    first_text, first_element: offsets of the first events that made the cell's text, and its
-    UNIQUE set; -1 before. doubtful: whether some event is in it depends on a part of the log that
-    is gone.
+    whole, total: the sum of the values without a fraction, and of the others. best, won: the value
+    that stands and its reading. first_text,
+    first_element: offsets of the first events that made the cell's text, and its UNIQUE set; -1
+    before. doubtful: whether some event is in it depends on a part of the log that is gone.
     """
 
     __slots__ = (
@@ -40,6 +41,8 @@ class Kept:
         "kind",
         "total",
         "unreadable",
+        "whole",
+        "won",
     )
 
     def __init__(self, kind: Aggregation) -> None:
@@ -47,9 +50,11 @@ class Kept:
         self.count = 0
         self.doubtful = False
         self.unreadable = 0
-        self.total = Decimal(0)
-        self.best: Reading | None = None
-        self.elements: set[str] = set()
+        self.whole = 0
+        self.total = _ZERO
+        self.best: Any = None
+        self.won: Reading | None = None
+        self.elements: set[str] | None = None
         self.first_text = -1
         self.first_element = -1
 
@@ -58,50 +63,73 @@ class Kept:
         self.unreadable += 1
         self.first_text = _first(self.first_text, offset)
 
-    def add(self, reading: Reading) -> None:
-        """Take a value."""
-        if self.kind is Aggregation.UNIQUE:
-            self.elements.add(element(reading.value))
-            self.first_element = _first(self.first_element, reading.offset)
-            return
-        self.first_text = _first(self.first_text, reading.offset)
-        self.count += 1
-        if self.kind in {Aggregation.SUM, Aggregation.MEAN}:
-            self.total = _WIDE.add(self.total, reading.value)
-        elif self.kind is not Aggregation.COUNT:
-            better = _BETTER[self.kind]
-            if self.best is None or better(reading, self.best):
-                self.best = reading
-
     def holds(self, partition: int) -> tuple[str | None, frozenset[str] | None]:
         """The stored text (ARCHITECTURE, "Stored texts"), and a UNIQUE cell's elements."""
         skipped = f"|{self.unreadable}" if self.unreadable else ""
         if self.kind is Aggregation.UNIQUE:
-            return skipped or None, frozenset(self.elements) or None
+            return skipped or None, frozenset(self.elements or ()) or None
         return self._text(partition) + skipped, None
 
     def _text(self, partition: int) -> str:
         if self.kind is Aggregation.COUNT:
             return str(self.count)
-        if self.kind is Aggregation.SUM:
-            return plain(self.total)
-        if self.kind is Aggregation.MEAN:
-            return f"{plain(self.total)}/{self.count}"
-        if self.best is None:
+        if self.kind in {Aggregation.SUM, Aggregation.MEAN}:
+            total = plain(_WIDE.add(self.total, self.whole))
+            return total if self.kind is Aggregation.SUM else f"{total}/{self.count}"
+        if self.won is None:
             return ""
-        value = plain(self.best.value)
+        value = plain(self.best)
         if self.kind in {Aggregation.MAX, Aggregation.MIN}:
             return value
-        won = self.best
+        won = self.won
         stands = (won.at, won.clock_ms - won.at // 1_000_000, partition, won.offset)
         return f"{':'.join(_short(number) for number in stands)}:{value}"
 
 
-_BETTER: dict[Aggregation, Callable[[Reading, Reading], bool]] = {
-    Aggregation.MAX: lambda new, old: bool(new.value > old.value),
-    Aggregation.MIN: lambda new, old: bool(new.value < old.value),
-    Aggregation.LATEST: lambda new, old: new[:3] > old[:3],
-    Aggregation.FIRST: lambda new, old: new[:3] < old[:3],
+def _count(kept: Kept, _value: Any, reading: Reading) -> None:
+    kept.count += 1
+    if kept.first_text < 0 or reading.offset < kept.first_text:
+        kept.first_text = reading.offset
+
+
+def _add(kept: Kept, value: Any, reading: Reading) -> None:
+    if type(value) is int:
+        kept.whole += value
+    else:
+        kept.total = _WIDE.add(kept.total, value)
+    _count(kept, value, reading)
+
+
+def _unite(kept: Kept, value: Any, reading: Reading) -> None:
+    if kept.elements is None:
+        kept.elements = set()
+    kept.elements.add(element(value))
+    kept.first_element = _first(kept.first_element, reading.offset)
+
+
+def _choose(
+    better: Callable[[Any, Any, Reading, Reading], bool],
+) -> Callable[[Kept, Any, Reading], None]:
+    """What keeps the best value. better: told new value, best value, and the readings of both."""
+
+    def choose(kept: Kept, value: Any, reading: Reading) -> None:
+        if kept.won is None or better(value, kept.best, reading, kept.won):
+            kept.best, kept.won = value, reading
+        _count(kept, value, reading)
+
+    return choose
+
+
+# How a cell takes a value, by aggregation.
+ADDERS: dict[Aggregation, Callable[[Kept, Any, Reading], None]] = {
+    Aggregation.COUNT: _count,
+    Aggregation.SUM: _add,
+    Aggregation.MEAN: _add,
+    Aggregation.UNIQUE: _unite,
+    Aggregation.MAX: _choose(lambda new, old, _at, _was: bool(new > old)),
+    Aggregation.MIN: _choose(lambda new, old, _at, _was: bool(new < old)),
+    Aggregation.LATEST: _choose(lambda _new, _old, at, was: at > was),
+    Aggregation.FIRST: _choose(lambda _new, _old, at, was: at < was),
 }
 
 

@@ -4,22 +4,37 @@ It shares nothing with the pipeline's fold but the parsed definition. It may be 
 customer, so that the identities of one part at a time are in memory.
 """
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
-from definitions.metric import Measure, MetricVersion, Scope
-
-from .events import NotCounted, Plain, read_event
+from .compiled import Active, ActiveMeasure, ActiveMeasures, Spot, of_everybody
+from .events import NotCounted, Plain, customer_in, read_event, read_quickly
 from .kept import Kept, Reading
-from .matching import ABSENT, group_of, look_up, matches, value_of
+from .matching import ABSENT
 
+__all__ = ["Active", "Cell", "Ledger", "LedgerTerms", "Share", "home_of", "of_everybody"]
 _MS = 1_000_000
-_BODY = (1 << 64) - 1
+_BODY_BITS = 40  # of a body's digest: two bodies of one identity are told apart
+_BODY = (1 << _BODY_BITS) - 1
+_HOMES_MAX = 100_000  # customers whose homes are remembered
+
+
+class _Record(Protocol):
+    """A record of the log."""
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def timestamp(self) -> int: ...
+
+    @property
+    def value(self) -> bytes | None: ...
 
 
 class LedgerTerms(NamedTuple):
@@ -32,14 +47,6 @@ class LedgerTerms(NamedTuple):
     homes: int
     strict: bool
     generations: int  # of a window: an id repeats one that is at most so many old
-
-
-class Active(NamedTuple):
-    """A version and the offsets [start, end) at which it counts in this partition."""
-
-    version: MetricVersion
-    start: int
-    end: int | None
 
 
 class Cell(NamedTuple):
@@ -62,13 +69,12 @@ class Share(NamedTuple):
         """Whether a name belongs to this part."""
         return self.of == 1 or crc32(name.encode()) % self.of == self.number
 
+    def parted(self, parts: int) -> "list[Share]":
+        """Return shares of about equal size that make this one up."""
+        return [Share(self.number + self.of * part, self.of * parts) for part in range(parts)]
+
 
 WHOLE = Share(0, 1)
-
-
-def of_everybody(version: MetricVersion, measure: Measure) -> bool:
-    """Whether events of many customers meet in one cell of a measure."""
-    return measure.unit is not None or version.definition.scope is not Scope.CUSTOMER
 
 
 def _always(_measure: str, _owner: str) -> float:
@@ -81,11 +87,11 @@ class Ledger:
 
     share: whose events are judged and counted; a repeat has the customer of its first, so that
     parts can be recounted one after the other. fates: of the share's records below `until`;
-    what has no customer belongs to part 0. clock_until: the log clock there. closes: (measure,
-    owner) → the offset below which events reach the owner's cells; 0 for none. cut: the log's
-    beginning is gone, so an id may have been counted before what is fed; a cell that an event
-    reaches whose verdict depends on that is doubtful (Kept). Append times are taken not to step
-    back over the cut.
+    what is no event belongs to the customer that it seems to name, else to part 0. clock_until:
+    the log clock there. closes: (measure, owner) → the offset below which events reach the owner's
+    cells; 0 for none. cut: the log's beginning is gone, so an id may have been counted before what
+    is fed; a cell that an event reaches whose verdict depends on that is doubtful (Kept). Append
+    times are taken not to step back over the cut.
     """
 
     partition: int
@@ -105,50 +111,79 @@ class Ledger:
     _cut_at: int | None = None
     _seen: dict[bytes, int] = field(default_factory=dict)
     _open: dict[bytes, frozenset[int]] = field(default_factory=dict)
+    _away: dict[str, bool] = field(default_factory=dict)
 
-    def feed(self, offset: int, append_ms: int, value: bytes | None) -> None:
-        """Take one record."""
+    def __post_init__(self) -> None:
+        self._measures = ActiveMeasures(self.active)
+        self._bucket_ns = self.terms.bucket_s * 10**9
+        self._max_age_ns = self.terms.max_age_ms * _MS
+        self._max_ahead_ns = self.terms.max_ahead_ms * _MS
+
+    def feed_all(self, records: Sequence[_Record]) -> None:
+        """Take records, in order; events of other shares are not decoded."""
+        number, of = self.share
+        for record in records:
+            value = record.value
+            if of > 1:
+                customer = customer_in(value)
+                if customer is not None and crc32(customer) % of != number:
+                    self._note_time(record.offset, record.timestamp)
+                    continue
+            self.feed(record.offset, record.timestamp, value)
+
+    def _note_time(self, offset: int, append_ms: int) -> None:
         self.clock_ms = max(self.clock_ms, append_ms)
         if self._cut_at is None:
             self._cut_at = self._generation()
         if offset < self.until:
             self.clock_until = self.clock_ms
+
+    def feed(self, offset: int, append_ms: int, value: bytes | None) -> None:
+        """Take one record."""
+        self._note_time(offset, append_ms)
+        number, of = self.share
+        customer = customer_in(value) if of > 1 else None
+        if customer is not None and crc32(customer) % of != number:
+            return
         try:
-            event = read_event(value)
+            event = read_quickly(value) or read_event(value)
         except NotCounted as why:
-            if self.share.number == 0:
+            if of == 1 or customer is not None or number == 0:
                 self._reject(offset, str(why))
             return
-        if not self.share.holds(event.customer_id):
+        whose = event.customer_id
+        if of > 1 and customer is None and not self.share.holds(whose):
             return
-        away = home_of(event.customer_id, self.terms.homes) != self.partition
+        away = self._away.get(whose)
+        if away is None:
+            away = self._is_away(whose)
         why_not = self._misjudged(event, away=away)
         if why_not is not None:
             self._reject(offset, why_not)
             return
-        self._note(offset, "consumed")
-        if away:
-            self._note(offset, "misplaced")
         generation = self._generation()
-        repeated = self._is_repeated(event, value or b"", generation)
-        if repeated:
-            self._note(offset, "duplicate")
+        repeated = self._is_repeated(event, value, generation)
+        counted = not repeated and self._counts(event, offset, doubtful=repeated is None)
+        if offset >= self.until:
             return
-        if offset < self.until:
-            self.ids[generation] += 1
-        counted = False
-        for item in self.active:
-            if item.start <= offset and (item.end is None or offset < item.end):
-                found = self._count(item.version, event, offset, doubtful=repeated is None)
-                counted = found or counted
-        self._note(offset, "counted" if counted else "unmatched")
+        fates = self.fates
+        fates["consumed"] += 1
+        if away:
+            fates["misplaced"] += 1
+        if repeated:
+            fates["duplicate"] += 1
+            return
+        self.ids[generation] += 1
+        fates["counted" if counted else "unmatched"] += 1
 
     def _generation(self) -> int:
         return (self.terms.generations * self.clock_ms) // self.terms.dedup_window_ms
 
-    def _note(self, offset: int, fate: str) -> None:
-        if offset < self.until:
-            self.fates[fate] += 1
+    def _is_away(self, customer: str) -> bool:
+        if len(self._away) >= _HOMES_MAX:
+            self._away.clear()
+        away = self._away[customer] = home_of(customer, self.terms.homes) != self.partition
+        return away
 
     def _reject(self, offset: int, why: str) -> None:
         if offset < self.until:
@@ -159,32 +194,33 @@ class Ledger:
 
     def _misjudged(self, event: Plain, *, away: bool) -> str | None:
         behind = self.clock_ms * _MS - event.at
-        if self.terms.max_age_ms and behind > self.terms.max_age_ms * _MS:
+        if behind > self._max_age_ns and self._max_age_ns:
             return "too_old"
-        if behind < -self.terms.max_ahead_ms * _MS:
+        if behind < -self._max_ahead_ns:
             return "too_far_ahead"
         return "misplaced" if away and self.terms.strict else None
 
-    def _is_repeated(self, event: Plain, value: bytes, generation: int) -> bool | None:
+    def _is_repeated(self, event: Plain, value: Any, generation: int) -> bool | None:
         """At most a window old, in generations; a repeat renews nothing (docs/design.md 5).
 
         None: it depends on what the log no longer holds.
         """
-        customer, body = event.customer_id.encode(), hashlib.sha256(value).digest()[:8]
-        pair = hashlib.sha256(b"%d:%s" % (len(customer), customer))
-        pair.update(event.transaction_id.encode())
-        key = pair.digest()[:16]
-        if self.cut and key not in self._seen:
+        customer = event.customer_id
+        pair = f"{len(customer)}:{customer}{event.transaction_id}".encode()
+        key = blake2b(pair, digest_size=16).digest()
+        body = hash(value) & _BODY  # compared within this process only
+        known = self._seen.get(key)
+        if known is None and self.cut:
             verdict = self._judged_open(key, generation)
             if verdict is None:
                 return None
             if key in self._open:
                 return verdict
-        known = self._seen.get(key)
-        if known is not None and generation - (known >> 64) <= self.terms.generations:
-            self.conflicts += known & _BODY != int.from_bytes(body, "big")
+            known = self._seen.get(key)
+        if known is not None and generation - (known >> _BODY_BITS) <= self.terms.generations:
+            self.conflicts += known & _BODY != body
             return True
-        self._seen[key] = generation << 64 | int.from_bytes(body, "big")
+        self._seen[key] = generation << _BODY_BITS | body
         return False
 
     def _judged_open(self, key: bytes, generation: int) -> bool | None:
@@ -203,70 +239,64 @@ class Ledger:
         if len(after) > 1:
             self._open[key] = after
         elif len(agreed) > 1:
-            self._seen[key] = generation << 64  # counted in this generation on every way
+            self._seen[key] = generation << _BODY_BITS  # counted in this generation on every way
         return agreed.pop() if len(agreed) == 1 else None
 
-    def _count(self, version: MetricVersion, event: Plain, offset: int, *, doubtful: bool) -> bool:
+    def _counts(self, event: Plain, offset: int, *, doubtful: bool) -> bool:
+        """Add an event to every cell that it reaches; say whether it matches a measure."""
         found = False
-        for number, measure in enumerate(version.definition.measures):
-            if not version.definition.computable or not matches(measure, event):
+        bucket = event.at // self._bucket_ns
+        reading = Reading(event.at, self.clock_ms, offset)
+        for measure in self._measures[event.event_type]:
+            if offset < measure.start or offset >= measure.end:
                 continue
-            found = True
-            bucket = event.at // (self.terms.bucket_s * 10**9)
-            owner = _owner_of(version, measure, event)
-            value = value_of(measure, event)
-            name = f"{version.metric_id}#{version.version}.{number}"
-            if value is ABSENT or owner is None or offset >= self.closes(name, owner):
-                continue
-            sets: list[tuple[str | None, ...]] = [()]
-            sets += [
-                tuple(group_of(_group_value(version, name, event)) for name in names)
-                for names in version.definition.dimensions
-            ]
-            for grouping_set, groups in enumerate(sets):
-                cell = Cell(name, owner, bucket, grouping_set, groups)
-                kept = self.kept.get(cell)
-                if kept is None:
-                    kept = self.kept[cell] = Kept(measure.aggregation)
-                if doubtful:
-                    kept.doubtful = True
-                elif value is None:
-                    kept.skip(offset)
-                else:
-                    kept.add(Reading(event.at, self.clock_ms, offset, value))
+            for test in measure.tests:
+                if not test(event):
+                    break
+            else:
+                found = True
+                value, owner = measure.value(event), measure.owner(event)
+                if value is ABSENT or owner is None:
+                    continue
+                spot = measure.spots.get(owner)
+                if spot is None:
+                    spot = measure.spots[owner] = Spot(self.closes(measure.name, owner))
+                if offset >= spot.closes:
+                    continue
+                if spot.bucket != bucket or spot.kept is None:
+                    spot.bucket = bucket
+                    spot.kept = self._kept_of(Cell(measure.name, owner, bucket, 0, ()), measure)
+                _take(spot.kept, measure, value, reading, doubtful=doubtful)
+                for number, groups in enumerate(measure.groups, 1):
+                    cell = Cell(measure.name, owner, bucket, number, groups(event))
+                    _take(self._kept_of(cell, measure), measure, value, reading, doubtful=doubtful)
         return found
+
+    def _kept_of(self, cell: Cell, measure: ActiveMeasure) -> Kept:
+        kept = self.kept.get(cell)
+        if kept is None:
+            kept = self.kept[cell] = Kept(measure.kind)
+        return kept
 
     def texts(self) -> dict[Cell, tuple[str | None, frozenset[str] | None]]:
         """What every cell must hold: its stored text, and a UNIQUE cell's elements."""
         return {cell: kept.holds(self.partition) for cell, kept in self.kept.items()}
 
 
-def _group_value(version: MetricVersion, name: str, event: Plain) -> Any:
-    """What an event is grouped by; `$value` of Klaviyo is first the event's own value (CK12)."""
-    own = event.context.get("value")
-    if name == "$value" and version.definition.origin.format == "klaviyo" and own is not None:
-        return own
-    return event.properties.get(name)
-
-
-def _owner_of(version: MetricVersion, measure: Measure, event: Plain) -> str | None:
-    """Whose cells: the unit's, the customer's, or everybody's; None where the unit is missing."""
-    if measure.unit is not None:
-        return group_of(look_up(measure.unit, event))
-    return event.customer_id if version.definition.scope is Scope.CUSTOMER else ""
-
-
-_HOMES: dict[tuple[str, int], int] = {}
+def _take(
+    kept: Kept, measure: ActiveMeasure, value: Any, reading: Reading, *, doubtful: bool
+) -> None:
+    if doubtful:
+        kept.doubtful = True
+    elif value is None:
+        kept.skip(reading.offset)
+    else:
+        measure.add(kept, value, reading)
 
 
 def home_of(customer: str, homes: int) -> int:
     """The partition of Kafka's default partitioner: murmur2 of the key, modulo homes."""
-    known = _HOMES.get((customer, homes))
-    if known is None:
-        if len(_HOMES) > 100_000:
-            _HOMES.clear()
-        known = _HOMES[customer, homes] = (_murmur2(customer.encode()) % 2**31) % homes
-    return known
+    return (_murmur2(customer.encode()) % 2**31) % homes
 
 
 def _murmur2(data: bytes) -> int:

@@ -11,6 +11,9 @@ from definitions.metric import Aggregation, Comparison, Condition, Field, Measur
 
 from .events import Plain, UnreadableText, read_number
 
+_WHOLE = 10**64  # C04 reads 64 characters
+_SHORT = 18  # digits that are surely a number
+
 
 def text_of(value: Any) -> str | None:
     """The text form of a JSON value (C05); None where it has none."""
@@ -18,7 +21,7 @@ def text_of(value: Any) -> str | None:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, Decimal):
+    if isinstance(value, Decimal | int):
         return plain(value)
     return None
 
@@ -26,7 +29,9 @@ def text_of(value: Any) -> str | None:
 def group_of(value: Any) -> str | None:
     """What a value is called as a group or a unit (V-8): long texts are cut, and digested."""
     text = text_of(value)
-    raw = b"" if text is None else text.encode()
+    if text is None or len(text) <= 64:  # of at most four bytes each
+        return text
+    raw = text.encode()
     if len(raw) <= 256:
         return text
     cut = 256
@@ -36,8 +41,10 @@ def group_of(value: Any) -> str | None:
     return raw[:cut].decode() + "…" + base64.b64encode(digest).decode()
 
 
-def plain(value: Decimal) -> str:
-    """A decimal without exponent, trailing zeros or minus zero."""
+def plain(value: Decimal | int) -> str:
+    """A number without exponent, trailing zeros or minus zero."""
+    if isinstance(value, int):
+        return str(value)
     if value == 0:
         return "0"
     text = f"{value:f}"
@@ -46,11 +53,13 @@ def plain(value: Decimal) -> str:
     return text
 
 
-def number_of(value: Any, *, from_text: bool) -> Decimal | None:
-    """The number a JSON value stands for."""
-    if isinstance(value, Decimal):
+def number_of(value: Any, *, from_text: bool) -> Decimal | int | None:
+    """The number a JSON value stands for; true and false are none."""
+    if type(value) is int or isinstance(value, Decimal):
         return value
     if from_text and isinstance(value, str):
+        if len(value) <= _SHORT and value.isdigit() and value.isascii():
+            return int(value)
         return read_number(value)
     return None
 
@@ -64,6 +73,18 @@ ABSENT = _Absent()
 
 def look_up(field: Field, event: Plain) -> Any:
     """The value of a field in an event; ABSENT where there is none."""
+    return in_bounds(_member(field, event))
+
+
+def in_bounds(value: Any) -> Any:
+    """The value, but for whole numbers of more digits than C04 reads."""
+    if type(value) is int:
+        written = value if value >= 0 else -10 * value  # the sign is a character
+        return value if written < _WHOLE else UnreadableText()
+    return [in_bounds(each) for each in value] if type(value) is list else value
+
+
+def _member(field: Field, event: Plain) -> Any:
     if field.source == "property":
         return event.properties.get(str(field.key), ABSENT)
     if field.source == "customer_id":
@@ -126,7 +147,7 @@ def _plain_number(operand: Any) -> Any:
     return Decimal(operand) if is_number else operand
 
 
-def _compares(name: str, seen: Decimal, wanted: Decimal) -> bool:
+def _compares(name: str, seen: Decimal | int, wanted: Decimal | int) -> bool:
     return {
         "equal": seen == wanted,
         "not_equal": seen != wanted,
@@ -159,13 +180,17 @@ def _list_verdict(name: str, wanted: Any, value: Any) -> bool | None:
     positive = name.replace("no_element", "any_element")
     if positive == "any_element_equal":
         alike = _plain_number(wanted)
-        hit = any(type(each) is type(alike) and each == alike for each in elements)
+        hit = any(_kind_of(each) is _kind_of(alike) and each == alike for each in elements)
     else:
         word = positive.removeprefix("any_element_")
         sought = text_of(_plain_number(wanted)) or ""
         texts = [text_of(each) for each in elements if not isinstance(each, bool)]
         hit = any(_texts(word, text, [sought]) for text in texts if text is not None)
     return hit if name == positive else not hit
+
+
+def _kind_of(value: Any) -> type:
+    return Decimal if type(value) is int else type(value)
 
 
 def matches(measure: Measure, event: Plain) -> bool:

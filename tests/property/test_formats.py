@@ -40,7 +40,8 @@ from pipeline.core.aggregations import decode_partial
 from pipeline.core.event import Event
 from pipeline.log.publish import line_of
 from pipeline.reads.results import Held, add_to, answer
-from pipeline.recount.events import read_event
+from pipeline.recount.compiled import verdict_of
+from pipeline.recount.events import read_event, read_quickly
 from pipeline.recount.matching import holds
 
 from ..conformance.payloads import MAPPED
@@ -336,16 +337,19 @@ def every_condition() -> Iterator[Condition]:
 
 
 def test_every_condition_is_read_alike() -> None:
-    """The compiled test of any condition and the recount's interpreter agree on any value."""
+    """The compiled tests of any condition and the recount's interpreter agree on any value."""
     lines = lines_of([{"event_type": "use", "properties": {"p": value}} for value in VALUE_LIST])
-    events = [(decode(line), read_event(line)) for line in lines]
+    events = [(decode(line), read_event(line), read_quickly(line)) for line in lines]
     compared = 0
     for condition in every_condition():
-        test = compile_condition(condition)
-        for event, plain in events:
+        test, remembering = compile_condition(condition), verdict_of(condition)
+        for event, plain, quick in events:
             assert isinstance(event, Event)
-            seen = event.properties["p"]
-            assert test(seen) == holds(condition, plain), (condition, seen)
+            assert quick is not None
+            seen, verdict = event.properties["p"], holds(condition, plain)
+            assert test(seen) == verdict, (condition, seen)
+            assert verdict == holds(condition, quick) == remembering(plain), (condition, seen)
+            assert verdict == remembering(quick), (condition, seen)
             compared += 1
         assert test(ABSENT) == test(None)
     assert compared > 20_000

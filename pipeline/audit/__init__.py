@@ -2,5 +2,6 @@
 
 from .auditor import Auditor
 from .findings import Findings
+from .processes import audit_in_processes
 
-__all__ = ["Auditor", "Findings"]
+__all__ = ["Auditor", "Findings", "audit_in_processes"]

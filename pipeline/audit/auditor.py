@@ -7,16 +7,13 @@ of the owners; what is larger takes more passes over the log.
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from math import inf
 from typing import Any, Final
 
-from definitions.metric import MetricVersion
 from definitions.times import NS_PER_MS
 
 from ..control.entities import DeploymentRecord
 from ..control.records import ControlState
-from ..core.buckets import ns_of
 from ..core.cells import CELLS, ELEMENTS, CellAddress, group_number
 from ..core.dedup import generation_of
 from ..core.state import PartitionState
@@ -25,9 +22,10 @@ from ..errors import StoreUnavailable
 from ..ports import EventLog, RollupStore, Span
 from ..reads.recounting import active_of, terms_of
 from ..recount.kept import Kept
-from ..recount.ledger import Cell, Ledger, Share, of_everybody
+from ..recount.ledger import WHOLE, Cell, Ledger, Share
 from .books import Books, WentBack, count_keys, read_books
 from .findings import Findings
+from .measures import SharedMeasures
 
 EVENTS_PER_PASS: Final = 2_000_000  # some 200 bytes each, for their identities
 KEYS_PER_PASS: Final = 100_000
@@ -41,16 +39,21 @@ Refresh = Callable[[], Awaitable[ControlState]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """How many passes: by customers, and rounds by owners of cells that many customers share."""
+class Passes:
+    """How often a partition's log is read, and how many offsets each time.
+
+    customers: parts of the customers. rounds: parts of the owners of cells that many customers
+    share, each with all parts of the customers.
+    """
 
     customers: int
     rounds: int
+    offsets: int
 
     @property
-    def passes(self) -> int:
-        """How often the log is read."""
-        return self.customers * self.rounds
+    def total(self) -> int:
+        """How many offsets are read."""
+        return self.customers * self.rounds * self.offsets
 
 
 @dataclass(slots=True)
@@ -77,15 +80,24 @@ class Auditor:
 
     Args:
         refresh: Reads the control log to its end: definitions may come while the audit runs.
+        share: Whose cells are audited. Of a share that is not the whole only cells of one customer
+            each are compared: what many customers add to, it cannot recount.
     """
 
     def __init__(
-        self, identity: DeploymentRecord, refresh: Refresh, store: RollupStore, log: EventLog
+        self,
+        identity: DeploymentRecord,
+        refresh: Refresh,
+        store: RollupStore,
+        log: EventLog,
+        *,
+        share: Share = WHOLE,
     ) -> None:
         self._identity = identity
         self._refresh = refresh
         self._store = store
         self._log = log
+        self._share = share
         self._terms = terms_of(identity)
         self._bucket_ns = self._terms.bucket_s * _NS_PER_S
 
@@ -98,23 +110,27 @@ class Auditor:
         Raises:
             StoreUnavailable: Redis loses writes again and again.
         """
-        plans: dict[int, _Plan] = {}
-        total = 0
-        shared = _SharedMeasures(await self._refresh())
-        for number in self._identity.starts:
-            state = await self._state(number)
-            plans[number] = await self._plan(number, state, shared)
-            total += (state.next - state.start) * plans[number].passes
-        started(total)
-        findings = Findings()
-        for number, plan in plans.items():
-            findings.add(await self._settled(number, plan, progress))
+        plans = await self.plan()
+        started(sum(passes.total for passes in plans.values()))
+        findings = Findings(share=self._share)
+        for number, passes in plans.items():
+            findings.add(await self.audit(number, passes, progress))
         return findings
 
-    async def _settled(self, number: int, plan: _Plan, progress: Progress) -> Findings:
+    async def plan(self) -> dict[int, Passes]:
+        """Say how each partition will be read."""
+        shared = SharedMeasures(await self._refresh())
+        return {number: await self._plan(number, shared) for number in self._identity.starts}
+
+    async def audit(self, number: int, passes: Passes, progress: Progress) -> Findings:
+        """Audit one partition.
+
+        Raises:
+            StoreUnavailable: Redis loses writes again and again.
+        """
         for _ in range(_TRIES_MAX):
             try:
-                return await self._partition(number, plan, progress)
+                return await self._partition(number, passes, progress)
             except WentBack:
                 continue
         raise StoreUnavailable(
@@ -125,24 +141,32 @@ class Auditor:
     async def _state(self, number: int) -> PartitionState:
         return check_state(await self._store.state(number), self._identity, number)
 
-    async def _plan(self, number: int, state: PartitionState, shared: "_SharedMeasures") -> _Plan:
-        own, common = await count_keys(self._store, number, state, shared.holds)
+    async def _plan(self, number: int, shared: SharedMeasures) -> Passes:
+        state = await self._state(number)
+        own, common = await count_keys(self._store, number, state, self._share, shared.holds)
+        offsets = state.next - state.start
         customers = max(
-            _parts(state.next - state.start, EVENTS_PER_PASS), _parts(own, KEYS_PER_PASS)
+            _parts(offsets // self._share.of, EVENTS_PER_PASS), _parts(own, KEYS_PER_PASS)
         )
-        return _Plan(customers, _parts(common, KEYS_PER_PASS))
+        rounds = _parts(common, KEYS_PER_PASS) if self._is_whole else 1
+        return Passes(customers, rounds, offsets)
 
-    async def _partition(self, number: int, plan: _Plan, progress: Progress) -> Findings:
-        findings, sums = Findings(), _Sums()
+    @property
+    def _is_whole(self) -> bool:
+        return self._share.of == 1
+
+    async def _partition(self, number: int, passes: Passes, progress: Progress) -> Findings:
+        findings, sums = Findings(share=self._share), _Sums()
         span = (await self._log.spans())[number]
         state = await self._state(number)
         since = await self._verifiable_since(number, state, span)
-        for round_ in range(plan.rounds):
-            measures = _SharedMeasures(await self._refresh())
-            common = await self._books(number, Share(round_, plan.rounds), measures.holds)
+        for round_ in range(passes.rounds):
+            measures = SharedMeasures(await self._refresh())
+            common = None
+            if self._is_whole:
+                common = await self._books(number, Share(round_, passes.rounds), measures.holds)
             kept: dict[Cell, Kept] = {}
-            for part in range(plan.customers):
-                share = Share(part, plan.customers)
+            for share in self._share.parted(passes.customers):
                 own = None if round_ else await self._books(number, share, measures.lacks)
                 ledger, measures = await self._recount(
                     _Pass(number, span, state.next, share, own, common), kept, progress
@@ -152,7 +176,8 @@ class Auditor:
                     mine = [cell for cell in kept if not measures.holds(cell.measure)]
                     compared = {cell: kept.pop(cell) for cell in mine}
                     self._compare(number, own, compared, measures, since, findings)
-            self._compare(number, common, kept, measures, since, findings)
+            if common is not None:
+                self._compare(number, common, kept, measures, since, findings)
         if (await self._log.spans())[number].start > max(span.start, state.start):
             raise WentBack  # retention took records while they were read
         async for what in self._store.strays(number):
@@ -160,7 +185,7 @@ class Auditor:
         findings.events = sums.fates["consumed"]
         findings.duplicate_conflicts = sums.conflicts
         findings.offsets[f"{self._identity.topics['events'][0]}/{number}"] = state.next
-        if since is None:
+        if since is None and self._is_whole:
             self._compare_counters(number, state, sums, findings)
         return findings
 
@@ -184,10 +209,10 @@ class Auditor:
 
     async def _recount(
         self, asked: "_Pass", kept: dict[Cell, Kept], progress: Progress
-    ) -> tuple[Ledger, "_SharedMeasures"]:
+    ) -> tuple[Ledger, SharedMeasures]:
         """Read the log once for a share of the customers, up to where the last book closes."""
         control = await self._refresh()
-        measures = _SharedMeasures(control)
+        measures = SharedMeasures(control)
         latest = asked.latest(await self._state(asked.partition))
         ledger = Ledger(
             asked.partition,
@@ -231,7 +256,7 @@ class Auditor:
         number: int,
         books: Books,
         kept: dict[Cell, Kept],
-        measures: "_SharedMeasures",
+        measures: SharedMeasures,
         since: float | None,
         findings: Findings,
     ) -> None:
@@ -276,19 +301,23 @@ def _parts(count: int, most: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """One reading of a partition's log. until: where counters close. own: None in later rounds."""
+    """One reading of a partition's log. until: where counters close.
+
+    own: cells of the share's customers, None in later rounds. common: cells of many customers,
+    None where they are not audited.
+    """
 
     partition: int
     span: Span
     until: int
     share: Share
     own: Books | None
-    common: Books
+    common: Books | None
 
     @property
     def books(self) -> list[Books]:
         """The books of this pass."""
-        return [self.common] if self.own is None else [self.own, self.common]
+        return [books for books in (self.own, self.common) if books is not None]
 
     @property
     def ends(self) -> int:
@@ -299,14 +328,15 @@ class _Pass:
         """The newest state seen: its activations and ends include those of all the others."""
         return max([state, *(books.latest for books in self.books)], key=lambda each: each.next)
 
-    def closes(self, measures: "_SharedMeasures") -> Callable[[str, str], float]:
+    def closes(self, measures: SharedMeasures) -> Callable[[str, str], float]:
         """Where the book of (measure, owner) closes; 0 where this pass has none."""
         own, common = self.own, self.common
 
         def closes(measure: str, owner: str) -> float:
-            if measures.holds(measure):
-                return common.closes_at(owner) if common.share.holds(owner) else _NOWHERE
-            return _NOWHERE if own is None else own.closes_at(owner)
+            books = common if measures.holds(measure) else own
+            if books is None or not books.share.holds(owner):
+                return _NOWHERE
+            return books.closes_at(owner)
 
         return closes
 
@@ -339,41 +369,6 @@ def _expected(
         if text is not None or elements is not None:
             found[cell] = (text, elements)
     return found
-
-
-class _SharedMeasures:
-    """What the control log says of measures: which have cells of many customers, which are read.
-
-    Cells outside a version's effective times are dead: nobody reads them (docs/design.md 6).
-    """
-
-    def __init__(self, control: ControlState) -> None:
-        self._shared: set[str] = set()
-        self._bounds: dict[str, tuple[int | None, int | None]] = {}
-        for key, version in control.versions.items():
-            body: MetricVersion | None = version.body
-            starts = None if body is None else body.effective_from
-            self._bounds[key] = (_ns(starts), _ns(version.effective_to))
-            for number, measure in enumerate(body.definition.measures if body else ()):
-                if body is not None and of_everybody(body, measure):
-                    self._shared.add(f"{key}.{number}")
-
-    def holds(self, measure: str) -> bool:
-        """Whether events of many customers meet in the measure's cells."""
-        return measure in self._shared
-
-    def lacks(self, measure: str) -> bool:
-        """The opposite: cells of one customer each, and those of no measure we know."""
-        return measure not in self._shared
-
-    def covers(self, cell: Cell, opens_ns: int) -> bool:
-        """Whether a reader may look at a cell; one of an unknown version must not exist."""
-        starts, ends = self._bounds.get(cell.measure.rpartition(".")[0], (None, None))
-        return (starts is None or opens_ns >= starts) and (ends is None or opens_ns < ends)
-
-
-def _ns(moment: datetime | None) -> int | None:
-    return None if moment is None else ns_of(moment)
 
 
 def _shown(text: str | None, elements: frozenset[str] | None) -> Any:

@@ -47,9 +47,13 @@ class Books:
 
 
 async def count_keys(
-    store: RollupStore, partition: int, state: PartitionState, is_shared: Callable[[str], bool]
+    store: RollupStore,
+    partition: int,
+    state: PartitionState,
+    share: Share,
+    is_shared: Callable[[str], bool],
 ) -> tuple[int, int]:
-    """Return how many keys hold cells of one customer each, and how many are shared by many.
+    """Return how many keys hold cells of one customer of the share, and of many customers.
 
     A key of several measures may be both.
     """
@@ -57,7 +61,7 @@ async def count_keys(
     of_many, of_one = _groups(state, is_shared), _groups(state, lambda name: not is_shared(name))
     async for address in store.addresses(partition):
         shared += of_many(address.group)
-        own += of_one(address.group)
+        own += of_one(address.group) and share.holds(address.owner)
     return own, shared
 
 

@@ -3,12 +3,19 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ..recount.ledger import WHOLE, Share
+
 SHOWN_MAX: Final = 1_000
+# What belongs to no customer, or to many at once: a share of the customers says nothing of it.
+NOT_OF_A_SHARE: Final = ("counters", "clock", "ids", "cells of many customers")
 
 
 @dataclass(slots=True)
 class Findings:
-    """Counts, and a line for each mismatch, the first SHOWN_MAX of them kept."""
+    """Counts, and a line for each mismatch, the first SHOWN_MAX of them kept.
+
+    share: whose cells were audited.
+    """
 
     cells: int = 0
     mismatches: int = 0
@@ -17,6 +24,7 @@ class Findings:
     duplicate_conflicts: int = 0
     offsets: dict[str, int] = field(default_factory=dict)
     lines: list[dict[str, Any]] = field(default_factory=list)
+    share: Share = WHOLE
     _strays: set[tuple[int, str]] = field(default_factory=set)
 
     def differ(self, partition: int, what: dict[str, Any], stored: Any, recounted: Any) -> None:
@@ -45,8 +53,8 @@ class Findings:
         self.lines += other.lines[: SHOWN_MAX - len(self.lines)]
 
     def summary(self) -> dict[str, Any]:
-        """The last line of the command."""
-        return {
+        """The last line of the command; that of a share says what it is, and what it is not."""
+        found = {
             "cells": self.cells,
             "mismatches": self.mismatches,
             "unverifiable_cells": self.unverifiable_cells,
@@ -54,3 +62,15 @@ class Findings:
             "duplicate_conflicts": self.duplicate_conflicts,
             "offsets": self.offsets,
         }
+        if not self.not_checked:
+            return found
+        return {
+            **found,
+            "customers": f"{self.share.number + 1}/{self.share.of}",
+            "not_checked": list(self.not_checked),
+        }
+
+    @property
+    def not_checked(self) -> tuple[str, ...]:
+        """What an audit of this share says nothing of."""
+        return () if self.share.of == 1 else NOT_OF_A_SHARE

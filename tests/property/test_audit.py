@@ -19,6 +19,9 @@ from pipeline.core.cells import CellAddress
 from pipeline.edges.memory import MemoryLog, MemoryStore
 from pipeline.errors import StoreUnavailable
 from pipeline.ports import Book, Span
+from pipeline.recount import ledger
+from pipeline.recount.events import Plain, read_quickly
+from pipeline.recount.ledger import WHOLE, Share
 
 from ..world import DAY_MS, FIVE, NOW_MS, World, deployment, event
 
@@ -67,8 +70,25 @@ def passes(events: int, keys: int) -> Iterator[None]:
         yield
 
 
+def odd(number: int) -> list[bytes]:
+    """Events whose customer is easily mistaken, and what is no event but seems to name one."""
+    made = event(f"odd{number}", customer_id=f"c{number}")
+    name, whose = b'"customer_id"', b'"c%d"' % number
+    other = b'"c%d"' % (number + 1)
+    return [
+        made.replace(whose, b'"\\u0063%d"' % number),
+        made.replace(name, b'"customer\\u005fid": ' + other + b", " + name),
+        made.replace(name, name + b": " + other + b", " + name).replace(b"odd", b"twice"),
+        made.replace(b'"g": "x"', b'"g": "x", "customer_id": ' + other).replace(b"odd", b"deep"),
+        made.replace(b'"g": "x"', b'"g": "\\"customer_id\\": x"').replace(b"odd", b"text"),
+        made.replace(whose, whose + b"x"),
+        made.replace(b'"event_type": "use"', b'"event_type": 7'),
+        made.replace(whose, b"7"),
+    ]
+
+
 def lines(count: int) -> list[bytes]:
-    """Events of several customers and users, some repeated, some rejected."""
+    """Events of several customers and users, some repeated, some odd, some rejected."""
     made = [
         event(
             number - number % 5 // 4,
@@ -78,7 +98,10 @@ def lines(count: int) -> list[bytes]:
         )
         for number in range(count)
     ]
-    return [*made, b"rubbish", b""]
+    return [*made, *odd(count % 4), b"rubbish", b""]
+
+
+ODD = 10  # records of lines() beside its count
 
 
 def world_of(values: Sequence[bytes | None], **members: Any) -> World:
@@ -89,9 +112,9 @@ def world_of(values: Sequence[bytes | None], **members: Any) -> World:
     return made
 
 
-def audited(world: World) -> Findings:
+def audited(world: World, share: Share = WHOLE) -> Findings:
     """What an audit finds."""
-    made = Auditor(world.identity, world.heard, world.store, world.log)
+    made = Auditor(world.identity, world.heard, world.store, world.log, share=share)
     return asyncio.run(made.run(lambda _: None, lambda _: None))
 
 
@@ -106,7 +129,82 @@ def test_any_passes_give_the_same_findings(count: int, events: int, keys: int) -
 
     assert (whole.mismatches, whole.lines) == (0, [])
     assert parts.summary() == whole.summary()
-    assert whole.events == count + 2
+    assert whole.events == count + ODD
+    assert 0 < world.state.rejected["not_json"] + world.state.rejected["not_an_event"] < ODD
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 60), st.integers(1, 9), st.sampled_from(SIZES))
+def test_shares_make_up_the_whole(count: int, of: int, sizes: tuple[int, int]) -> None:
+    """All shares together audit every cell of one customer and every event, each of them once."""
+    world = world_of(lines(count))
+    with passes(*sizes):
+        parts = [audited(world, Share(number, of)) for number in range(of)]
+    cells = {*world.store._partitions[0].cells, *world.store._partitions[0].elements}
+    own = [cell for cell in cells if cell.measure.split("#")[0] in FIVE]
+
+    assert [part.mismatches for part in parts] == [0] * of
+    assert sum(part.events for part in parts) == audited(world).events
+    if of > 1:
+        assert sum(part.cells for part in parts) == len(own)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("how", ["wrong", "missing", "extra"])
+def test_a_share_finds_what_is_wrong_of_its_customers(how: str, sizes: tuple[int, int]) -> None:
+    """A damaged cell is a mismatch of the share that has its customer, and of no other."""
+    world = world_of(lines(40))
+    held = world.store._partitions[0].cells
+    cell = min(cell for cell in held if cell.measure.startswith("SUM"))
+    _spoil(world.store, how, cell)
+    with passes(*sizes):
+        found = {share: audited(world, share) for share in WHOLE.parted(5)}
+
+    assert {share for share, each in found.items() if each.mismatches} == {
+        share for share in found if share.holds(cell.customer)
+    }
+    assert sum(each.mismatches for each in found.values()) == 1
+
+
+@pytest.mark.parametrize("metric", ["users", "all", "counted"])
+def test_a_share_says_what_it_does_not_check(metric: str) -> None:
+    """Cells of many customers and counters are not compared, and the summary says so."""
+    world = world_of(lines(40))
+    held = world.store._partitions[0]
+    if metric == "counted":
+        held.fields[metric] = "1"
+    else:
+        _spoil(world.store, "wrong", min(c for c in held.cells if c.measure.startswith(metric)))
+    found = audited(world, Share(2, 3))
+
+    assert (audited(world).mismatches, found.mismatches) == (1, 0)
+    assert found.summary()["customers"] == "3/3"
+    assert found.summary()["not_checked"] == [
+        "counters",
+        "clock",
+        "ids",
+        "cells of many customers",
+    ]
+    assert "customers" not in audited(world).summary()
+
+
+def test_a_share_decodes_no_event_of_others() -> None:
+    """Of other customers' plain events only the customer is looked for."""
+    world = World(metrics=METRICS)
+    world.append([event(number, customer_id=f"c{number}") for number in range(50)])
+    asyncio.run(world.apply())
+    share = Share(1, 5)
+    read: list[bytes | None] = []
+
+    def noting(value: bytes | None) -> Plain | None:
+        read.append(value)
+        return read_quickly(value)
+
+    with patch.object(ledger, "read_quickly", noting):
+        found = audited(world, share)
+
+    assert len(read) == found.events == sum(share.holds(f"c{number}") for number in range(50))
+    assert 0 < len(read) < 25
 
 
 def _spoil(store: MemoryStore, how: str, cell: Any) -> None:
@@ -283,3 +381,19 @@ def test_what_the_log_no_longer_holds_is_unverifiable() -> None:
     late = max((cell for cell in held if cell.measure.startswith("COUNT")), key=lambda c: c.bucket)
     held[late] = "99"
     assert audited(world).mismatches == 1
+
+
+def test_the_events_of_others_move_the_clock() -> None:
+    """An event that is too old by the clock of another share's customer is so in its own share."""
+    limits = deployment(dedup_window_ms=4 * DAY_MS, max_age_ms=2 * DAY_MS, max_ahead_ms=2 * DAY_MS)
+    world = World(metrics=FIVE, settings=limits)
+    world.append(
+        [event(1, customer_id="c1", timestamp="2026-03-11T11:30:00Z")], NOW_MS + 10 * DAY_MS
+    )
+    world.append([event(2, customer_id="c0")], NOW_MS)  # its append time went back
+    asyncio.run(world.apply())
+    found = {share: audited(world, share) for share in WHOLE.parted(7)}
+
+    assert world.state.rejected == {"too_old": 1}
+    assert not any(share.holds("c0") and share.holds("c1") for share in found)
+    assert [each.mismatches for each in found.values()] == [0] * 7

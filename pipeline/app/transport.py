@@ -5,9 +5,9 @@ with the event: 10 to 16 thousand events/s on a core. Here a message is a whole 
 partition; its value is the list of records. The owner of the partition (app/owner.py) takes it
 from there (docs/design.md 8).
 
-How a fetch travels. aiokafka's fetcher receives the bytes and splits them by partition.
-LaneRecords and LaneResult replace two of its classes, so that the records of a batch are made in
-C, in one list, without an object of Python for each. LaneConsumer.getmany() yields one message
+How a fetch travels. aiokafka's fetcher receives the bytes and splits them by partition. Two
+classes of edges/kafka_batches.py replace its own, so that the records of a batch are made in C, in
+one list, without an object of Python for each. LaneConsumer.getmany() yields one message
 for each partition. Faust puts it into the agent's stream, the agent gives it to the lane, the
 lane to the owner's desk. Two batches wait at a desk; then the stream is full, and fetching of
 this partition stops.
@@ -27,9 +27,8 @@ Every override and private member, with the test that fails when it changes: doc
 Recount replaces in Faust and aiokafka".
 """
 
-import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, ClassVar
 
 import aiokafka
 from aiokafka.consumer import fetcher
@@ -39,14 +38,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from ..edges.kafka_batches import (
-    HELD_BYTES_MAX,
-    Batch,
-    Fetched,
-    OwnFetchResult,
-    OwnPartitionRecords,
-    next_of,
-)
+from ..edges.kafka_batches import BoundedResult, WholeRecords
 from .crash import CrashOnly, guarded
 from .lane import Lane
 
@@ -58,102 +50,15 @@ _LOOK_AGAIN_S = 0.02
 _WAIT_S_MAX = 0.1  # for records of the other partitions
 
 
-class _WholeBatch:
-    """A record batch that iterates as one thing: the list of its records, made in C."""
+class LaneResult(BoundedResult):
+    """What a reader gets, but that an error of ours ends the process."""
 
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._batch, name)
-
-    def __next__(self) -> Any:
-        return next(self._batch)  # a control record, for whoever looks for abort markers
-
-    def __iter__(self) -> Iterator["_Chunk"]:
-        for records, size in self._batch.parts():
-            if records:
-                yield _Chunk(records, records[-1].offset, size)
+    def _next_part(self, source: WholeRecords) -> list[Any] | None:
+        with CrashOnly():
+            return super()._next_part(source)
 
 
-class _Chunk(NamedTuple):
-    """The records of a batch, or a part of them. offset: the last one's. size: unpacked bytes."""
-
-    records: list[Any]
-    offset: int
-    size: int
-
-
-class _WholeBatches:
-    """The record batches of a fetch, each to be taken whole."""
-
-    def __init__(self, records: Fetched) -> None:
-        self.has_next = records.has_next
-        self._next_batch = records.next_batch
-
-    def next_batch(self) -> _WholeBatch:
-        return _WholeBatch(self._next_batch())
-
-
-class LaneRecords(OwnPartitionRecords):
-    """Hands out batches of aiokafka's own C-level records.
-
-    A ConsumerRecord each costs a microsecond, a turn of its loop for each a third of one. What it
-    decides about transactions, control batches and checksums, it decides by batch: all of that
-    stays its own.
-
-    rest: records of a batch that were too many for the last caller. unpacked: how many bytes the
-    packed batches had that were taken since it was set to 0.
-    """
-
-    def __init__(self, tp: Any, records: Any, *more: Any) -> None:
-        super().__init__(tp, _WholeBatches(records), *more)
-        self.rest: list[Any] = []
-        self.unpacked = 0
-
-    def _unpack_records(self) -> Any:
-        # A generator that held this object would keep a fetch that is dropped half read, at a
-        # seek or a rebalance, until the collector comes by: after hours.
-        return OwnPartitionRecords._unpack_records(weakref.proxy(self))  # noqa: SLF001  ours
-
-    def _consumer_record(self, tp: Any, chunk: _Chunk) -> list[Any]:  # noqa: ARG002  aiokafka's signature
-        self.unpacked += chunk.size
-        # A fetch begins with the whole batch that holds its offset.
-        if chunk.records[0].offset >= self.next_fetch_offset:
-            return chunk.records
-        return [record for record in chunk.records if record.offset >= self.next_fetch_offset]
-
-
-class LaneResult(OwnFetchResult):
-    """Gives the records of a partition as one list, made without a loop for each."""
-
-    def getall(self, max_records: int | None = None) -> list[Any]:
-        """Return up to max_records, and move the position past them."""
-        if not self.check_assignment(self._topic_partition) or not self.has_more():
-            return []
-        source: LaneRecords = self._partition_records  # type: ignore[has-type]
-        records, source.rest, source.unpacked = source.rest, [], 0
-        while source.unpacked < HELD_BYTES_MAX and (
-            max_records is None or len(records) < max_records
-        ):
-            with CrashOnly():
-                part = next_of(source)
-            if part is None:
-                self._update_position()
-                self._partition_records = None
-                return records
-            records += part
-        if max_records is not None:
-            source.rest = records[max_records:]
-            del records[max_records:]
-        source.next_fetch_offset = records[-1].offset + 1
-        self._update_position()
-        return records
-
-
-# aiokafka offers no way to choose the classes. This module is imported by worker processes only,
-# and tests/integration/test_transport.py holds the records to what core/fold reads of them.
-fetcher.PartitionRecords = LaneRecords
+# This module is imported by worker processes only.
 fetcher.FetchResult = LaneResult
 
 

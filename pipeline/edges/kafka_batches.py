@@ -16,6 +16,7 @@ that its fetcher makes. tests/integration/test_codecs.py holds both to what is r
 """
 
 import hashlib
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -32,12 +33,13 @@ from ..core.records import Unheld
 from ..errors import Halt
 from .kafka_codecs import BATCH_BYTES_MAX, CODECS, Oversized, decoder, pieces
 
-# aiokafka's own classes, from before they are replaced below, are for the worker's transport too.
+# aiokafka's own class, from before it is replaced below, is for tests too.
 __all__ = [
     "BATCH_BYTES_MAX",
-    "HELD_BYTES_MAX",
-    "OwnFetchResult",
+    "BoundedResult",
+    "Fetched",
     "OwnPartitionRecords",
+    "WholeRecords",
     "next_of",
 ]
 VALUE_BYTES_MAX: Final = 2 * 1_048_576  # of a larger one: no topic of ours takes as much
@@ -262,30 +264,113 @@ class Fetched:
         return Batch(self._own.next_batch(), self._raw[begins : self._at])
 
 
+class _WholeBatch:
+    """A record batch that iterates as one thing: the list of its records, made in C."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        return next(self._batch)  # a control record, for whoever looks for abort markers
+
+    def __iter__(self) -> Iterator["_Chunk"]:
+        for records, size in self._batch.parts():
+            if records:
+                yield _Chunk(records, records[-1].offset, size)
+
+
+class _Chunk(NamedTuple):
+    """The records of a batch, or a part of them. offset: the last one's. size: unpacked bytes."""
+
+    records: list[Any]
+    offset: int
+    size: int
+
+
+class _WholeBatches:
+    """The record batches of a fetch, each to be taken whole."""
+
+    def __init__(self, records: Fetched) -> None:
+        self.has_next = records.has_next
+        self._next_batch = records.next_batch
+
+    def next_batch(self) -> _WholeBatch:
+        return _WholeBatch(self._next_batch())
+
+
+class WholeRecords(OwnPartitionRecords):
+    """Hands out batches of aiokafka's own C-level records, for whoever reads.
+
+    A ConsumerRecord each costs a microsecond, a turn of its loop for each a third of one. What it
+    decides about transactions, control batches and checksums, it decides by batch: all of that
+    stays its own.
+
+    rest: records of a batch that were too many for the last caller. unpacked: how many bytes the
+    packed batches had that were taken since it was set to 0.
+    """
+
+    def __init__(self, tp: Any, records: Any, *more: Any) -> None:
+        super().__init__(tp, _WholeBatches(records), *more)
+        self.rest: list[Any] = []
+        self.unpacked = 0
+
+    def _unpack_records(self) -> Any:
+        # A generator that held this object would keep a fetch that is dropped half read, at a
+        # seek or a rebalance, until the collector comes by: after hours.
+        return OwnPartitionRecords._unpack_records(weakref.proxy(self))  # noqa: SLF001  ours
+
+    def _consumer_record(self, tp: Any, chunk: _Chunk) -> list[Any]:  # noqa: ARG002  aiokafka's signature
+        self.unpacked += chunk.size
+        # A fetch begins with the whole batch that holds its offset.
+        if chunk.records[0].offset >= self.next_fetch_offset:
+            return chunk.records
+        return [record for record in chunk.records if record.offset >= self.next_fetch_offset]
+
+
 class BoundedResult(OwnFetchResult):
-    """Hands records on until they are too many bytes; the rest comes with the next answer."""
+    """Gives the records of a partition as one list, made without a loop for each.
+
+    Records that were packed are handed on until they are too many bytes; the rest comes with the
+    next answer. Others are as many as a fetch asks for.
+    """
 
     def getall(self, max_records: int | None = None) -> list[Any]:
         """Return up to max_records, and move the position past them."""
         if not self.check_assignment(self._topic_partition) or not self.has_more():
             return []
-        source: OwnPartitionRecords = self._partition_records  # type: ignore[has-type]
-        records, size = list[Any](), 0
-        while size < HELD_BYTES_MAX and (max_records is None or len(records) < max_records):
-            record = next_of(source)
-            if record is None:
+        source: WholeRecords = self._partition_records  # type: ignore[has-type]
+        records, source.rest, source.unpacked = source.rest, [], 0
+        while source.unpacked < HELD_BYTES_MAX and (
+            max_records is None or len(records) < max_records
+        ):
+            part = self._next_part(source)
+            if part is None:
                 self._update_position()
                 self._partition_records = None
                 return records
-            records.append(record)
-            size += len(record.value or b"")
+            records += part
+        if max_records is not None:
+            source.rest = records[max_records:]
+            del records[max_records:]
+        source.next_fetch_offset = records[-1].offset + 1
         self._update_position()
         return records
+
+    def _next_part(self, source: WholeRecords) -> list[Any] | None:
+        """The records of the next batch, or of a part of it; None at the end."""
+        part: list[Any] | None = next_of(source)
+        return part
 
 
 for _module in (default_records, legacy_records, fast_default_records, fast_legacy_records):
     for _codec in CODECS.values():
         if hasattr(_module, f"{_codec}_decode"):
             setattr(_module, f"{_codec}_decode", decoder(_codec))
+# aiokafka offers no way to choose the classes. tests/integration/test_transport.py holds the
+# records to what their readers use of them.
 fetcher.MemoryRecords = Fetched
+fetcher.PartitionRecords = WholeRecords
 fetcher.FetchResult = BoundedResult

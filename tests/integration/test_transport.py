@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from pipeline.edges.kafka import producer
 from pipeline.edges.kafka_client import KafkaAddress, KafkaAdmin
 
@@ -13,8 +15,10 @@ from ..services import ROOT, Services, fresh
 _READ = """
 import asyncio, gc, json, sys
 from aiokafka import AIOKafkaConsumer, TopicPartition
-import pipeline.app.transport
-from pipeline.app.transport import LaneRecords
+import pipeline.edges.kafka
+if sys.argv[3] == "worker":
+    import pipeline.app.transport
+from pipeline.edges.kafka_batches import WholeRecords
 async def read():
     client = AIOKafkaConsumer(bootstrap_servers=sys.argv[1], auto_offset_reset="earliest")
     await client.start()
@@ -30,14 +34,15 @@ async def read():
         for record in (await client.getmany(timeout_ms=500, max_records=2)).get(point, []):
             found.append([type(record).__module__, record.offset, record.timestamp > 0,
                           record.timestamp_type, record.key, record.value])
-    kept = sum(type(each) is LaneRecords for each in gc.get_objects())
+    kept = sum(type(each) is WholeRecords for each in gc.get_objects())
     await client.stop()
     print(json.dumps({"found": found, "kept": kept}, default=lambda raw: raw.decode()))
 asyncio.run(read())
 """
 
 
-def test_records_are_c_level_and_complete(stack: Services) -> None:
+@pytest.mark.parametrize("reader", ["worker", "other"])
+def test_records_are_c_level_and_complete(stack: Services, reader: str) -> None:
     """Whole batches come as aiokafka's own records, split and entered in the middle as asked.
 
     What is dropped at a seek leaves memory at once: a worker's collector hardly ever comes by.
@@ -56,7 +61,7 @@ def test_records_are_c_level_and_complete(stack: Services) -> None:
 
     asyncio.run(send())
     done = subprocess.run(
-        [sys.executable, "-c", _READ, stack.kafka, topic],
+        [sys.executable, "-c", _READ, stack.kafka, topic, reader],
         capture_output=True,
         check=True,
         cwd=ROOT,

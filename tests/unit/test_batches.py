@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +14,7 @@ from pipeline.core.event import decoder_for
 from pipeline.core.reasons import Reason, Rejected
 from pipeline.core.records import Unheld
 from pipeline.edges import kafka_batches, kafka_codecs
-from pipeline.edges.kafka_batches import Fetched, next_of
+from pipeline.edges.kafka_batches import Fetched, OwnPartitionRecords, next_of
 from pipeline.errors import Halt
 
 from ..batches import CODECS, HEADER_BYTES, Record, count_of, misnamed, packed, rechecked
@@ -110,7 +109,7 @@ def test_a_value_too_large_to_hold_is_too_large(
 def source_of(raw: bytearray, offset: int = 0) -> Any:
     """What aiokafka makes of a fetch that holds a batch."""
     point = TopicPartition("t.usage.events", 3)
-    return PartitionRecords(point, Fetched(bytes(raw)), [], offset, None, None, True, 1)
+    return OwnPartitionRecords(point, Fetched(bytes(raw)), [], offset, None, None, True, 1)
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -14,7 +14,7 @@ from definitions.times import NS_PER_MS
 
 from ..control.entities import DeploymentRecord
 from ..control.records import ControlState
-from ..core.cells import CELLS, ELEMENTS, CellAddress, group_number
+from ..core.cells import CellAddress, group_number
 from ..core.dedup import generation_of
 from ..core.state import PartitionState
 from ..deploy.checks import check_state
@@ -23,9 +23,10 @@ from ..ports import EventLog, RollupStore, Span
 from ..reads.recounting import active_of, terms_of
 from ..recount.kept import Kept
 from ..recount.ledger import WHOLE, Cell, Ledger, Share
-from .books import Books, WentBack, count_keys, read_books
+from .books import Books, WentBack, count_keys, expected_of, read_books
 from .findings import Findings
 from .measures import SharedMeasures
+from .verdicts import KeptVerdicts, read_verdicts
 
 EVENTS_PER_PASS: Final = 2_000_000  # some 200 bytes each, for their identities
 KEYS_PER_PASS: Final = 100_000
@@ -65,6 +66,8 @@ class _Sums:
     ids: Counter[int] = field(default_factory=Counter)
     conflicts: int = 0
     clock_ms: int = -1
+    otherwise: int = 0
+    verdicts: KeptVerdicts | None = None
 
     def add(self, ledger: Ledger) -> None:
         """Take a part."""
@@ -73,6 +76,7 @@ class _Sums:
         self.ids += ledger.ids
         self.conflicts += ledger.conflicts
         self.clock_ms = ledger.clock_until
+        self.otherwise += ledger.otherwise
 
 
 class Auditor:
@@ -142,9 +146,9 @@ class Auditor:
         return check_state(await self._store.state(number), self._identity, number)
 
     async def _plan(self, number: int, shared: SharedMeasures) -> Passes:
-        state = await self._state(number)
+        state, span = await self._state(number), (await self._log.spans())[number]
         own, common = await count_keys(self._store, number, state, self._share, shared.holds)
-        offsets = state.next - state.start
+        offsets = max(state.next - max(state.start, span.start), 0)
         customers = max(
             _parts(offsets // self._share.of, EVENTS_PER_PASS), _parts(own, KEYS_PER_PASS)
         )
@@ -168,8 +172,12 @@ class Auditor:
             kept: dict[Cell, Kept] = {}
             for share in self._share.parted(passes.customers):
                 own = None if round_ else await self._books(number, share, measures.lacks)
+                sums.verdicts = await read_verdicts(self._store, self._identity, number)
                 ledger, measures = await self._recount(
-                    _Pass(number, span, state.next, share, own, common), kept, progress
+                    _Pass(number, span, state.next, share, own, common),
+                    kept,
+                    sums.verdicts,
+                    progress,
                 )
                 if own is not None:
                     sums.add(ledger)
@@ -185,6 +193,8 @@ class Auditor:
         findings.events = sums.fates["consumed"]
         findings.duplicate_conflicts = sums.conflicts
         findings.offsets[f"{self._identity.topics['events'][0]}/{number}"] = state.next
+        if self._is_whole:
+            self._compare_verdicts(number, max(span.start, state.start), state, sums, findings)
         if since is None and self._is_whole:
             self._compare_counters(number, state, sums, findings)
         return findings
@@ -197,8 +207,8 @@ class Auditor:
     ) -> float | None:
         """From which event time on (ns) no event that is gone can lie; None is all.
 
-        An event is at most max_ahead before its time on the log. What the events that are left
-        owe to those that are gone, the ledger says, cell by cell.
+        An event is at most max_ahead before its time on the log. Which of the events that are left
+        repeat one that is gone, the store's kept verdicts say.
         """
         if span.start <= state.start:
             return None
@@ -208,7 +218,11 @@ class Auditor:
         return (first.timestamp + self._terms.max_ahead_ms) * NS_PER_MS + 1
 
     async def _recount(
-        self, asked: "_Pass", kept: dict[Cell, Kept], progress: Progress
+        self,
+        asked: "_Pass",
+        kept: dict[Cell, Kept],
+        verdicts: KeptVerdicts,
+        progress: Progress,
     ) -> tuple[Ledger, SharedMeasures]:
         """Read the log once for a share of the customers, up to where the last book closes."""
         control = await self._refresh()
@@ -223,6 +237,7 @@ class Auditor:
             closes=asked.closes(measures),
             kept=kept,
             cut=asked.span.start > latest.start,
+            verdicts=verdicts,
         )
         low, high = max(latest.start, asked.span.start), asked.ends
         if low < high:
@@ -251,6 +266,22 @@ class Auditor:
             if stored != recounted:
                 findings.differ(number, {"counter": name}, stored, recounted)
 
+    def _compare_verdicts(
+        self, number: int, start: int, state: PartitionState, sums: _Sums, findings: Findings
+    ) -> None:
+        """Compare what was judged a duplicate: what the log still has, one by one, and the count.
+
+        Where the recount asked the store itself, they agree; the count still tells of a loss.
+        """
+        assert sums.verdicts is not None
+        stored, recounted = sums.verdicts.between(start, state.next), sums.fates["duplicate"]
+        if stored != recounted or sums.otherwise:
+            what = {"counter": "verdicts", "unlike": sums.otherwise}
+            findings.differ(number, what, stored, recounted)
+        counted, ever = state.counters["duplicate"], sums.verdicts.below(state.next)
+        if ever != counted:
+            findings.differ(number, {"counter": "kept verdicts"}, ever, counted)
+
     def _compare(
         self,
         number: int,
@@ -269,7 +300,7 @@ class Auditor:
             group = group_number(numbers.get(cell.measure, -1))
             return CellAddress(kind, group, self._day_of(cell), cell.customer)
 
-        expected = _expected(kept, books, number, lies_in)
+        expected = expected_of(kept, books, number, lies_in)
         held = {
             cell: (books.cells.get(cell), books.elements.get(cell))
             for cell in books.cells.keys() | books.elements.keys()
@@ -279,7 +310,7 @@ class Auditor:
             if not measures.covers(cell, opens):
                 continue
             findings.cells += 1
-            if since is not None and (opens < since or _is_doubtful(kept.get(cell))):
+            if since is not None and opens < since:
                 findings.unverifiable_cells += 1
                 continue
             stored, wanted = held.get(cell, _NOTHING), expected.get(cell, _NOTHING)
@@ -288,10 +319,6 @@ class Auditor:
 
     def _day_of(self, cell: Cell) -> int:
         return cell.bucket * self._terms.bucket_s // _SECONDS_PER_DAY
-
-
-def _is_doubtful(kept: Kept | None) -> bool:
-    return kept is not None and kept.doubtful
 
 
 def _parts(count: int, most: int) -> int:
@@ -339,36 +366,6 @@ class _Pass:
             return books.closes_at(owner)
 
         return closes
-
-
-def _expected(
-    kept: dict[Cell, Kept],
-    books: Books,
-    partition: int,
-    lies_in: Callable[[Cell, str], CellAddress],
-) -> dict[Cell, tuple[str | None, frozenset[str] | None]]:
-    """What the cells must hold, but for keys that were made after the listing began."""
-    first: dict[CellAddress, int] = {}
-    for cell, each in kept.items():
-        for kind, at in ((CELLS, each.first_text), (ELEMENTS, each.first_element)):
-            if at >= 0:
-                address = lies_in(cell, kind)
-                first[address] = min(at, first.get(address, at))
-    late = {
-        address
-        for address, at in first.items()
-        if address not in books.listed and at >= books.from_next
-    }
-    found = {}
-    for cell, each in kept.items():
-        text, elements = each.holds(partition)
-        if lies_in(cell, CELLS) in late:
-            text = None
-        if lies_in(cell, ELEMENTS) in late:
-            elements = None
-        if text is not None or elements is not None:
-            found[cell] = (text, elements)
-    return found
 
 
 def _shown(text: str | None, elements: frozenset[str] | None) -> Any:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..core.cells import CellAddress, group_number
+from ..core.cells import CELLS, ELEMENTS, CellAddress, group_number
 from ..core.state import PartitionState
 from ..ports import RollupStore
+from ..recount.kept import Kept
 from ..recount.ledger import Cell, Share
 
 KEYS_AT_ONCE: Final = 1_000  # of a MULTI: some milliseconds of Redis
@@ -126,3 +127,33 @@ def _batches(owners: Mapping[str, list[CellAddress]]) -> Iterator[list[str]]:
         keys += len(addresses)
     if batch:
         yield batch
+
+
+def expected_of(
+    kept: dict[Cell, Kept],
+    books: Books,
+    partition: int,
+    lies_in: Callable[[Cell, str], CellAddress],
+) -> dict[Cell, tuple[str | None, frozenset[str] | None]]:
+    """What the cells must hold, but for keys that were made after the listing began."""
+    first: dict[CellAddress, int] = {}
+    for cell, each in kept.items():
+        for kind, at in ((CELLS, each.first_text), (ELEMENTS, each.first_element)):
+            if at >= 0:
+                address = lies_in(cell, kind)
+                first[address] = min(at, first.get(address, at))
+    late = {
+        address
+        for address, at in first.items()
+        if address not in books.listed and at >= books.from_next
+    }
+    found = {}
+    for cell, each in kept.items():
+        text, elements = each.holds(partition)
+        if lies_in(cell, CELLS) in late:
+            text = None
+        if lies_in(cell, ELEMENTS) in late:
+            elements = None
+        if text is not None or elements is not None:
+            found[cell] = (text, elements)
+    return found

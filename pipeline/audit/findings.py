@@ -7,7 +7,7 @@ from ..recount.ledger import WHOLE, Share
 
 SHOWN_MAX: Final = 1_000
 # What belongs to no customer, or to many at once: a share of the customers says nothing of it.
-NOT_OF_A_SHARE: Final = ("counters", "clock", "ids", "cells of many customers")
+NOT_OF_A_SHARE: Final = ("counters", "verdicts", "clock", "ids", "cells of many customers")
 
 
 @dataclass(slots=True)

@@ -26,15 +26,13 @@ class Kept:
     """What a cell must hold. ADDERS has how a value is added, by aggregation.
 
     whole, total: the sum of the values without a fraction, and of the others. best, won: the value
-    that stands and its reading. first_text,
-    first_element: offsets of the first events that made the cell's text, and its UNIQUE set; -1
-    before. doubtful: whether some event is in it depends on a part of the log that is gone.
+    that stands and its reading. first_text, first_element: offsets of the first events that made
+    the cell's text, and its UNIQUE set; -1 before.
     """
 
     __slots__ = (
         "best",
         "count",
-        "doubtful",
         "elements",
         "first_element",
         "first_text",
@@ -48,7 +46,6 @@ class Kept:
     def __init__(self, kind: Aggregation) -> None:
         self.kind = kind
         self.count = 0
-        self.doubtful = False
         self.unreadable = 0
         self.whole = 0
         self.total = _ZERO

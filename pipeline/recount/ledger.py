@@ -5,7 +5,7 @@ customer, so that the identities of one part at a time are in memory.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import inf
@@ -90,8 +90,9 @@ class Ledger:
     what is no event belongs to the customer that it seems to name, else to part 0. clock_until:
     the log clock there. closes: (measure, owner) → the offset below which events reach the owner's
     cells; 0 for none. cut: the log's beginning is gone, so an id may have been counted before what
-    is fed; a cell that an event reaches whose verdict depends on that is doubtful (Kept). Append
-    times are taken not to step back over the cut.
+    is fed. verdicts: the offsets that the store says were duplicates. The ledger judges for
+    itself, and asks only where a verdict hangs on what is gone. otherwise: how many duplicates
+    below `until` the store does not have. Append times are taken not to step back over the cut.
     """
 
     partition: int
@@ -108,6 +109,8 @@ class Ledger:
     clock_ms: int = -1
     clock_until: int = -1
     cut: bool = False
+    verdicts: Container[int] | None = None
+    otherwise: int = 0
     _cut_at: int | None = None
     _seen: dict[bytes, int] = field(default_factory=dict)
     _open: dict[bytes, frozenset[int]] = field(default_factory=dict)
@@ -162,8 +165,8 @@ class Ledger:
             self._reject(offset, why_not)
             return
         generation = self._generation()
-        repeated = self._is_repeated(event, value, generation)
-        counted = not repeated and self._counts(event, offset, doubtful=repeated is None)
+        repeated = self._is_repeated(event, value, offset, generation)
+        counted = not repeated and self._counts(event, offset)
         if offset >= self.until:
             return
         fates = self.fates
@@ -172,6 +175,7 @@ class Ledger:
             fates["misplaced"] += 1
         if repeated:
             fates["duplicate"] += 1
+            self.otherwise += self.verdicts is not None and offset not in self.verdicts
             return
         self.ids[generation] += 1
         fates["counted" if counted else "unmatched"] += 1
@@ -200,49 +204,46 @@ class Ledger:
             return "too_far_ahead"
         return "misplaced" if away and self.terms.strict else None
 
-    def _is_repeated(self, event: Plain, value: Any, generation: int) -> bool | None:
-        """At most a window old, in generations; a repeat renews nothing (docs/design.md 5).
-
-        None: it depends on what the log no longer holds.
-        """
+    def _is_repeated(self, event: Plain, value: Any, offset: int, generation: int) -> bool:
+        """At most a window old, in generations; a repeat renews nothing (docs/design.md 5)."""
         customer = event.customer_id
         pair = f"{len(customer)}:{customer}{event.transaction_id}".encode()
         key = blake2b(pair, digest_size=16).digest()
         body = hash(value) & _BODY  # compared within this process only
         known = self._seen.get(key)
         if known is None and self.cut:
-            verdict = self._judged_open(key, generation)
-            if verdict is None:
-                return None
-            if key in self._open:
-                return verdict
-            known = self._seen.get(key)
+            return self._judged_open(key, body, offset, generation)
         if known is not None and generation - (known >> _BODY_BITS) <= self.terms.generations:
             self.conflicts += known & _BODY != body
             return True
         self._seen[key] = generation << _BODY_BITS | body
         return False
 
-    def _judged_open(self, key: bytes, generation: int) -> bool | None:
+    def _judged_open(self, key: bytes, body: int, offset: int, generation: int) -> bool:
         """Judge an id under every generation at which it may have been counted last.
 
-        None where they differ. Ways meet again, for instance once an id pauses for longer than
-        the window; from then on the id is known as if it had been seen from the start.
+        Where they differ the store's own verdict decides, and rules out the others: the ways that
+        are left must agree with it. Once an event is counted, there is one way only.
         """
         assert self._cut_at is not None
         remembered = self.terms.generations
         oldest = self._cut_at - remembered - 1  # stands for everything older, and for never
         ways = self._open.pop(key, None) or frozenset(range(oldest, self._cut_at + 1))
-        verdicts = {way: generation - way <= remembered for way in ways}
-        after = frozenset(way if repeats else generation for way, repeats in verdicts.items())
-        agreed = set(verdicts.values())
-        if len(after) > 1:
-            self._open[key] = after
-        elif len(agreed) > 1:
-            self._seen[key] = generation << _BODY_BITS  # counted in this generation on every way
-        return agreed.pop() if len(agreed) == 1 else None
+        repeating = frozenset(way for way in ways if generation - way <= remembered)
+        if not repeating:
+            repeats = False
+        elif repeating == ways:
+            repeats = True
+        else:
+            assert self.verdicts is not None
+            repeats = offset in self.verdicts
+        if repeats:
+            self._open[key] = repeating
+        else:
+            self._seen[key] = generation << _BODY_BITS | body
+        return repeats
 
-    def _counts(self, event: Plain, offset: int, *, doubtful: bool) -> bool:
+    def _counts(self, event: Plain, offset: int) -> bool:
         """Add an event to every cell that it reaches; say whether it matches a measure."""
         found = False
         bucket = event.at // self._bucket_ns
@@ -266,10 +267,10 @@ class Ledger:
                 if spot.bucket != bucket or spot.kept is None:
                     spot.bucket = bucket
                     spot.kept = self._kept_of(Cell(measure.name, owner, bucket, 0, ()), measure)
-                _take(spot.kept, measure, value, reading, doubtful=doubtful)
+                _take(spot.kept, measure, value, reading)
                 for number, groups in enumerate(measure.groups, 1):
                     cell = Cell(measure.name, owner, bucket, number, groups(event))
-                    _take(self._kept_of(cell, measure), measure, value, reading, doubtful=doubtful)
+                    _take(self._kept_of(cell, measure), measure, value, reading)
         return found
 
     def _kept_of(self, cell: Cell, measure: ActiveMeasure) -> Kept:
@@ -283,12 +284,8 @@ class Ledger:
         return {cell: kept.holds(self.partition) for cell, kept in self.kept.items()}
 
 
-def _take(
-    kept: Kept, measure: ActiveMeasure, value: Any, reading: Reading, *, doubtful: bool
-) -> None:
-    if doubtful:
-        kept.doubtful = True
-    elif value is None:
+def _take(kept: Kept, measure: ActiveMeasure, value: Any, reading: Reading) -> None:
+    if value is None:
         kept.skip(reading.offset)
     else:
         measure.add(kept, value, reading)

@@ -1,0 +1,61 @@
+"""The store's kept verdicts, for a recount of a log whose beginning is gone.
+
+Rule: they are read after the books of a pass. A commit pushes its verdicts with its cells, so
+those of everything that a book holds are there.
+"""
+
+from typing import Final
+
+from ..control.entities import DeploymentRecord
+from ..core.state import Trimmed
+from ..core.verdicts import Offsets, duplicates_in
+from ..deploy.checks import check_state
+from ..ports import RollupStore
+from .books import WentBack
+
+_TRIES_MAX: Final = 5
+
+
+class KeptVerdicts:
+    """Offsets that the store says were duplicates. It is a container of offsets."""
+
+    def __init__(self, offsets: Offsets, trimmed: Trimmed) -> None:
+        self._offsets = offsets
+        self._trimmed = trimmed
+
+    def __contains__(self, offset: object) -> bool:
+        if not isinstance(offset, int):
+            return False
+        at = int(self._offsets.searchsorted(offset))
+        return at < len(self._offsets) and int(self._offsets[at]) == offset
+
+    def between(self, low: int, high: int) -> int:
+        """How many lie in [low, high)."""
+        first, last = self._offsets.searchsorted([low, high])
+        return int(last - first)
+
+    def below(self, offset: int) -> int:
+        """How many were ever kept below an offset, those let go included."""
+        return self.between(0, offset) + self._trimmed.duplicates
+
+
+async def read_verdicts(
+    store: RollupStore, identity: DeploymentRecord, partition: int
+) -> KeptVerdicts:
+    """Read what a partition holds.
+
+    Raises:
+        WentBack: it was trimmed whenever it was read.
+    """
+
+    async def trimmed() -> Trimmed:
+        return check_state(await store.state(partition), identity, partition).trimmed
+
+    before = await trimmed()
+    for _ in range(_TRIES_MAX):
+        elements = await store.load_duplicates(partition)
+        after = await trimmed()
+        if after == before:
+            return KeptVerdicts(duplicates_in(elements, after), after)
+        before = after
+    raise WentBack

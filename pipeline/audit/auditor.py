@@ -28,7 +28,7 @@ from .findings import Findings
 from .measures import SharedMeasures
 from .verdicts import KeptVerdicts, read_verdicts
 
-EVENTS_PER_PASS: Final = 2_000_000  # some 200 bytes each, for their identities
+EVENTS_PER_PASS: Final = 8_000_000  # some 35 bytes each, for their identities
 KEYS_PER_PASS: Final = 100_000
 _TRIES_MAX: Final = 5
 _NS_PER_S: Final = 1_000_000_000
@@ -228,6 +228,7 @@ class Auditor:
         control = await self._refresh()
         measures = SharedMeasures(control)
         latest = asked.latest(await self._state(asked.partition))
+        low, high = max(latest.start, asked.span.start), asked.ends
         ledger = Ledger(
             asked.partition,
             self._terms,
@@ -238,8 +239,8 @@ class Auditor:
             kept=kept,
             cut=asked.span.start > latest.start,
             verdicts=verdicts,
+            expected=(high - low) // asked.share.of,
         )
-        low, high = max(latest.start, asked.span.start), asked.ends
         if low < high:
             async for records in self._log.read(asked.partition, low, high):
                 ledger.feed_all(records)

@@ -14,12 +14,13 @@ from zlib import crc32
 
 from .compiled import Active, ActiveMeasure, ActiveMeasures, Spot, of_everybody
 from .events import NotCounted, Plain, customer_in, read_event, read_quickly
+from .identity import SEALED_AT, Identities
 from .kept import Kept, Reading
 from .matching import ABSENT
 
 __all__ = ["Active", "Cell", "Ledger", "LedgerTerms", "Share", "home_of", "of_everybody"]
 _MS = 1_000_000
-_BODY_BITS = 40  # of a body's digest: two bodies of one identity are told apart
+_BODY_BITS = 24  # of a body's digest: two bodies of one identity are told apart
 _BODY = (1 << _BODY_BITS) - 1
 _HOMES_MAX = 100_000  # customers whose homes are remembered
 
@@ -92,7 +93,8 @@ class Ledger:
     cells; 0 for none. cut: the log's beginning is gone, so an id may have been counted before what
     is fed. verdicts: the offsets that the store says were duplicates. The ledger judges for
     itself, and asks only where a verdict hangs on what is gone. otherwise: how many duplicates
-    below `until` the store does not have. Append times are taken not to step back over the cut.
+    below `until` the store does not have. expected: how many identities there may be. Append times
+    are taken not to step back over the cut.
     """
 
     partition: int
@@ -111,13 +113,14 @@ class Ledger:
     cut: bool = False
     verdicts: Container[int] | None = None
     otherwise: int = 0
-    _cut_at: int | None = None
-    _seen: dict[bytes, int] = field(default_factory=dict)
+    expected: int = SEALED_AT
+    _first: int = -1  # the generation of the first record
     _open: dict[bytes, frozenset[int]] = field(default_factory=dict)
     _away: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._measures = ActiveMeasures(self.active)
+        self._seen = Identities(self.expected)
         self._bucket_ns = self.terms.bucket_s * 10**9
         self._max_age_ns = self.terms.max_age_ms * _MS
         self._max_ahead_ns = self.terms.max_ahead_ms * _MS
@@ -136,8 +139,8 @@ class Ledger:
 
     def _note_time(self, offset: int, append_ms: int) -> None:
         self.clock_ms = max(self.clock_ms, append_ms)
-        if self._cut_at is None:
-            self._cut_at = self._generation()
+        if self._first < 0:
+            self._first = self._generation()
         if offset < self.until:
             self.clock_until = self.clock_ms
 
@@ -213,10 +216,11 @@ class Ledger:
         known = self._seen.get(key)
         if known is None and self.cut:
             return self._judged_open(key, body, offset, generation)
-        if known is not None and generation - (known >> _BODY_BITS) <= self.terms.generations:
+        since = generation - self._first
+        if known is not None and since - (known >> _BODY_BITS) <= self.terms.generations:
             self.conflicts += known & _BODY != body
             return True
-        self._seen[key] = generation << _BODY_BITS | body
+        self._seen.put(key, since << _BODY_BITS | body)
         return False
 
     def _judged_open(self, key: bytes, body: int, offset: int, generation: int) -> bool:
@@ -225,10 +229,9 @@ class Ledger:
         Where they differ the store's own verdict decides, and rules out the others: the ways that
         are left must agree with it. Once an event is counted, there is one way only.
         """
-        assert self._cut_at is not None
         remembered = self.terms.generations
-        oldest = self._cut_at - remembered - 1  # stands for everything older, and for never
-        ways = self._open.pop(key, None) or frozenset(range(oldest, self._cut_at + 1))
+        oldest = self._first - remembered - 1  # stands for everything older, and for never
+        ways = self._open.pop(key, None) or frozenset(range(oldest, self._first + 1))
         repeating = frozenset(way for way in ways if generation - way <= remembered)
         if not repeating:
             repeats = False
@@ -240,7 +243,7 @@ class Ledger:
         if repeats:
             self._open[key] = repeating
         else:
-            self._seen[key] = generation << _BODY_BITS | body
+            self._seen.put(key, generation - self._first << _BODY_BITS | body)
         return repeats
 
     def _counts(self, event: Plain, offset: int) -> bool:

@@ -33,7 +33,11 @@ OWNERS = {
     },
     "redis": {"pipeline/edges/redis_client.py", "pipeline/stack/probe.py"},
     "confluent_kafka": {"pipeline/edges/kafka_client.py", "pipeline/stack/probe.py"},
-    "numpy": {"pipeline/core/dedup.py", "pipeline/core/verdicts.py"},
+    "numpy": {
+        "pipeline/core/dedup.py",
+        "pipeline/core/verdicts.py",
+        "pipeline/recount/identity.py",
+    },
     "re2": {"definitions/conditions.py", "pipeline/recount/matching.py"},
     "xxhash": {"pipeline/core/dedup.py"},
     "subprocess": {

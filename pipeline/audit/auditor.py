@@ -23,7 +23,7 @@ from ..ports import EventLog, RollupStore, Span
 from ..reads.recounting import active_of, terms_of
 from ..recount.kept import Kept
 from ..recount.ledger import WHOLE, Cell, Ledger, Share
-from .books import Books, WentBack, count_keys, expected_of, read_books
+from .books import NOTHING, Books, WentBack, count_keys, expected_of, read_books
 from .findings import Findings
 from .measures import SharedMeasures
 from .verdicts import KeptVerdicts, read_verdicts
@@ -34,7 +34,6 @@ _TRIES_MAX: Final = 5
 _NS_PER_S: Final = 1_000_000_000
 _SECONDS_PER_DAY: Final = 86_400
 _NOWHERE: Final = 0.0
-_NOTHING: Final = (None, None)
 Progress = Callable[[int], None]
 Refresh = Callable[[], Awaitable[ControlState]]
 
@@ -301,22 +300,21 @@ class Auditor:
             group = group_number(numbers.get(cell.measure, -1))
             return CellAddress(kind, group, self._day_of(cell), cell.customer)
 
-        expected = expected_of(kept, books, number, lies_in)
-        held = {
-            cell: (books.cells.get(cell), books.elements.get(cell))
-            for cell in books.cells.keys() | books.elements.keys()
-        }
-        for cell in held.keys() | expected.keys():
+        expected, wrong = expected_of(kept, books, number, lies_in), []
+        for cell in {*books.cells, *books.elements, *kept}:
             opens = cell.bucket * self._bucket_ns
-            if not measures.covers(cell, opens):
+            stored, wanted = books.held(cell), expected(cell)
+            if NOTHING == stored == wanted or not measures.covers(cell, opens):
                 continue
             findings.cells += 1
             if since is not None and opens < since:
                 findings.unverifiable_cells += 1
-                continue
-            stored, wanted = held.get(cell, _NOTHING), expected.get(cell, _NOTHING)
-            if stored != wanted:
-                findings.differ(number, {"cell": cell._asdict()}, _shown(*stored), _shown(*wanted))
+            elif stored != wanted:
+                wrong.append(cell)
+        # In one order, however a process hashes names.
+        for cell in sorted(wrong, key=lambda each: (each[:4], repr(each.groups))):
+            found = _shown(*books.held(cell)), _shown(*expected(cell))
+            findings.differ(number, {"cell": cell._asdict()}, *found)
 
     def _day_of(self, cell: Cell) -> int:
         return cell.bucket * self._terms.bucket_s // _SECONDS_PER_DAY

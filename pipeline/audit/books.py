@@ -17,6 +17,8 @@ from ..ports import RollupStore
 from ..recount.kept import Kept
 from ..recount.ledger import Cell, Share
 
+Held = tuple[str | None, frozenset[str] | None]  # a cell's text, and its UNIQUE elements
+NOTHING: Final = (None, None)
 KEYS_AT_ONCE: Final = 1_000  # of a MULTI: some milliseconds of Redis
 
 
@@ -36,6 +38,10 @@ class Books:
     elements: dict[Cell, frozenset[str]] = field(default_factory=dict)
     listed: set[CellAddress] = field(default_factory=set)
     foreign: list[str] = field(default_factory=list)
+
+    def held(self, cell: Cell) -> Held:
+        """What the store holds for a cell."""
+        return self.cells.get(cell), self.elements.get(cell)
 
     @property
     def until(self) -> int:
@@ -134,26 +140,24 @@ def expected_of(
     books: Books,
     partition: int,
     lies_in: Callable[[Cell, str], CellAddress],
-) -> dict[Cell, tuple[str | None, frozenset[str] | None]]:
-    """What the cells must hold, but for keys that were made after the listing began."""
+) -> Callable[[Cell], Held]:
+    """What a cell must hold, but for keys that were made after the listing began."""
     first: dict[CellAddress, int] = {}
     for cell, each in kept.items():
         for kind, at in ((CELLS, each.first_text), (ELEMENTS, each.first_element)):
-            if at >= 0:
-                address = lies_in(cell, kind)
+            if at >= 0 and (address := lies_in(cell, kind)) not in books.listed:
                 first[address] = min(at, first.get(address, at))
-    late = {
-        address
-        for address, at in first.items()
-        if address not in books.listed and at >= books.from_next
-    }
-    found = {}
-    for cell, each in kept.items():
+    late = {address for address, at in first.items() if at >= books.from_next}
+
+    def expected(cell: Cell) -> Held:
+        each = kept.get(cell)
+        if each is None:
+            return NOTHING
         text, elements = each.holds(partition)
-        if lies_in(cell, CELLS) in late:
+        if late and lies_in(cell, CELLS) in late:
             text = None
-        if lies_in(cell, ELEMENTS) in late:
+        if late and lies_in(cell, ELEMENTS) in late:
             elements = None
-        if text is not None or elements is not None:
-            found[cell] = (text, elements)
-    return found
+        return text, elements
+
+    return expected

@@ -100,18 +100,20 @@ class Opening:
                 differed += 1
                 if differed < _DIFFERS_MAX:
                     await asyncio.sleep(_CONTROL_POLL_S)
-                elif not whole:
+                elif counts != dict(state.id_counts):
+                    # First, for half of a commit leaves both its ids and its verdicts.
+                    if not await self._mended(state, packed):
+                        raise Halt(
+                            f"partition {self._partition}: the id log holds {counts} ids by "
+                            f"generation, the state says {dict(state.id_counts)}: a list was "
+                            "lost, somebody else wrote to it, or Redis ran half of a commit after "
+                            f"a crash (docs/reliability.md); {REBUILD}"
+                        )
+                else:
                     raise Halt(
                         f"partition {self._partition}: {state.counters['duplicate']} records were "
                         "judged duplicates, and the list of them does not say the same: it was "
                         f"lost, or somebody else wrote to it; {REBUILD}"
-                    )
-                elif not await self._mended(state, packed):
-                    raise Halt(
-                        f"partition {self._partition}: the id log holds {counts} ids by "
-                        f"generation, the state says {dict(state.id_counts)}: a list was lost, "
-                        "somebody else wrote to it, or Redis ran half of a commit after a crash "
-                        f"(docs/reliability.md); {REBUILD}"
                     )
                 continue
             start = await self._check_log(state)

@@ -18,6 +18,7 @@ from definitions.values import EXACT, QUOTIENT, canonical
 
 from ..errors import Halt
 
+_POWER_MAX: Final = 1_000
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -65,8 +66,16 @@ def _encode_decimal(partial: Decimal | None) -> str:
     return "" if partial is None else canonical(partial)
 
 
+def _decode_number(text: str) -> Decimal:
+    value = Decimal(text)
+    # A number of an event is below 10**128 (C04): no sum of them comes near the bound.
+    if not value.is_finite() or abs(value.adjusted()) > _POWER_MAX:
+        raise ValueError(f"no number: {text[:80]!r}")
+    return value
+
+
 def _decode_decimal(text: str) -> Decimal | None:
-    return Decimal(text) if text else None
+    return _decode_number(text) if text else None
 
 
 def _encode_reading(partial: tuple[Position, Decimal] | None) -> str:
@@ -83,7 +92,8 @@ def _decode_reading(text: str) -> tuple[Position, Decimal] | None:
         return None
     *stands, value = text.split(":")
     event_ns, age_ms, partition, offset = (int(each, 36) for each in stands)
-    return Position(event_ns, age_ms + event_ns // NS_PER_MS, partition, offset), Decimal(value)
+    place = Position(event_ns, age_ms + event_ns // NS_PER_MS, partition, offset)
+    return place, _decode_number(value)
 
 
 def _base36(number: int) -> str:
@@ -97,7 +107,7 @@ def _base36(number: int) -> str:
 
 def _decode_mean(text: str) -> tuple[Decimal, int]:
     total, count = text.split("/")
-    return Decimal(total), int(count)
+    return _decode_number(total), int(count)
 
 
 def _finish_mean(partial: tuple[Decimal, int]) -> str | None:
@@ -142,7 +152,7 @@ AGGREGATIONS: Final[dict[Aggregation, AggregationRule]] = {
         merge=EXACT.add,
         finish=canonical,
         encode=canonical,
-        decode=Decimal,
+        decode=_decode_number,
     ),
     Aggregation.MAX: _decimal_rule(max),
     Aggregation.MIN: _decimal_rule(min),

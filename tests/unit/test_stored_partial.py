@@ -15,6 +15,26 @@ def test_a_foreign_text_halts_with_what_to_do(kind: Aggregation, text: str) -> N
         stored_partial(kind, text, "cell")
 
 
+@pytest.mark.parametrize("number", ["nan", "sNaN", "Infinity", "-inf", "1e999999999", "0e-999999"])
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (Aggregation.SUM, "{}"),
+        (Aggregation.MAX, "{}"),
+        (Aggregation.MIN, "{}|2"),
+        (Aggregation.MEAN, "{}/3"),
+        (Aggregation.LATEST, "1:1:1:1:{}"),
+        (Aggregation.FIRST, "1:1:1:1:{}"),
+    ],
+)
+def test_a_number_that_none_of_ours_can_be_halts(
+    kind: Aggregation, text: str, number: str
+) -> None:
+    """It would break a merge, or take a billion digits to write."""
+    with pytest.raises(Halt, match="recount rebuild"):
+        stored_partial(kind, text.format(number), "cell")
+
+
 def test_our_own_text_is_read() -> None:
     """The value and the unreadable ones."""
     assert stored_partial(Aggregation.COUNT, "3|2", "cell") == Partial(3, 2)

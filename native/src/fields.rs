@@ -70,6 +70,7 @@ pub struct Fields {
     members: [Names; HOLDERS.len()],
     names: usize,
     context: bool,
+    customer: bool,
 }
 
 impl Fields {
@@ -82,6 +83,10 @@ impl Fields {
         self.context
     }
 
+    pub fn reads_customer(&self) -> bool {
+        self.customer
+    }
+
     /// Learns a field; None where there is no such source.
     pub fn learn(&mut self, (source, key): &Spelled) -> Option<Field> {
         let plain = |slot| Field {
@@ -89,7 +94,10 @@ impl Fields {
             otherwise: None,
         };
         match (source.as_str(), key) {
-            ("customer_id", _) => Some(plain(CUSTOMER_ID)),
+            ("customer_id", _) => {
+                self.customer = true;
+                Some(plain(CUSTOMER_ID))
+            }
             ("property", Some(key)) => Some(plain(self.property_slot(key))),
             ("value", key) => {
                 self.context = true;

@@ -160,7 +160,9 @@ pub fn scan<'a>(bytes: &'a [u8], fields: &Fields, slots: &mut Slots<'a>) -> Opti
         return None;
     }
     let customer = customer?;
-    slots.set(CUSTOMER_ID, customer.into());
+    if fields.reads_customer() {
+        slots.set(CUSTOMER_ID, customer.into());
+    }
     let event = Event {
         transaction_id: transaction?.read(),
         customer_id: customer.read(),

@@ -32,7 +32,8 @@ class WorkerVitals:
     is_alive: Callable[[], bool]
 
 
-def _samples(vital: WorkerVitals) -> Iterator[Sample]:
+def samples(vital: WorkerVitals) -> Iterator[Sample]:
+    """Give every value of a worker's telemetry as it is now."""
     owned, done = vital.owned(), vital.done()
     yield "recount_assigned_partitions", [], len(owned)
     yield "recount_commits_total", [], done["commits"]
@@ -64,7 +65,7 @@ def serve(host: str, port: int, vital: WorkerVitals) -> None:
     answer(
         host,
         port,
-        Sampled(NAMES, lambda: _samples(vital)),
+        Sampled(NAMES, lambda: samples(vital)),
         is_alive=vital.is_alive,
         is_ready=lambda: bool(vital.owned()),
         not_ready="no partition is open",

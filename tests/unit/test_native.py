@@ -3,16 +3,21 @@
 import asyncio
 import time
 from types import ModuleType, SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 
 from definitions.metric import Comparison, Condition, Definition, Field, Operator
 from pipeline.app.owner import SeekBack
+from pipeline.app.reporting import WorkerVitals, samples
 from pipeline.core.compiled import MODULE
+from pipeline.core.fold.spelled import PATHS
 
 from ..property.test_laws import assert_recount
+from ..services import ROOT
 from ..world import FIVE, World, event
+
+FOLDED: Final = "recount_folded_events_total"
 
 
 class NoStore:
@@ -117,3 +122,24 @@ def test_one_of_ten_thousand_is_found_without_looking_at_all() -> None:
     texts = words[-1:] * 3_000
     many = cost_of(searching(*words, operator=Operator.IN), texts)
     assert many < 5 * cost_of(searching(*words[-100:], operator=Operator.IN), texts)
+
+
+def test_every_path_is_counted_and_documented() -> None:
+    """Telemetry has a series for each path and reason, and docs/operations.md a line."""
+    world = World(native=None)
+    world.append([event(1), event(2), b"{"])
+    owner = world.owner()
+
+    async def run() -> None:
+        await owner.open()
+        await owner.take(world.log.records[0])
+
+    asyncio.run(run())
+    vital = WorkerVitals(dict, lambda: owner.done, lambda: True)
+    told = {tuple(labels): value for name, labels, value in samples(vital) if name == FOLDED}
+    text = (ROOT / "docs/operations.md").read_text()
+
+    assert told.keys() == {(path, each) for path, reasons in PATHS.items() for each in reasons}
+    assert {labels: value for labels, value in told.items() if value} == {("python", "absent"): 3}
+    for path, reason in told:
+        assert f"| `{path}` | {reason and f'`{reason}`'} |".replace("|  |", "| |") in text

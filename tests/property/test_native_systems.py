@@ -134,7 +134,7 @@ V: Final = Field(source="property", key="v")
 VALUE_OR_V: Final = Field(source="value", key="v")
 ODD_VALUES: Final[list[Any]] = [
     *(None, True, False, [], {}, "", "x", "é", '"\\', "TRUE", "1e3", "7", " 7", "x" * 300),
-    *(0, 7, -3, 1.5, 10**20, 1e-12, ["x", 7, None, [1]], {"a": ["b"]}),
+    *(0, 7, -3, 1.5, 10**20, 10**70, 1e-12, ["x", 7, None, [1]], {"a": ["b"]}),
 ]
 Aim = dict[Field, Any]
 HOLDER_OF: Final = {"user": "user", "user_custom": "custom", "custom_id": "custom_ids"}

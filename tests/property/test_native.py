@@ -55,12 +55,15 @@ from .test_laws import LINES, VALUES
 SETTINGS: Final = deployment(homes=2, dedup_window_ms=8 * DAY_MS, max_age_ms=6 * DAY_MS)
 KEYS: Final = ["v", "g", "h"]
 _WIDE: Final = Decoder(None).decode
-_OPERANDS: Final[st.SearchStrategy[Any]] = st.sampled_from(
-    [
-        *("x", "y", "", "1:", "true", "FALSE", "7", "7.50", "é", "-3", '"', "\n", "1" * 19),
-        *(7, -3, 0, 10**18, Decimal("7.5"), Decimal("1E-10"), True, False, None),
-    ]
-)
+_OPERANDS: Final[list[Any]] = [
+    *("x", "y", "", "1:", "true", "FALSE", "7", "7.50", "é", "-3", '"', "\n", "1" * 19),
+    *(7, -3, 0, 10**18, Decimal("7.5"), Decimal("1E-10"), True, False, None),
+]
+_LISTS: Final[list[tuple[Any, ...]]] = [
+    (),
+    *((one,) for one in _OPERANDS),
+    *zip(_OPERANDS, _OPERANDS[3:] + _OPERANDS[:3], strict=True),
+]
 
 
 def test_it_is_there_where_it_can_be() -> None:
@@ -89,15 +92,49 @@ FIELDS: Final = st.sampled_from(
         Field(source="customer_id"),
     ]
 )
-CONDITIONS: Final = st.builds(
-    Condition,
-    field=FIELDS,
-    operator=st.sampled_from(list(Operator)),
-    operands=st.lists(_OPERANDS, max_size=2).map(tuple),
-    comparison=st.sampled_from(list(Comparison)),
-    if_unknown=st.booleans(),
-    strict=st.booleans(),
-).filter(conditions)
+_TESTED: Final = Field(source="property", key="v")
+# Operator and comparison → operands that can be evaluated, with `strict`
+EVALUATED: Final = {
+    (operator, comparison): found
+    for operator in Operator
+    for comparison in Comparison
+    if (
+        found := [
+            (operands, strict)
+            for operands in _LISTS
+            for strict in (False, True)
+            if conditions(
+                Condition(
+                    field=_TESTED,
+                    operator=operator,
+                    operands=operands,
+                    comparison=comparison,
+                    if_unknown=False,
+                    strict=strict,
+                )
+            )
+        ]
+    )
+    and {operands for operands, _ in found} != {(None,)}  # which is unknown under any comparison
+}
+
+
+@st.composite
+def condition(draw: st.DrawFn) -> Condition:
+    """A condition that can be evaluated: every operator under every comparison is as likely."""
+    operator, comparison = draw(st.sampled_from(list(EVALUATED)))
+    operands, strict = draw(st.sampled_from(EVALUATED[operator, comparison]))
+    return Condition(
+        field=draw(FIELDS),
+        operator=operator,
+        operands=operands,
+        comparison=comparison,
+        if_unknown=draw(st.booleans()),
+        strict=strict,
+    )
+
+
+CONDITIONS: Final = condition()
 
 
 @st.composite

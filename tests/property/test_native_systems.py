@@ -1,5 +1,6 @@
 """native/ under the definitions of all three systems: what it takes, and that it says the same."""
 
+import asyncio
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +38,7 @@ from pipeline.core.state import PartitionState
 
 from ..conformance.payloads import MAPPED
 from ..services import ROOT
-from ..world import deployment
+from ..world import World, deployment
 from .test_native import plans, records_of, version_of
 
 PAYLOADS: Final = ROOT / "tests/data/formats/payloads"
@@ -263,6 +264,26 @@ def test_plans_of_all_payloads_are_those_of_python() -> None:
             uncounted.add(name)
 
     assert uncounted == UNCOUNTED
+
+
+@NEEDED
+def test_books_of_all_payloads_are_those_of_python() -> None:
+    """The store holds the same bytes of each definition, whoever folded, merged and encoded."""
+    for name, (_, version) in payloads().items():
+        rules = compile_version(version)
+        lines = [
+            line_of(f"{event_type}{number}", aim, event_type, {"customer_id": f"c{number % 3}"})
+            for event_type in types_of(rules)
+            for number, aim in enumerate(aims(rules, number=7))
+        ]
+        books = []
+        for native in (MODULE, None):
+            world = World(metrics={name: version.definition}, native=native)
+            world.append(lines)
+            asyncio.run(world.apply([len(lines) // 3, len(lines) // 2]))
+            books.append(asyncio.run(world.book()))
+        assert books[0] == books[1], name
+        assert books[0].cells or books[0].elements or name in UNCOUNTED
 
 
 CONTEXTS: Final = [

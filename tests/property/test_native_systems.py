@@ -437,6 +437,33 @@ def test_every_reason_of_an_odd_event(why: str, line: bytes) -> None:
 
 
 @NEEDED
+def test_a_value_of_null_is_none() -> None:
+    """The property that stands for it is read instead, and nothing is left to Python."""
+    version = rule_of("m", aggregation=Aggregation.SUM, field=VALUE_OR_V)
+    body = {"properties": {"v": 5}, "context": {"value": None}}
+    records = records_of([(line_of(1, {}, "e", body), 0)])
+
+    assert paths_of([line_of(1, {}, "e", body)], [version]) == {"native/": 1}
+    assert plans(records, [version], native=True) == plans(records, [version], native=False)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_equal_operands_of_two_kinds_are_two_tests(native: bool) -> None:
+    """1 and True are equal in Python: rules that differ in nothing else count other events."""
+    metrics = [
+        rule_of(f"m{wanted}", condition(Operator.EQUAL, wanted, comparison=Comparison.TEXT))
+        for wanted in (1, True)
+    ]
+    lines = [line_of(number, {V: text}, "e", {}) for number, text in enumerate(["1", "1", "true"])]
+    (plan,) = plans(records_of([(line, 0) for line in lines]), metrics, native=native, batch=512)
+
+    assert {cell.measure: text for cell, text in plan[1].items()} == {
+        "m1#1.0": "2",
+        "mTrue#1.0": "1",
+    }
+
+
+@NEEDED
 def test_an_event_away_from_home_is_odd() -> None:
     """Its customer lives in another partition: whether it counts is for Python to say."""
     names = [f"c{number}" for number in range(20)]

@@ -9,6 +9,7 @@ interpreter and to the naive recount.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -57,7 +58,8 @@ NewPlace = Callable[[str, int], int]
 Binder = Callable[[Sequence[Any], PlaceOf, NewPlace, int], Adder]
 
 
-def adder_for(rules: Sequence[Rule], decoder: Decoder) -> Binder:
+@lru_cache(maxsize=256)
+def adder_for(rules: tuple[Rule, ...], decoder: Decoder) -> Binder:
     """Return what binds the rules' accumulators (tally.py), in order, to a function that adds.
 
     Args:
@@ -133,6 +135,7 @@ class _Columns:
         self._new_place = new_place
         self._read: dict[Field, list[Any]] = {}
         self._named: dict[Field, list[str | None]] = {}
+        self.matched: dict[str, _Kept] = {}  # by what rules ask: measures of a metric ask the same
         self._placed: dict[Field | None, tuple[Sequence[Any], list[int]]] = {}
 
     def read(self, field: Field) -> list[Any]:
@@ -181,6 +184,7 @@ class _Adding:
     def __init__(self, rule: Rule) -> None:
         measure = rule.measure
         self._rule = rule
+        self._asks = repr(measure.where)  # not the tuple: 1 and True are equal
         self._field = measure.field
         self._asked = any(
             each.field == measure.field and each.operator is Operator.IS_SET
@@ -195,9 +199,12 @@ class _Adding:
 
     def add(self, columns: _Columns, accumulator: Any) -> _Kept:
         """Add the rows that match; return which do."""
-        matched = columns.every
-        for field, keep in self._tests:
-            matched = keep(columns.read(field), matched)
+        matched = columns.matched.get(self._asks)
+        if matched is None:
+            matched = columns.every
+            for field, keep in self._tests:
+                matched = keep(columns.read(field), matched)
+            columns.matched[self._asks] = matched
         kept = self._contributing(columns, matched)
         if not kept:
             return matched

@@ -463,6 +463,17 @@ def test_equal_operands_of_two_kinds_are_two_tests(native: bool) -> None:
     }
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_a_grouping_set_without_fields_has_one_group(native: bool) -> None:
+    """No format makes one, but a body on the control log may have it."""
+    version = rule_of("m", dimensions=((), ("g",)))
+    lines = [line_of(number, {V: 1}, "e", {}) for number in range(2)]
+    (plan,) = plans(records_of([(line, 0) for line in lines]), [version], native=native, batch=512)
+
+    groups = {(cell.grouping_set, cell.groups): text for cell, text in plan[1].items()}
+    assert groups == {(0, ()): "2", (1, ()): "2", (2, (None,)): "2"}
+
+
 @NEEDED
 def test_an_event_away_from_home_is_odd() -> None:
     """Its customer lives in another partition: whether it counts is for Python to say."""

@@ -221,7 +221,9 @@ class _Adding:
                 odd = [at for at, value in zip(kept, values, strict=True) if value is None]
                 _put(accumulator, columns, owners, odd, [None] * len(odd))
         for grouping_set, fields in enumerate(self._rule.sets, 1):
-            groups = list(zip(*map(columns.named, fields), strict=True))
+            groups: Sequence[Any] = [()] * len(columns.every)  # of a set without fields
+            if fields:
+                groups = list(zip(*map(columns.named, fields), strict=True))
             _put(accumulator, columns, owners, kept, values, (grouping_set, groups))
         return matched
 

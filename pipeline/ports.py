@@ -131,9 +131,13 @@ class RollupStore(Protocol):
         ...
 
     async def trim_duplicates(
-        self, partition: int, state: PartitionState, elements: int, trimmed: Trimmed
+        self,
+        partition: int,
+        state: PartitionState,
+        elements: Sequence[bytes],
+        trimmed: Trimmed,
     ) -> bool:
-        """Take the first `elements` kept verdicts out, and note that they are trimmed.
+        """Take elements of the kept verdicts out once each, and note that they are trimmed.
 
         False: the partition does not stand at `state`, or was trimmed since; nothing was done.
         """

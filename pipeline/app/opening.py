@@ -184,14 +184,17 @@ class Opening:
     async def _trim(
         self, state: PartitionState, verdicts: Sequence[bytes], kept: Offsets, log_start: int
     ) -> PartitionState | None:
-        found = trim(verdicts, kept, state.trimmed, log_start)
-        if found is None:
-            return state
-        elements, trimmed = found
-        done = await self._retry(
-            partial(self._store.trim_duplicates, self._partition, state, elements, trimmed)
-        )
-        return replace(state, trimmed=trimmed) if done else None
+        while (found := trim(verdicts, kept, state.trimmed, log_start)) is not None:
+            gone, trimmed = found
+            elements = verdicts[:gone]
+            done = await self._retry(
+                partial(self._store.trim_duplicates, self._partition, state, elements, trimmed)
+            )
+            if not done:
+                return None
+            state = replace(state, trimmed=trimmed)
+            verdicts, kept = verdicts[gone:], kept_of([kept], trimmed)
+        return state
 
     async def _check_log(self, state: PartitionState) -> int:
         """Check what comes next on the log, and what came last; return where the log starts."""

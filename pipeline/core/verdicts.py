@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from .state import Trimmed
 
+TRIMMED_MAX: Final = 5_000  # elements, in one script: some milliseconds of Redis
 _FIRST_BYTES: Final = 8
 _STEP_BYTES: Final = 4
 _STEP_MAX: Final = (1 << 32) - 1
@@ -89,11 +90,11 @@ def trim(
 ) -> tuple[int, Trimmed] | None:
     """Return how many elements to take from the front, and what is trimmed then; None is nothing.
 
-    An element goes when all of its offsets lie before the log's start.
+    An element goes when all of its offsets lie before the log's start, TRIMMED_MAX at once.
     """
     gone = 0
     below = trimmed.below
-    for element in elements:
+    for element in elements[:TRIMMED_MAX]:
         last = int(unpack(element)[-1])
         if last >= log_start:
             break

@@ -108,7 +108,11 @@ class MemoryStore:
         return list(self._partitions.get(partition, _Partition()).duplicates)
 
     async def trim_duplicates(
-        self, partition: int, state: PartitionState, elements: int, trimmed: Trimmed
+        self,
+        partition: int,
+        state: PartitionState,
+        elements: Sequence[bytes],
+        trimmed: Trimmed,
     ) -> bool:
         """Let go of the oldest kept verdicts; False where the partition stands elsewhere."""
         held = self._partitions.get(partition)
@@ -117,7 +121,9 @@ class MemoryStore:
         if held.fields["trimmed"] != state.trimmed.text:
             return False
         held.fields["trimmed"] = trimmed.text
-        del held.duplicates[:elements]
+        for element in elements:
+            if element in held.duplicates:
+                held.duplicates.remove(element)
         return True
 
     async def names(self, partition: int) -> dict[str, str]:

@@ -25,7 +25,7 @@ _DROP_IDS: Final = (Path(__file__).parent / "lua" / "drop_ids.lua").read_text()
 _TRIM: Final = (Path(__file__).parent / "lua" / "trim.lua").read_text()
 _RIGHTS: Final = """\
 for _, command in ipairs({
-  {'HSET', 'f', 'v'}, {'SADD', 'm'}, {'RPUSH', 'e'}, {'LREM', 1, 'e'}, {'LTRIM', 0, 1}
+  {'HSET', 'f', 'v'}, {'SADD', 'm'}, {'RPUSH', 'e'}, {'LREM', 1, 'e'}
 }) do
   redis.call(command[1], KEYS[1], unpack(command, 2))
   redis.call('TYPE', KEYS[1])
@@ -176,14 +176,18 @@ class RedisStore(RedisReads):
                 return
 
     async def trim_duplicates(
-        self, partition: int, state: PartitionState, elements: int, trimmed: Trimmed
+        self,
+        partition: int,
+        state: PartitionState,
+        elements: Sequence[bytes],
+        trimmed: Trimmed,
     ) -> bool:
         """Let go of the oldest kept verdicts; False where the partition stands elsewhere."""
         keys = self.keys(partition)
         async with guard(self._client):
             done = await self._trim(
                 keys=[keys.state, keys.duplicates],
-                args=[*fence_of(state), elements, state.trimmed.text, trimmed.text],
+                args=[*fence_of(state), state.trimmed.text, trimmed.text, *elements],
             )
         return done is not None
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.core import verdicts
 from pipeline.core.verdicts import duplicates_in, pack
 from pipeline.edges.memory import MemoryLog
 from pipeline.errors import Halt
@@ -37,8 +38,12 @@ def later(world: World, days: int) -> None:
     world.append([event(f"d{days}")], at_ms=NOW_MS + days * DAY_MS)
 
 
-def test_verdicts_of_lost_records_are_let_go_at_an_opening() -> None:
+@pytest.mark.parametrize("at_once", [1, 5_000])
+def test_verdicts_of_lost_records_are_let_go_at_an_opening(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only elements that are wholly before the log's start go; the rest adds up every time."""
+    monkeypatch.setattr(verdicts, "TRIMMED_MAX", at_once)
     log = CutLog(1)
     world = World(log=log)
     for _ in range(4):

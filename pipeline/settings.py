@@ -9,25 +9,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import Field, ValidationError, field_validator
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .control.seal import SECRET_BYTES_MIN
 from .deploy.place import Place
 from .edges.kafka_client import KafkaAddress
+from .edges.kafka_security import PREFIX, checked, named
 from .errors import UsageError
 
 _DURATION: Final = re.compile(r"([0-9]+)(ms|s|m|h|d)")
 _UNIT_S: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_SECURITY: Final = "RECOUNT_KAFKA_SECURITY_"
-# Security settings that say nothing secret; files of keys are named by …_LOCATION.
-_HARMLESS: Final = {
-    "PROTOCOL",
-    "SASL_MECHANISM",
-    "SASL_MECHANISMS",
-    "SASL_USERNAME",
-    "SSL_ENDPOINT_IDENTIFICATION_ALGORITHM",
-}
+_ENV_FILE: Final = ".env"
+_SECURITY: Final = "kafka_security_"
 HIDDEN: Final = "***"
 _PASSWORD: Final = re.compile(r"(password=)[^&#]*", re.IGNORECASE)
 _DEPLOYMENT: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -37,7 +32,7 @@ class Settings(BaseSettings):
     """What `recount settings` prints. unit: of the value, where it has one."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RECOUNT_", env_file=".env", extra="ignore", frozen=True
+        env_prefix="RECOUNT_", env_file=_ENV_FILE, extra="ignore", frozen=True
     )
 
     kafka: str = Field(
@@ -53,6 +48,58 @@ class Settings(BaseSettings):
         description="The deployment: its name begins the names of its topics, of its consumer"
         " group and of its keys in Redis; `default` adds no prefix to the topics.",
     )
+    kafka_security_protocol: str = Field(
+        "PLAINTEXT",
+        description="How each client connects to Kafka: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or"
+        " `SASL_SSL`.",
+    )
+    kafka_security_sasl_mechanism: str | None = Field(
+        None,
+        description="How a client logs in: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`; needed"
+        " with `SASL_SSL` and `SASL_PLAINTEXT`.",
+    )
+    kafka_security_sasl_mechanisms: str | None = Field(
+        None, description="The same in librdkafka's other spelling; one mechanism."
+    )
+    kafka_security_sasl_username: str | None = Field(
+        None, description="The name that a client logs in with."
+    )
+    kafka_security_sasl_password: str | None = Field(
+        None,
+        description="The password of this name.",
+        json_schema_extra={"secret": True},
+    )
+    kafka_security_sasl_password_file: Path | None = Field(
+        None,
+        description="A file with this password, instead of the password itself; a line break at"
+        " its end does not count.",
+    )
+    kafka_security_ssl_ca_location: Path | None = Field(
+        None,
+        description="The file, PEM, with the authorities that may sign the brokers' certificates,"
+        " or a folder as `c_rehash` makes it; without it, those of the system.",
+    )
+    kafka_security_ssl_certificate_location: Path | None = Field(
+        None,
+        description="The file, PEM, with the certificate that a client shows (mutual TLS).",
+    )
+    kafka_security_ssl_key_location: Path | None = Field(
+        None, description="The file, PEM, with the private key of this certificate."
+    )
+    kafka_security_ssl_key_password: str | None = Field(
+        None,
+        description="The password of this key, if it has one.",
+        json_schema_extra={"secret": True},
+    )
+    kafka_security_ssl_key_password_file: Path | None = Field(
+        None, description="A file with this password, instead of the password itself."
+    )
+    kafka_security_ssl_endpoint_identification_algorithm: str | None = Field(
+        None,
+        description="With `https`, or where it is not set, a broker's certificate must name the"
+        " host that a client connects to; with `none` it need not.",
+    )
+
     flush_ms: int = Field(
         250,
         ge=1,
@@ -159,6 +206,15 @@ class Settings(BaseSettings):
             raise ValueError("use letters, digits, _ and -; single dots may join parts")
         return value
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _unset(cls, value: Any, info: ValidationInfo) -> Any:
+        """An empty text of the security settings is as if the variable were not there."""
+        name = info.field_name or ""
+        if value == "" and name.startswith(_SECURITY):
+            return cls.model_fields[name].default
+        return value
+
     @field_validator("control_key")
     @classmethod
     def _control_key(cls, value: str | None) -> str | None:
@@ -191,13 +247,18 @@ class Settings(BaseSettings):
 
     @property
     def address(self) -> KafkaAddress:
-        """Where Kafka is, with RECOUNT_KAFKA_SECURITY_* named as librdkafka names them."""
-        security = {}
-        for name, value in os.environ.items():
-            if name.startswith(_SECURITY):
-                key = name[len(_SECURITY) :].lower().replace("_", ".")
-                security["security.protocol" if key == "protocol" else key] = value
-        return KafkaAddress(self.kafka, security)
+        """Where Kafka is, and how to log in.
+
+        Raises:
+            UsageError: RECOUNT_KAFKA_SECURITY_… do not fit together, or a file cannot be read.
+        """
+        given = {name: getattr(self, f"{_SECURITY}{name}") for name in security_names()}
+        return KafkaAddress(self.kafka, checked(named(given)))
+
+
+def security_names() -> list[str]:
+    """Return what may follow RECOUNT_KAFKA_SECURITY_, in small letters."""
+    return [name.removeprefix(_SECURITY) for name in Settings.model_fields if _SECURITY in name]
 
 
 def load_settings() -> Settings:
@@ -206,13 +267,24 @@ def load_settings() -> Settings:
     Raises:
         UsageError: every setting that is wrong, with its variable.
     """
+    _check_security_names()
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         wrong = "; ".join(
             f"RECOUNT_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()
         )
         raise UsageError(wrong) from error
+    _ = settings.address  # every process says at its start what is wrong with it
+    return settings
+
+
+def _check_security_names() -> None:
+    """Refuse a name that nobody would read: the connection would not be as it was meant."""
+    known = [f"{PREFIX}{name.upper()}" for name in security_names()]
+    for name in (*os.environ, *dotenv_values(_ENV_FILE)):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            raise UsageError(f"{name} is not known; one of {', '.join(known)}")
 
 
 def describe(settings: Settings) -> list[dict[str, Any]]:
@@ -234,29 +306,13 @@ def describe(settings: Settings) -> list[dict[str, Any]]:
                 "meaning": field.description,
             }
         )
-    return rows + [
-        _security_row(name) for name in sorted(os.environ) if name.startswith(_SECURITY)
-    ]
+    return rows
 
 
 def _shown(name: str, value: Any, extra: Any) -> Any:
     if isinstance(extra, dict) and extra.get("secret") and value is not None:
         return HIDDEN
     return _without_password(value) if name == "redis" else value
-
-
-def _security_row(variable: str) -> dict[str, Any]:
-    """A setting of Kafka's clients; whatever is not known to be harmless is a secret."""
-    name = variable[len(_SECURITY) :]
-    shown = os.environ[variable] if name in _HARMLESS or name.endswith("_LOCATION") else HIDDEN
-    meaning = f"for every Kafka client, as librdkafka's {name.lower().replace('_', '.')}"
-    return {
-        "variable": variable,
-        "value": shown,
-        "default": None,
-        "unit": None,
-        "meaning": meaning,
-    }
 
 
 def _without_password(url: str) -> str:

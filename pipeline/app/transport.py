@@ -190,10 +190,22 @@ class LaneConsumer(driver.Consumer):
         return offsets
 
 
+class LaneProducer(driver.Producer):
+    """Faust's producer, with our addresses and log-in. Nothing is sent with it."""
+
+    def _new_producer(self, transactional_id: str | None = None) -> aiokafka.AIOKafkaProducer:
+        return aiokafka.AIOKafkaProducer(
+            **self.app.kafka,
+            client_id=self.app.conf.broker_client_id,
+            transactional_id=transactional_id,
+        )
+
+
 class LaneTransport(driver.Transport):
-    """Kafka through the lane."""
+    """Kafka through the lane. Topics would be made over the connections of these two."""
 
     Consumer: ClassVar[type[LaneConsumer]] = LaneConsumer
+    Producer: ClassVar[type[LaneProducer]] = LaneProducer
 
 
 class NoTables(TableManager):

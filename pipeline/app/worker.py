@@ -204,7 +204,7 @@ def _app(settings: Settings, lane: Lane, topic: str) -> LaneApp:
     session = settings.session_timeout_s
     app = LaneApp(
         settings.group,
-        broker=f"kafka://{settings.kafka.split(',')[0]}",
+        broker=[f"kafka://{server}" for server in settings.address.servers],  # names only
         store="memory://",
         datadir=Path(tempfile.gettempdir()) / "recount-faust",  # Faust makes it; nothing is in it
         web_enabled=False,
@@ -224,7 +224,9 @@ def _app(settings: Settings, lane: Lane, topic: str) -> LaneApp:
         broker_rebalance_timeout=60.0,
     )
     app.lane, app.kafka = lane, settings.address.aiokafka()
+    # Both connect with app.kafka: Faust's own settings of the broker know no login.
     app.transport = LaneTransport(app.conf.broker_consumer, app)
+    app.producer_transport = LaneTransport(app.conf.broker_producer, app)
     events = app.topic(
         topic,
         key_type=bytes,

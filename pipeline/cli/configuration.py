@@ -13,6 +13,20 @@ from ..settings import Settings
 # What a group is for, and its settings in the order of the page.
 GROUPS: Final = {
     "Kafka, Redis and the deployment": ("kafka", "redis", "deployment", "control_key"),
+    "Kafka's login and encryption": (
+        "kafka_security_protocol",
+        "kafka_security_sasl_mechanism",
+        "kafka_security_sasl_mechanisms",
+        "kafka_security_sasl_username",
+        "kafka_security_sasl_password",
+        "kafka_security_sasl_password_file",
+        "kafka_security_ssl_ca_location",
+        "kafka_security_ssl_certificate_location",
+        "kafka_security_ssl_key_location",
+        "kafka_security_ssl_key_password",
+        "kafka_security_ssl_key_password_file",
+        "kafka_security_ssl_endpoint_identification_algorithm",
+    ),
     "Workers": ("flush_ms", "session_timeout_s", "rejected_consecutive_max", "rejected_ratio_max"),
     "Reads": ("read_wait_ms", "lateness"),
     "The HTTP server": (

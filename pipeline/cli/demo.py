@@ -17,8 +17,9 @@ from definitions.times import rfc3339
 
 from ..core.buckets import ceil_to_bucket
 from ..edges.clock import SystemClock
+from ..edges.kafka_security import PREFIX
 from ..errors import ExitCode, PipelineError
-from ..settings import load_settings
+from ..settings import load_settings, security_names
 from ..stack import local
 from .demo_data import KLAVIYO, METRICS, STATSIG, events, klaviyo_events, statsig_events
 
@@ -35,7 +36,7 @@ def demo() -> None:
     """Count 22,000 made-up events on real Kafka and Redis, and compare with a recount."""
     settings = load_settings()
     _say("bringing up Kafka and Redis (the first time fetches Apache Kafka) …")
-    with local.borrowed(_FOLDER, (settings.kafka, settings.redis)) as stack:
+    with local.borrowed(_FOLDER, (settings.address, settings.redis)) as stack:
         _say(f"Kafka at {stack['kafka']}, Redis at {stack['redis']} ({stack['kind']})")
         same = _run(_Shell(stack))
     raise typer.Exit(ExitCode.DONE if same else ExitCode.DIFFERENCE)
@@ -46,6 +47,8 @@ class _Shell:
 
     def __init__(self, stack: dict[str, str]) -> None:
         own = {"RECOUNT_KAFKA": stack["kafka"], "RECOUNT_REDIS": stack["redis"]}
+        if stack["kind"] != "external":  # ours has no login; an empty text is as if not set
+            own |= {f"{PREFIX}{name.upper()}": "" for name in security_names()}
         deployment = f"demo-{uuid.uuid4().hex[:8]}"
         self._environment = {**os.environ, **own, "RECOUNT_DEPLOYMENT": deployment}
 

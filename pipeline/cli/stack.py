@@ -43,7 +43,7 @@ def up(
         [
             local.up(
                 folder,
-                configured=(settings.kafka, settings.redis),
+                configured=(settings.address, settings.redis),
                 kafka_port=kafka_port,
                 redis_port=redis_port,
                 native=native,

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from aiokafka import errors as kerr
-from aiokafka.helpers import create_ssl_context
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
 from ..errors import Halt, LogUnavailable, UsageError
+from .kafka_security import aiokafka_login
 
 T = TypeVar("T")
 _ADMIN_TIMEOUT_S: Final = 15.0
@@ -30,30 +30,22 @@ class KafkaAddress:
     bootstrap: str
     security: Mapping[str, str]
 
+    @property
+    def servers(self) -> list[str]:
+        """The bootstrap servers, one `host:port` each."""
+        return [server.strip() for server in self.bootstrap.split(",") if server.strip()]
+
     def rdkafka(self) -> dict[str, Any]:
         """Settings of confluent-kafka."""
         return {"bootstrap.servers": self.bootstrap, "log_level": 0, **self.security}
 
     def aiokafka(self) -> dict[str, Any]:
         """Settings of aiokafka's clients."""
-        security = self.security
-        settings: dict[str, Any] = {
+        return {
             "bootstrap_servers": self.bootstrap,
             "request_timeout_ms": _REQUEST_TIMEOUT_MS,
-            "security_protocol": security.get("security.protocol", "PLAINTEXT").upper(),
+            **aiokafka_login(self.security),
         }
-        if "sasl.mechanism" in security:
-            settings["sasl_mechanism"] = security["sasl.mechanism"]
-            settings["sasl_plain_username"] = security.get("sasl.username")
-            settings["sasl_plain_password"] = security.get("sasl.password")
-        if settings["security_protocol"].endswith("SSL"):
-            settings["ssl_context"] = create_ssl_context(
-                cafile=security.get("ssl.ca.location"),
-                certfile=security.get("ssl.certificate.location"),
-                keyfile=security.get("ssl.key.location"),
-                password=security.get("ssl.key.password"),
-            )
-        return settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..edges.clock import SystemClock
+from ..edges.kafka_client import KafkaAddress
 from ..errors import UsageError
 from .keeper import DETACH, STATE
 from .probe import kafka_answers, redis_answers
@@ -42,7 +43,7 @@ def status(folder: Path) -> dict[str, Any] | None:
 def up(
     folder: Path,
     *,
-    configured: tuple[str, str],
+    configured: tuple[KafkaAddress, str],
     kafka_port: int | None = None,
     redis_port: int | None = None,
     native: bool = False,
@@ -50,14 +51,14 @@ def up(
     """Bring Kafka and Redis up and return their addresses; they stay until down().
 
     Args:
-        configured: RECOUNT_KAFKA and RECOUNT_REDIS; used as they are where both answer.
+        configured: Kafka, with its login, and RECOUNT_REDIS; used as they are where both answer.
     """
     with _locked(folder):
         running = status(folder)
         if running is not None:
             return _addresses(running)
         if not native and kafka_answers(configured[0]) and redis_answers(configured[1]):
-            return {"kafka": configured[0], "redis": configured[1], "kind": "external"}
+            return {"kafka": configured[0].bootstrap, "redis": configured[1], "kind": "external"}
         if not native and docker_answers():
             return _docker_up(folder, kafka_port, redis_port)
         keeper = start_keeper(folder, kafka_port=kafka_port, redis_port=redis_port)
@@ -83,10 +84,10 @@ def running(
 
 
 @contextmanager
-def borrowed(folder: Path, configured: tuple[str, str]) -> Iterator[dict[str, str]]:
+def borrowed(folder: Path, configured: tuple[KafkaAddress, str]) -> Iterator[dict[str, str]]:
     """A stack of any kind for the length of a block; what was started is taken down."""
     if kafka_answers(configured[0]) and redis_answers(configured[1]):
-        yield {"kafka": configured[0], "redis": configured[1], "kind": "external"}
+        yield {"kafka": configured[0].bootstrap, "redis": configured[1], "kind": "external"}
     elif docker_answers():
         try:
             yield up(folder, configured=configured)

@@ -6,12 +6,15 @@ import redis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from ..edges.kafka_client import KafkaAddress
+
 _TIMEOUT_S: Final = 2.0
 
 
-def kafka_answers(bootstrap: str) -> bool:
-    """Whether a broker answers a metadata request."""
-    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+def kafka_answers(kafka: str | KafkaAddress) -> bool:
+    """Whether a broker answers a metadata request; a bootstrap list alone is one without login."""
+    address = KafkaAddress(kafka, {}) if isinstance(kafka, str) else kafka
+    client = AdminClient(address.rdkafka())
     try:
         return bool(client.list_topics(timeout=_TIMEOUT_S).brokers)
     except KafkaException:

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .control.seal import SECRET_BYTES_MIN
 from .deploy.place import Place
+from .edges.kafka import group_name
 from .edges.kafka_client import KafkaAddress
 from .edges.kafka_security import PREFIX, checked, named
 from .errors import UsageError
@@ -233,7 +234,7 @@ class Settings(BaseSettings):
     @property
     def group(self) -> str:
         """The consumer group."""
-        return f"{self.deployment}.recount"
+        return group_name(self.deployment)
 
     @property
     def place(self) -> Place:
@@ -275,7 +276,7 @@ def load_settings() -> Settings:
             f"RECOUNT_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()
         )
         raise UsageError(wrong) from error
-    _ = settings.address  # every process says at its start what is wrong with it
+    _ = settings.address.servers  # every process says at its start what is wrong with it
     return settings
 
 

@@ -110,7 +110,8 @@ async def _work(
                 port,
                 WorkerVitals(lane.owned, lambda: lane.done, is_alive),
             )
-        app = _app(settings, lane, found.names["events"])
+        near = await settings.address.nearest()
+        app = _app(settings, lane, found.names["events"], near.aiokafka())
         definitions = lane.definitions
         tasks = [asyncio.create_task(guarded(definitions.follow(found.control)))]
         starting = asyncio.create_task(app.start())
@@ -200,7 +201,7 @@ class LaneApp(faust.App):
     kafka: dict[str, Any]
 
 
-def _app(settings: Settings, lane: Lane, topic: str) -> LaneApp:
+def _app(settings: Settings, lane: Lane, topic: str, kafka: dict[str, Any]) -> LaneApp:
     session = settings.session_timeout_s
     app = LaneApp(
         settings.group,
@@ -223,7 +224,7 @@ def _app(settings: Settings, lane: Lane, topic: str) -> LaneApp:
         broker_max_poll_interval=_POLL_INTERVAL_S,
         broker_rebalance_timeout=60.0,
     )
-    app.lane, app.kafka = lane, settings.address.aiokafka()
+    app.lane, app.kafka = lane, kafka
     # Both connect with app.kafka: Faust's own settings of the broker know no login.
     app.transport = LaneTransport(app.conf.broker_consumer, app)
     app.producer_transport = LaneTransport(app.conf.broker_producer, app)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..control.entities import DeploymentRecord
 from ..control.log import ControlLog
-from ..edges.kafka import KafkaLog, topic_names
+from ..edges.kafka import KafkaLog, group_name, topic_names
 from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
 from .checks import (
@@ -54,7 +54,8 @@ async def opened(place: Place, *, commits: bool = False) -> AsyncIterator[Deploy
         stack.push_async_callback(store.close)
         log = KafkaLog(place.kafka, events=names["events"], rejected=names["rejected"])
         stack.push_async_callback(log.close)
-        topics = await KafkaAdmin(place.kafka).describe(list(names.values()))
+        admin = KafkaAdmin(place.kafka)
+        topics = await admin.describe(list(names.values()) if commits else [names["control"]])
         if names["control"] not in topics:
             await known_identity(None, store)
         control = await stack.enter_async_context(
@@ -66,6 +67,12 @@ async def opened(place: Place, *, commits: bool = False) -> AsyncIterator[Deploy
         check_identity(record)
         if commits:
             check_topics(record, topics)
+            rights = {
+                names["control"]: "READ",
+                names["events"]: "READ",
+                names["rejected"]: "WRITE",
+            }
+            await admin.check_rights(rights, group_name(place.name))
             await check_policy(store)
             await store.check_rights()
             await check_store(store, record)

@@ -16,6 +16,7 @@ from . import (
     kafka_batches,  # noqa: F401  it bounds what aiokafka unpacks, in every process
     letter_headers,
 )
+from .kafka_causes import reached
 from .kafka_client import KafkaAddress, KafkaAdmin, RecordRefused, guard
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ async def consumer(
 
     committed False: it also sees where transactions that are still open have written.
     """
+    address = await address.nearest()
     client = AIOKafkaConsumer(
         **address.aiokafka(),
         group_id=None,
@@ -46,8 +48,7 @@ async def consumer(
         max_partition_fetch_bytes=_FETCH_BYTES,
         fetch_max_wait_ms=_POLL_MS,
     )
-    async with guard():
-        await client.start()
+    await _started(client, address)
     try:
         yield client
     finally:
@@ -65,6 +66,7 @@ async def consumer(
 @asynccontextmanager
 async def producer(address: KafkaAddress, **extra: Any) -> AsyncIterator[AIOKafkaProducer]:
     """An idempotent producer; every send is durable on all in-sync replicas."""
+    address = await address.nearest()
     client = AIOKafkaProducer(
         **address.aiokafka(),
         enable_idempotence=True,
@@ -73,12 +75,21 @@ async def producer(address: KafkaAddress, **extra: Any) -> AsyncIterator[AIOKafk
         **extra,
     )
     try:
-        async with guard():
-            await client.start()
+        await _started(client, address)
         yield client
     finally:
         async with guard():
             await client.stop()
+
+
+async def _started(client: AIOKafkaConsumer | AIOKafkaProducer, address: KafkaAddress) -> None:
+    """Start a client; an error names its cause, as long as that lasts."""
+    try:
+        async with guard():
+            await client.start()
+    except LogUnavailable:
+        await reached(address.bootstrap, address.security)
+        raise
 
 
 class Producing:
@@ -347,6 +358,11 @@ def topic_names(deployment: str) -> dict[str, str]:
         "control": f"{prefix}metrics.control",
         "rejected": f"{prefix}usage.rejected",
     }
+
+
+def group_name(deployment: str) -> str:
+    """Return the name of the group that a deployment's workers form."""
+    return f"{deployment}.recount"
 
 
 async def all_records(

@@ -6,18 +6,20 @@ Settings are librdkafka's names, for both clients.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from aiokafka import errors as kerr
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
 from ..errors import Halt, LogUnavailable, UsageError
+from .kafka_causes import places, reached
 from .kafka_security import aiokafka_login
 
 T = TypeVar("T")
 _ADMIN_TIMEOUT_S: Final = 15.0
+_RIGHTS_TIMEOUT_S: Final = 4.0
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _SETTLE_S: Final = 0.1
 _SETTLE_TRIES_MAX: Final = 150
@@ -33,19 +35,43 @@ class KafkaAddress:
     @property
     def servers(self) -> list[str]:
         """The bootstrap servers, one `host:port` each."""
-        return [server.strip() for server in self.bootstrap.split(",") if server.strip()]
+        return [
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            for host, port in places(self.bootstrap)
+        ]
 
     def rdkafka(self) -> dict[str, Any]:
         """Settings of confluent-kafka."""
-        return {"bootstrap.servers": self.bootstrap, "log_level": 0, **self.security}
+        return {"bootstrap.servers": ",".join(self.servers), "log_level": 0, **self.security}
 
     def aiokafka(self) -> dict[str, Any]:
         """Settings of aiokafka's clients."""
         return {
-            "bootstrap_servers": self.bootstrap,
+            "bootstrap_servers": self.servers,
             "request_timeout_ms": _REQUEST_TIMEOUT_MS,
             **aiokafka_login(self.security),
         }
+
+    async def nearest(self) -> "KafkaAddress":
+        """Return the address of one server that answers now, where there are several.
+
+        aiokafka tries them in turn, and waits long for one that is silent.
+
+        Raises:
+            Halt, LogUnavailable: none lets us in.
+        """
+        if len(self.servers) == 1:
+            return self
+        return replace(self, bootstrap=await reached(self.bootstrap, self.security))
+
+    @property
+    def user(self) -> str:
+        """Who we are to Kafka, as an operator would say it."""
+        if "sasl.username" in self.security:
+            return f"user {self.security['sasl.username']!r}"
+        if "ssl.certificate.location" in self.security:
+            return "the user of our certificate"
+        return "clients without a login"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +94,22 @@ _REFUSALS: Final = (
 )
 
 
+# What Kafka's authorizer forbids: in aiokafka's words, and in librdkafka's.
+_DENIALS: Final = (
+    kerr.TopicAuthorizationFailedError,
+    kerr.GroupAuthorizationFailedError,
+    kerr.ClusterAuthorizationFailedError,
+    kerr.TransactionalIdAuthorizationFailed,
+)
+_DENIAL_CODES: Final = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+)
+_GIVE: Final = "give it the rights that docs/operations.md lists (Rights on Kafka)"
+
+
 @asynccontextmanager
 async def guard() -> AsyncIterator[None]:
     """Translate both clients' errors into ours."""
@@ -82,8 +124,21 @@ async def guard() -> AsyncIterator[None]:
         raise Halt(f"a record batch is corrupt: {error}; restore the partition") from error
     except kerr.OffsetOutOfRangeError as error:
         raise Halt(f"the log no longer holds an offset: {error}; run `recount rebuild`") from error
-    except (kerr.KafkaError, KafkaException, OSError) as error:
-        raise LogUnavailable(f"Kafka does not answer as it should: {error!r}") from error
+    except _DENIALS as error:
+        raise Halt(f"Kafka does not allow our user what it needs: {error}; {_GIVE}") from error
+    except KafkaException as error:
+        told = error.args[0]
+        if told.code() in _DENIAL_CODES:
+            raise Halt(
+                f"Kafka does not allow our user what it needs: {told.str()}; {_GIVE}"
+            ) from error
+        raise LogUnavailable(
+            f"Kafka does not answer as it should: {told.str()} ({told.name()}); try again"
+        ) from error
+    except (kerr.KafkaError, OSError) as error:
+        raise LogUnavailable(
+            f"Kafka does not answer as it should: {type(error).__name__} {error}; try again"
+        ) from error
 
 
 class KafkaAdmin:
@@ -95,9 +150,16 @@ class KafkaAdmin:
 
     async def _call(self, work: Callable[[AdminClient], T]) -> T:
         if self._client is None:
-            self._client = AdminClient(self._address.rdkafka())
-        async with guard():
-            return await asyncio.to_thread(work, self._client)
+            # librdkafka keeps silent about causes, and waits for the longest of its limits.
+            await reached(self._address.bootstrap, self._address.security)
+            async with guard():
+                self._client = AdminClient(self._address.rdkafka())
+        try:
+            async with guard():
+                return await asyncio.to_thread(work, self._client)
+        except LogUnavailable:
+            self._client = None  # the next call begins by looking for the cause
+            raise
 
     async def names(self) -> set[str]:
         """Return the names of all topics that the user may see."""
@@ -108,23 +170,79 @@ class KafkaAdmin:
         return await self._call(work)
 
     async def describe(self, names: Sequence[str]) -> dict[str, TopicInfo]:
-        """Return the topics among names that exist."""
+        """Return the topics among names that exist.
+
+        Raises:
+            Halt: our user may not see one of them; Kafka does not say then whether it exists.
+        """
 
         def work(client: AdminClient) -> dict[str, TopicInfo]:
-            known = client.list_topics(timeout=_ADMIN_TIMEOUT_S).topics
-            present = [name for name in names if name in known]
-            if not present:
-                return {}
-            found = client.describe_topics(
-                TopicCollection(present), request_timeout=_ADMIN_TIMEOUT_S
-            )
-            described = {name: future.result() for name, future in found.items()}
             return {
                 name: TopicInfo(str(topic.topic_id), len(topic.partitions))
-                for name, topic in described.items()
+                for name, topic in self._described(client, names, _ADMIN_TIMEOUT_S).items()
             }
 
         return await self._call(work)
+
+    def _described(
+        self, client: AdminClient, names: Sequence[str], timeout_s: float
+    ) -> dict[str, Any]:
+        if not names:
+            return {}
+        found = client.describe_topics(
+            TopicCollection(list(names)),
+            include_authorized_operations=True,
+            request_timeout=timeout_s,
+        )
+        described = {}
+        for name, future in found.items():
+            try:
+                described[name] = future.result()
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    raise Halt(self._denied("DESCRIBE", f"topic {name!r}")) from error
+                if code != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+        return described
+
+    def _denied(self, right: str, thing: str) -> str:
+        return (
+            f"Kafka at {self._address.bootstrap} does not allow {self._address.user} to {right} "
+            f"{thing}; {_GIVE}"
+        )
+
+    async def check_rights(self, topics: Mapping[str, str], group: str) -> None:
+        """See that our user may do what a worker does. A broker that does not say is believed.
+
+        Args:
+            topics: Name → the right that is needed, as ACLs spell it.
+            group: Of consumers, which it joins.
+
+        Raises:
+            Halt: a right is missing; it would end the worker later, or let it stand still.
+        """
+
+        def work(client: AdminClient) -> None:
+            described = self._described(client, list(topics), _ADMIN_TIMEOUT_S)
+            for name, topic in described.items():
+                self._check_right(topics[name], f"topic {name!r}", topic.authorized_operations)
+            asked = client.describe_consumer_groups(
+                [group], include_authorized_operations=True, request_timeout=_RIGHTS_TIMEOUT_S
+            )
+            try:
+                allowed = asked[group].result().authorized_operations
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    return  # no coordinator yet: joining the group waits for it
+                raise Halt(self._denied("READ", f"group {group!r}")) from error
+            self._check_right("READ", f"group {group!r}", allowed)
+
+        await self._call(work)
+
+    def _check_right(self, right: str, thing: str, allowed: Sequence[Any] | None) -> None:
+        if allowed and right not in {operation.name for operation in allowed}:
+            raise Halt(self._denied(right, thing))
 
     async def create(
         self, name: str, *, partitions: int, replication: int, config: Mapping[str, str]

@@ -24,6 +24,7 @@ OWNERS = {
     "faust": {"pipeline/app/transport.py", "pipeline/app/worker.py"},
     "aiokafka": {
         "pipeline/edges/kafka_batches.py",
+        "pipeline/edges/kafka_causes.py",
         "pipeline/edges/kafka.py",
         "pipeline/edges/kafka_client.py",
         "pipeline/edges/kafka_codecs.py",

@@ -10,7 +10,7 @@ from .test_tidy import sources
 _ORDINARY = """
     answer answers api_keys app bodies checks clock cloudevents common compiled conditions
     configuration connections crash cursors decimal demo demo_data described entities errors
-    event_models explain fields init kafka kafka_batches kafka_client kafka_codecs
+    event_models explain fields init kafka kafka_batches kafka_causes kafka_client kafka_codecs
     kafka_security kafka_sender keys klaviyo letter_headers lib lines listening local log
     looking matching members memory metrics metronome metronome_sql model names open operate
     output own pages parameters paths ports probe processes publish query read reasons records

@@ -1,6 +1,9 @@
 """A Kafka that asks for TLS, a login or a certificate: every command works, and is exact."""
 
 import json
+import signal
+import socket
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,9 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+from confluent_kafka.admin import AclOperation, ResourceType
 
-from pipeline.edges.kafka import consumer, durable, producer, read_span, sending
-from pipeline.edges.kafka_client import KafkaAdmin
+from pipeline.edges.kafka import consumer, durable, producer, read_span, sending, topic_names
+from pipeline.edges.kafka_client import KafkaAddress, KafkaAdmin
+from pipeline.errors import Halt, LogUnavailable, UsageError
 from pipeline.settings import load_settings
 from pipeline.stack.processes import free_port
 
@@ -154,3 +159,146 @@ async def test_both_clients_over_every_listener(
     async with consumer(address) as reader:
         read = [each.value async for batch in read_span(reader, topic, 0, 0, 1) for each in batch]
     assert read == [b"v"]
+
+
+WRONG = {
+    "password": ("SASL_SSL", {"SASL_PASSWORD": "other"}, "refuses the login of 'meterer'"),
+    "user": ("SASL_PLAINTEXT", {"SASL_USERNAME": "other"}, "refuses the login of 'other'"),
+    "authority": ("SASL_SSL", {"SSL_CA_LOCATION": "stranger.pem"}, "certificate is not trusted"),
+    "tls": ("SASL_PLAINTEXT", {"at": "SASL_SSL"}, "speaks TLS, and we do not: .* SASL_SSL"),
+    "no tls": ("SASL_SSL", {"at": "SASL_PLAINTEXT"}, "does not speak TLS, .* SASL_PLAINTEXT"),
+    "login": ("SSL", {"at": "SASL_SSL"}, "asks for a login .*SCRAM-SHA-512"),
+    "no login": ("SASL_SSL", {"at": "SSL"}, "takes no login; .* SSL"),
+    "no certificate": ("SSL", {"at": "MUTUAL"}, "asks for a certificate of ours"),
+    "certificate": (
+        "MUTUAL",
+        {"SSL_CERTIFICATE_LOCATION": "other.pem", "SSL_KEY_LOCATION": "other.key"},
+        "refuses our certificate",
+    ),
+    "name": ("SSL", {"host": "localhost.localdomain"}, "certificate is not for this name"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+async def test_each_wrong_setting_has_its_sentence(
+    broker: SecureKafka, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Address, cause and what to change, within five seconds; HALT: waiting mends nothing."""
+    listener, changes, said = WRONG[what]
+    given = broker.environment(listener, "SCRAM-SHA-512" if "SASL" in listener else None)
+    host = changes.get("host", "127.0.0.1")
+    if host != "127.0.0.1":
+        monkeypatch.setattr(socket, "getaddrinfo", _loopback)
+    given["RECOUNT_KAFKA"] = at = broker.at(changes.get("at", listener), host)
+    for name, text in changes.items():
+        path = broker.folder / text
+        given[f"{SECURITY}{name}"] = str(path) if name.endswith("LOCATION") else text
+    given = {name: text for name, text in given.items() if not name.endswith(("at", "host"))}
+    for name, text in given.items():
+        monkeypatch.setenv(name, text)
+
+    began = time.monotonic()
+    with pytest.raises(Halt, match=f"Kafka at {at}: .*{said}"):
+        await KafkaAdmin(load_settings().address).describe(["any"])
+    assert time.monotonic() - began < 5
+
+
+def _loopback(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+    """Every name is this machine."""
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+
+async def test_a_broker_that_is_away_frozen_or_beyond_a_firewall(broker: SecureKafka) -> None:
+    """Each has its sentence within five seconds; trying again may help, so it is no HALT."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        beyond = f"127.0.0.1:{full.getsockname()[1]}"
+        waiting = [socket.socket() for _ in range(3)]
+        for each in waiting:  # the queue is full: further requests are dropped, as a firewall does
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        away, frozen = f"127.0.0.1:{free_port()}", broker.at("PLAINTEXT")
+        assert broker.process is not None
+        broker.process.send_signal(signal.SIGSTOP)
+        try:
+            for place, said in (
+                (away, "nothing listens there"),
+                (frozen, "does not answer as Kafka does"),
+                (beyond, "the host does not answer"),
+                ("no.such.invalid:9092", "no host has the name 'no.such.invalid'"),
+                (f"{away},{beyond}", f"{away}: nothing .*; Kafka at {beyond}: the host"),
+            ):
+                began = time.monotonic()
+                with pytest.raises(LogUnavailable, match=said):
+                    await KafkaAdmin(KafkaAddress(place, {})).describe(["any"])
+                assert time.monotonic() - began < 5, place
+        finally:
+            broker.process.send_signal(signal.SIGCONT)
+            for each in waiting:
+                each.close()
+
+
+async def test_a_silent_server_delays_nobody(broker: SecureKafka) -> None:
+    """The rest of the bootstrap list is used at once, by both clients."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)  # it takes connections, and says nothing
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        address = KafkaAddress(f"{place}, {broker.at('PLAINTEXT')},", {})
+
+        began = time.monotonic()
+        await KafkaAdmin(address).describe(["any"])
+        async with consumer(address), producer(address):
+            pass
+        assert time.monotonic() - began < 3
+
+
+def test_a_list_that_is_none_is_refused(broker: SecureKafka) -> None:
+    """Exit 2 for what is no address."""
+    for wrong in ("", " , ", "host:port", "host:0"):
+        with pytest.raises(UsageError, match="RECOUNT_KAFKA"):
+            KafkaAddress(wrong, {}).rdkafka()
+
+
+def test_exit_codes(stack: Services, broker: SecureKafka) -> None:
+    """Away is 4, a wrong password 5 for a command and for a supervisor; one line each, in time."""
+    good = broker.environment("SASL_SSL", "PLAIN")
+    away = {**good, "RECOUNT_KAFKA": f"127.0.0.1:{free_port()}"}
+    wrong = {**good, f"{SECURITY}SASL_PASSWORD": "other"}
+    for arguments, more, exits, said in (
+        (("status",), away, 4, b"nothing listens there"),
+        (("status",), wrong, 5, b"refuses the login"),
+        (("init",), wrong, 5, b"refuses the login"),
+        (("worker",), wrong, 5, b"refuses the login"),
+        (("serve", "--port", str(free_port())), wrong, 5, b"refuses the login"),
+    ):
+        done = Secured(stack, fresh("exit"), more).ended(*arguments, within_s=20)
+        assert done.returncode == exits, (arguments, done.stderr)
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_what_an_authorizer_forbids(stack: Services, broker: SecureKafka) -> None:
+    """HALT with user, right and thing, before anything is counted or sent."""
+    recount = Secured(stack, fresh("rights"), broker.environment("SASL_PLAINTEXT", "PLAIN"))
+    recount.run("init", "--partitions", "1")
+    topics = topic_names(recount.deployment)
+    for kind, name, right, arguments, said in (
+        (ResourceType.TOPIC, topics["control"], "DESCRIBE", ("status",), "to DESCRIBE topic"),
+        (ResourceType.TOPIC, topics["events"], "READ", ("worker",), "to READ topic"),
+        (ResourceType.TOPIC, topics["rejected"], "WRITE", ("worker",), "to WRITE topic"),
+        (ResourceType.GROUP, f"{recount.deployment}.recount", "READ", ("worker",), "READ group"),
+        (ResourceType.TOPIC, topics["events"], "WRITE", ("publish", "-"), "TopicAuthorization"),
+    ):
+        line = json.dumps(events(1)[0]).encode() + b"\n"
+        with broker.forbidden(kind, name, AclOperation[right]):
+            done = recount.ended(*arguments, stdin=line, within_s=30)
+        told = done.stderr.decode()
+        assert done.returncode == 5, (name, right, told)
+        assert said in told
+        assert name in told
+        assert "Rights on Kafka" in told
+    recount.publish(events(5))
+    recount.catch_up()
+    assert recount.run("status")[-1]["consumed"] == 6

@@ -110,7 +110,9 @@ def seek_while_handing_over() -> None:
             return 3
 
     async def run() -> None:
-        app = _app(load_settings(), Lane(), "events")  # type: ignore[arg-type]
+        settings = load_settings()
+        kafka = settings.address.aiokafka()
+        app = _app(settings, Lane(), "events", kafka)  # type: ignore[arg-type]
         consumer: Any = app.consumer
         stopped = asyncio.Event()
 

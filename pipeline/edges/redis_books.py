@@ -87,8 +87,10 @@ def book_of(keys: Keys, state: PartitionState, asked: Wanted, found: Sequence[An
     return Book(state, cells, sets, tuple(foreign))
 
 
-def pairs_of(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    """A hash, of the list that a script answers."""
+def pairs_of(flat: Sequence[bytes] | dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """A hash, of the list that a script answers; a plain command answers a hash."""
+    if isinstance(flat, dict):
+        return flat
     items = iter(flat)
     return dict(zip(items, items, strict=True))
 

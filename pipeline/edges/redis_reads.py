@@ -19,7 +19,7 @@ from .redis_books import (
     pairs_of,
     state_in,
 )
-from .redis_client import NoScriptError, connect, guard
+from .redis_client import NoScriptError, ResponseError, guard, is_refused, node_of
 from .redis_foreign import is_name, strays_in
 from .redis_keys import Keys
 
@@ -27,6 +27,9 @@ _READ: Final = (Path(__file__).parent / "lua" / "read.lua").read_text()
 SCAN_COUNT: Final = 2_000
 _SNAPSHOT_TRIES_MAX: Final = 50
 _KEYS_AT_ONCE: Final = 64  # as many are asked for whether they are there or not
+# Redis 7.0 has a command for scripts that only read, which a user without writes may use; where
+# neither is allowed, every key is asked for in a MULTI.
+_WAYS: Final = ("EVALSHA_RO", "EVALSHA")
 KEYS_MAX: Final = 100_000  # of one atomic read: a tenth of a second of Redis
 _KNOWN_MAX: Final = 20_000  # measures of a partition of which it is remembered where they lie
 _HERE_MAX: Final = 2_000  # cells and elements that are decoded in the loop; more, in a thread
@@ -39,12 +42,14 @@ class RedisReads:
     """
 
     def __init__(self, url: str, deployment: str, base_bucket_s: int = 3600) -> None:
-        self._client = connect(url)
+        self._node = node_of(url)
+        self._client = self._node.client
         self._read = self._client.register_script(_READ)
         self.deployment = deployment
         self.base_bucket_s = base_bucket_s
         self.tags: Callable[[], Mapping[int, str]] = dict
         self._groups: dict[int, dict[str, int]] = {}  # by partition, where measures lie
+        self._ways = list(_WAYS)  # how read.lua may be run, as far as is known
 
     def keys(self, partition: int) -> Keys:
         """The keys of a partition."""
@@ -53,12 +58,12 @@ class RedisReads:
 
     async def state(self, partition: int) -> PartitionState | None:
         """Return a partition's state; None where it was never registered, or was emptied."""
-        async with guard(self._client):
+        async with guard(self._node):
             return state_in(await self._client.hgetall(self.keys(partition).state), partition)
 
     async def nexts(self, partitions: Sequence[int]) -> dict[int, int | None]:
         """Return `next` of several partitions; None where there is no offset. One trip."""
-        async with guard(self._client):
+        async with guard(self._node):
             pipe = self._client.pipeline(transaction=False)
             for number in partitions:
                 pipe.hget(self.keys(number).state, "next")
@@ -77,7 +82,7 @@ class RedisReads:
         it (strays()).
         """
         keys = self.keys(partition)
-        async with guard(self._client):
+        async with guard(self._node):
             pipe = self._client.pipeline(transaction=True)
             pipe.hgetall(keys.state)
             pipe.hgetall(keys.names)
@@ -92,7 +97,7 @@ class RedisReads:
     async def listing(self, partition: int, measures: Iterable[str]) -> Listing | None:
         """Return the customers and the days that have cells of any of these measures."""
         keys, names = self.keys(partition), list(measures)
-        async with guard(self._client):
+        async with guard(self._node):
             pipe = self._client.pipeline(transaction=True)
             pipe.hgetall(keys.state)
             if names:
@@ -136,7 +141,7 @@ class RedisReads:
                     f"{KEYS_MAX:,} are read: ask for a shorter period"
                 )
             wanted = Wanted(_addresses(groups, customers, wanted_days), measures)
-            async with guard(self._client):
+            async with guard(self._node):
                 pipe = self._client.pipeline(transaction=True)
                 for measure in measures:
                     pipe.smembers(keys.days(measure))
@@ -214,28 +219,52 @@ class RedisReads:
         return self._groups_of(partition, measures)
 
     async def _ask(self, wanted: Mapping[int, Wanted]) -> list[Any]:
-        """Run read.lua for several partitions in one trip."""
-        async with guard(self._client):
-            for again in (False, True):
-                pipe = self._client.pipeline(transaction=False)
-                for number, asked in wanted.items():
-                    keys = self.keys(number)
-                    names = [keys.state, *(keys.at(address) for address in asked.addresses)]
-                    pipe.evalsha(self._read.sha, len(names), *names)
+        """Read the state and the addresses of several partitions, each at one moment of it."""
+        names = []
+        for number, asked in wanted.items():
+            keys = self.keys(number)
+            names.append([keys.state, *(keys.at(address) for address in asked.addresses)])
+        async with guard(self._node):
+            while self._ways:
                 try:
-                    return list(await pipe.execute())
-                except NoScriptError:
-                    if again:
+                    return await self._run(self._ways[0], names)
+                except ResponseError as error:
+                    if not is_refused(error):
                         raise
-                    await self._client.script_load(_READ)
+                    self._ways = self._ways[1:]
+            return list(await asyncio.gather(*(self._get(keys) for keys in names)))
+
+    async def _run(self, command: str, names: Sequence[Sequence[str]]) -> list[Any]:
+        """Run read.lua on the keys of each partition in one trip."""
+        for again in (False, True):
+            pipe = self._client.pipeline(transaction=False)
+            for keys in names:
+                pipe.execute_command(command, self._read.sha, len(keys), *keys)
+            try:
+                return list(await pipe.execute())
+            except NoScriptError:
+                if again:
+                    raise
+                await self._client.script_load(_READ)
         raise AssertionError("unreachable")
+
+    async def _get(self, names: Sequence[str]) -> list[Any]:
+        """Do with plain commands what read.lua does."""
+        pipe = self._client.pipeline(transaction=True)
+        for place, name in enumerate(names):
+            # Behind the state, a hash of cells and a set of elements in turn.
+            if place == 0 or place % 2:
+                pipe.hgetall(name)
+            else:
+                pipe.smembers(name)
+        return list(await pipe.execute())
 
     async def addresses(self, partition: int) -> AsyncIterator[CellAddress]:
         """Yield the address of every key of cells, whether an index names it or not, once each."""
         keys, cursor = self.keys(partition), 0
         seen = set[bytes]()
         while True:
-            async with guard(self._client):
+            async with guard(self._node):
                 cursor, names = await self._client.scan(
                     cursor, match=keys.every_address, count=SCAN_COUNT
                 )
@@ -252,7 +281,7 @@ class RedisReads:
 
     async def strays(self, partition: int) -> AsyncIterator[str]:
         """Yield what lies under the partition's prefix outside cells and is not ours."""
-        async with guard(self._client):
+        async with guard(self._node):
             async for stray in strays_in(self._client, self.keys(partition)):
                 yield stray
 
@@ -260,7 +289,7 @@ class RedisReads:
         self, partition: int, addresses: Sequence[CellAddress]
     ) -> Book | None:
         """Return the cells under these addresses, from one atomic read."""
-        async with guard(self._client):
+        async with guard(self._node):
             pipe = self._client.pipeline(transaction=True)
             book = await _book(pipe, self.keys(partition), partition, Wanted(addresses))
         return None if book is None else book[1]

@@ -1,12 +1,13 @@
 """Whether a service answers: a metadata request and a PING, not an open port."""
 
-from typing import Final
+from typing import Any, Final
 
 import redis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from ..edges.kafka_client import KafkaAddress
+from ..edges.redis_address import redis_address
 
 _TIMEOUT_S: Final = 2.0
 
@@ -22,10 +23,14 @@ def kafka_answers(kafka: str | KafkaAddress) -> bool:
 
 
 def redis_answers(url: str) -> bool:
-    """Whether a Redis answers a PING."""
-    client = redis.Redis.from_url(
-        url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S
-    )
+    """Whether a Redis answers a PING; of several, the first."""
+    address = redis_address(url)
+    where: dict[str, Any] = {"unix_socket_path": address.path}
+    if not address.path:
+        host, port = address.hosts[0]
+        where = {"host": host, "port": port, "ssl": address.is_tls}
+    limits = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
+    client = redis.Redis(**{**where, **limits, **address.options})
     try:
         return bool(client.ping())
     except (redis.RedisError, OSError):

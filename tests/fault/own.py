@@ -65,11 +65,12 @@ class OwnRedis(_Process):
 
     port: int = field(default_factory=free_port)
     options: tuple[str, ...] = ()
+    other_url: str = ""
 
     @property
     def url(self) -> str:
-        """Its address."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        """Its address; other_url: that of one whose options let nobody in otherwise."""
+        return self.other_url or f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def client(self) -> Any:
@@ -144,9 +145,9 @@ class OwnKafka(_Process):
 
 
 @contextmanager
-def own_redis(folder: Path, *options: str) -> Iterator[OwnRedis]:
-    """A Redis that ends with the block."""
-    made = OwnRedis(folder, options=options)
+def own_redis(folder: Path, *options: str, url: str = "") -> Iterator[OwnRedis]:
+    """A Redis that ends with the block. url: where it answers, if the options move it."""
+    made = OwnRedis(folder, options=options, other_url=url)
     made.start()
     try:
         yield made

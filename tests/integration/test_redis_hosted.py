@@ -1,0 +1,343 @@
+"""Redis as it is hosted: TLS alone, users with few rights, no CONFIG, a socket; every refusal."""
+
+import asyncio
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis as redis_client
+import trustme
+
+from pipeline.edges.redis import RedisStore
+from pipeline.errors import Halt, PipelineError, StoreUnavailable, UsageError
+from pipeline.stack.processes import free_port
+
+from ..fault.own import OwnRedis, own_redis
+from ..services import ROOT, Recount, Services
+from .contracts.test_store import CELL, FIRST, commit, plan
+from .doors import serving
+
+DEPLOYMENT = "hosted"
+KEYS = [f"~recount:{DEPLOYMENT}:*", f"~recount:{{{DEPLOYMENT}/*"]
+READ_KEYS = [f"%R{key}" for key in KEYS]
+AUTHENTICATED = "s3cret"
+RENAMED = ("--rename-command", "EVALSHA_RO", "")
+METRIC: dict[str, Any] = {
+    "name": "tokens",
+    "event_type_filter": {"in_values": ["llm"]},
+    "property_filters": [{"name": "n", "exists": True}],
+    "aggregation_type": "SUM",
+    "aggregation_key": "n",
+}
+EVENTS = [
+    {
+        "transaction_id": f"t{number}",
+        "customer_id": f"c{number % 5}",
+        "event_type": "llm",
+        "timestamp": "2026-11-29T01:00:00Z",
+        "properties": {"n": str(number)},
+    }
+    for number in range(100)
+]
+
+
+def roles() -> dict[str, list[str]]:
+    """The rights that docs/operations names, by the first word of the role."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    section = text.split("## Rights on Redis")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `?(\w+)[^|]*\| `(\+.*)` \|$", section, re.MULTILINE)
+    return {role: rights.replace("\\|", "|").split() for role, rights in rows}
+
+
+class Hosted:
+    """A Redis that speaks TLS alone, wants certificates and users, and has no CONFIG."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+        ca, other = trustme.CA(), trustme.CA()
+        ca.cert_pem.write_to_path(folder / "ca.pem")
+        other.cert_pem.write_to_path(folder / "other.pem")
+        for name, cert in (
+            ("server", ca.issue_cert("127.0.0.1", "localhost")),
+            ("client", ca.issue_cert("client")),
+            ("stranger", other.issue_cert("client")),
+        ):
+            cert.private_key_pem.write_to_path(folder / f"{name}.key")
+            (folder / f"{name}.pem").write_bytes(
+                b"".join(blob.bytes() for blob in cert.cert_chain_pems)
+            )
+
+    def url(self, user: str = "admin", *, password: str = AUTHENTICATED, **options: str) -> str:
+        """The address of a user; options: of the URL, over those that are right."""
+        known = {
+            "ssl_ca_certs": f"{self.folder}/ca.pem",
+            "ssl_certfile": f"{self.folder}/client.pem",
+            "ssl_keyfile": f"{self.folder}/client.key",
+        }
+        query = "&".join(f"{name}={text}" for name, text in ({**known, **options}).items() if text)
+        return f"rediss://{user}:{password}@127.0.0.1:{self.port}/0?{query}"
+
+    def options(self) -> list[str]:
+        """How to start it."""
+        users = [f"user admin on >{AUTHENTICATED} ~* +@all -config", "user default off"]
+        for role, rights in roles().items():
+            keys = READ_KEYS if role in {"reader", "audit", "server"} else KEYS
+            more = [f"~recount:{DEPLOYMENT}:asked:*"] if role == "server" else []
+            users.append(f"user {role} on >{AUTHENTICATED} {' '.join([*keys, *more, *rights])}")
+        users.append(f"user nobody on >{AUTHENTICATED} ~* +@all -rpush")
+        users.append(f"user plain on >{AUTHENTICATED} ~* +@read +multi +exec +script|load")
+        (self.folder / "users.acl").write_text("".join(f"{line}\n" for line in users))
+        return [
+            *("--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "yes"),
+            *("--tls-cert-file", f"{self.folder}/server.pem"),
+            *("--tls-key-file", f"{self.folder}/server.key"),
+            *("--tls-ca-cert-file", f"{self.folder}/ca.pem"),
+            *("--aclfile", f"{self.folder}/users.acl"),
+            *("--unixsocket", f"{self.folder}/socket"),
+        ]
+
+
+@pytest.fixture(scope="module")
+def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
+    """One for all tests of this file."""
+    made = Hosted(tmp_path_factory.mktemp("hosted"))
+    with own_redis(made.folder, *made.options(), url=made.url()):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
+    """One without TLS and without users."""
+    with own_redis(tmp_path_factory.mktemp("plain")) as made:
+        yield made
+
+
+def log_of(hosted: Hosted) -> list[Any]:
+    """What users were refused."""
+    with redis_client.Redis.from_url(hosted.url()) as client:
+        found: list[Any] = client.acl_log()
+        return found
+
+
+def test_every_role_has_just_the_rights_that_are_documented(
+    stack: Services, hosted: Hosted, tmp_path: Path
+) -> None:
+    """init, worker, readers, server, audit and rebuild by users of their own, exact, over TLS."""
+
+    def by(role: str) -> Recount:
+        return Recount(Services(stack.kafka, hosted.url(role)), DEPLOYMENT)
+
+    with redis_client.Redis.from_url(hosted.url()) as client:
+        client.acl_log_reset()
+    by("init").run("init", "--partitions", "2")
+    by("init").run("init", "--partitions", "3")
+    metric = by("reader").create(METRIC)
+    by("reader").publish(EVENTS)
+    by("worker").catch_up()
+    by("worker").catch_up()
+    period = ("--starting-on", "2026-11-29T00:00:00Z", "--ending-before", "2026-11-30T00:00:00Z")
+    answer = by("reader").run("usage", metric, "--customer", "c1", *period)
+    many = by("reader").run("usage", metric, "--customer", "c1", *period, "--window-size", "hour")
+    by("reader").run("status")
+    by("reader").run("explain", "t1", "--customer", "c1")
+    (*_, audited) = by("audit").run("audit")
+    by("rebuild").run("rebuild")
+    with serving(
+        by("server"), tmp_path / "serve.log", more=["RECOUNT_KEY_REQUESTS_PER_S_MAX=1000"]
+    ) as server:
+        key = {"Authorization": f"Bearer {server.keys['manage']}"}
+        listed = httpx.get(f"{server.url}/v1/billable-metrics", headers=key, timeout=20)
+        counted = httpx.post(
+            f"{server.url}/v1/usage",
+            headers=key,
+            json={
+                "starting_on": "2026-11-29T00:00:00Z",
+                "ending_before": "2026-11-30T00:00:00Z",
+                "window_size": "none",
+            },
+            timeout=20,
+        )
+    (*_, again) = by("audit").run("audit")
+
+    assert log_of(hosted) == []
+    assert listed.status_code == counted.status_code == 200, (listed.text, counted.text)
+    assert {row["customer_id"] for row in counted.json()["data"]} == {f"c{n}" for n in range(5)}
+    assert answer[0]["value"] == str(sum(range(1, 100, 5)))
+    assert len(many) >= 1
+    assert audited["mismatches"] == again["mismatches"] == 0
+    assert audited["events"] == again["events"] == len(EVENTS)
+
+
+@pytest.mark.parametrize("user", ["reader", "plain"])
+async def test_a_reader_who_may_not_write_reads_the_same(hosted: Hosted, user: str) -> None:
+    """By EVALSHA_RO, and by plain commands where no script may run at all."""
+    with redis_client.Redis.from_url(hosted.url()) as client:
+        client.script_flush()
+    stores = RedisStore(hosted.url(), DEPLOYMENT), RedisStore(hosted.url(user), DEPLOYMENT)
+    for store in stores:
+        store.tags = lambda: {0: f"for{user}"}
+    writer, reader = stores
+    try:
+        await writer.register(0, FIRST)
+        await writer.apply(await commit(writer, FIRST, plan(0, 3)))
+        day = CELL.bucket // 24
+        wanted = await writer.read_each([0], [CELL.measure, "u#1.0"], [CELL.customer], [day])
+        found = await reader.read_each([0], [CELL.measure, "u#1.0"], [CELL.customer], [day])
+
+        assert wanted[0] is not None
+        assert wanted[0].cells[CELL] == "1"
+        assert wanted[0].elements
+        assert found == wanted
+        with pytest.raises(Halt, match="lacks a right"):
+            await reader.register(1, FIRST)
+    finally:
+        await writer.close()
+        await reader.close()
+
+
+async def policy(url: str) -> tuple[str, float]:
+    """What a Redis says of its policy, or why it does not; and how long that takes."""
+    began = time.monotonic()
+    store = RedisStore(url, "any")
+    try:
+        return await store.eviction_policy(), time.monotonic() - began
+    except PipelineError as error:
+        return f"{type(error).__name__}: {error}", time.monotonic() - began
+    finally:
+        await store.close()
+
+
+async def test_the_policy_without_config_and_over_a_socket(hosted: Hosted, tmp_path: Path) -> None:
+    """INFO says it to users who may not use CONFIG; a socket and a file of a password do."""
+    (tmp_path / "password").write_text(f"{AUTHENTICATED}\n")
+    over_socket = f"unix://admin:{AUTHENTICATED}@{hosted.folder}/socket?db=0"
+    by_file = hosted.url("admin", password="", password_file=f"{tmp_path}/password")
+    for url in (hosted.url(), over_socket, by_file):
+        assert (await policy(url))[0] == "noeviction"
+
+
+async def test_the_policy_where_info_is_refused(plain: OwnRedis) -> None:
+    """CONFIG says it then, as it did before."""
+    plain.client.execute_command("ACL", "SETUSER", "default", "-info")
+    try:
+        assert (await policy(plain.url))[0] == "noeviction"
+    finally:
+        plain.client.execute_command("ACL", "SETUSER", "default", "+info")
+
+
+async def test_a_redis_without_config_and_without_scripts_that_only_read(tmp_path: Path) -> None:
+    """As one before 7.0 has it, and one whose owner renamed CONFIG: the policy, and the cells."""
+    with own_redis(tmp_path, "--rename-command", "CONFIG", "", *RENAMED) as old:
+        store = RedisStore(old.url, "old")
+        try:
+            assert await store.eviction_policy() == "noeviction"
+            await store.register(0, FIRST)
+            await store.apply(await commit(store, FIRST, plan(0, 3)))
+            for _ in range(2):
+                (book,) = (
+                    await store.read_each(
+                        [0], [CELL.measure], [CELL.customer], [CELL.bucket // 24]
+                    )
+                ).values()
+                assert book is not None
+                assert book.cells[CELL] == "1"
+        finally:
+            await store.close()
+
+
+async def test_every_cause_has_its_own_sentence(
+    hosted: Hosted, plain: OwnRedis, tmp_path: Path
+) -> None:
+    """Each within five seconds, with the address and what to do, and no two alike."""
+    full = socket.create_server(("127.0.0.1", 0), backlog=0)
+    waiting = [socket.socket() for _ in range(4)]
+    for each in waiting:
+        each.setblocking(False)
+        each.connect_ex(full.getsockname())
+    port = free_port()
+    tls, bare = f"127.0.0.1:{hosted.port}", f"127.0.0.1:{plain.port}"
+    silent = f"127.0.0.1:{full.getsockname()[1]}"
+    cases = [
+        (f"redis://127.0.0.1:{port}", f"127.0.0.1:{port}", "nobody listens there"),
+        ("redis://nobody.invalid", "nobody.invalid:6379", "a name that is not known"),
+        (f"redis://{silent}", silent, "a firewall, a route"),
+        (f"unix://{tmp_path}/none", f"{tmp_path}/none", "no such socket"),
+        (hosted.url(password=AUTHENTICATED[1:]), tls, "refused the login"),
+        (hosted.url(ssl_ca_certs=f"{hosted.folder}/other.pem"), tls, "is not accepted"),
+        (hosted.url(ssl_certfile="", ssl_keyfile=""), tls, "client's certificate|our certificate"),
+        (
+            hosted.url(
+                ssl_certfile=f"{hosted.folder}/stranger.pem",
+                ssl_keyfile=f"{hosted.folder}/stranger.key",
+            ),
+            tls,
+            "client's certificate|our certificate",
+        ),
+        (f"redis://{tls}", tls, "write rediss://"),
+        (f"rediss://{bare}", bare, "redis://"),
+    ]
+    try:
+        for url, place, words in cases:
+            text, seconds = await policy(url)
+            assert place in text, text
+            assert re.search(words, text), text
+            assert AUTHENTICATED[1:] not in text
+            assert "RECOUNT_REDIS" in text or "socket" in text, text
+            assert seconds < 5, (text, seconds)
+    finally:
+        for each in (full, *waiting):
+            each.close()
+
+
+async def test_a_right_that_is_missing_is_named_before_anything_is_written(hosted: Hosted) -> None:
+    """With the command, and where to read what a user needs."""
+    store = RedisStore(hosted.url("nobody"), "any")
+    try:
+        with pytest.raises(Halt, match=r"lacks a right.*Rights on Redis"):
+            await store.check_rights()
+    finally:
+        await store.close()
+
+
+async def test_what_is_no_redis_says_so() -> None:
+    """A web server at the address is told from a Redis that is away."""
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        store = RedisStore(f"redis://127.0.0.1:{port}", "any")
+        with pytest.raises(StoreUnavailable, match="is no Redis"):
+            await store.state(0)
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://x", "begins with one of"),
+        ("127.0.0.1:6379", "begins with one of"),
+        ("redis://h/x", "invalid literal"),
+        ("redis://h:99999", "no port"),
+        ("redis://h?sslca=1", "'sslca' is not known"),
+        ("redis://h?ssl_ca_certs=/dev/null", "needs rediss://"),
+        ("rediss://h?ssl_ca_certs=/none/there", "/none/there"),
+        ("rediss://h?ssl_cert_reqs=maybe", "required or none"),
+        ("rediss://h?ssl_check_hostname=maybe", "cannot have"),
+        ("redis://h?password_file=/none/there", "/none/there"),
+        ("unix://socket", "whole path"),
+    ],
+)
+def test_a_url_that_is_wrong_is_refused_before_anything_connects(url: str, words: str) -> None:
+    """Exit 2, with the variable and what is wrong."""
+    with pytest.raises(UsageError, match=f"RECOUNT_REDIS: .*{words}"):
+        RedisStore(url, "any")

@@ -6,6 +6,7 @@ outside of it, between runs.
 
 import importlib.util
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -20,6 +21,8 @@ KAFKA_VERSION: Final = "4.1.0"
 REDIS_VERSION_MIN: Final = (6, 2)
 _POM: Final = Path(__file__).parent / "pom.xml"
 _MAVEN_S_MAX: Final = 600
+_PORTS: Final = range(20_000, 32_000)
+_TRIES: Final = 50
 
 
 class MissingPart(PipelineError):
@@ -38,8 +41,13 @@ class Ports:
 
 
 def free_port(wanted: int = 0) -> int:
-    """Return `wanted` where nothing listens there, else a free port."""
-    for port in (wanted, 0):
+    """Return `wanted` where nothing listens there, else a free port.
+
+    It is one that systems do not give to outgoing connections: such a connection of another
+    process could take it before the server that it is for has started.
+    """
+    others = random.sample(_PORTS, _TRIES)
+    for port in [*([wanted] if wanted else []), *others, 0]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

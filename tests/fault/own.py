@@ -140,8 +140,13 @@ class OwnKafka(_Process):
             lines[name] += f",{more}"
         lines["inter.broker.listener.name"] = "PLAINTEXT"
         config.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
-        self._run(command, "kafka.log")
-        eventually(lambda: kafka_answers(self.address), within_s=60, because="Kafka answers")
+
+        def answers() -> bool:
+            if self.process is None or self.process.poll() is not None:
+                self._run(command, "kafka.log")  # again, where another process had a port of it
+            return kafka_answers(self.address)
+
+        eventually(answers, within_s=60, because="Kafka answers")
 
 
 @contextmanager

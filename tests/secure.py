@@ -175,6 +175,11 @@ class SecureKafka:
         admin = self.admin
         for future in admin.create_acls(rules).values():
             future.result(20)
+        eventually(
+            lambda: len(admin.describe_acls(filters[0]).result(20)) == len(rules),
+            within_s=20,
+            because="the broker obeys the rules",
+        )
         try:
             yield
         finally:

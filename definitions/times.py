@@ -1,5 +1,6 @@
 """RFC 3339 text ↔ instants; event time is whole nanoseconds since 1970 UTC."""
 
+import calendar
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
@@ -18,6 +19,10 @@ _MINUTE_CHARS: Final = 16  # 2026-03-01T11:30
 _SECOND_CHARS: Final = 19  # 2026-03-01T11:30:05
 _REST_CHARS: Final = 10  # .123+02:00
 _FRACTION_DIGITS: Final = 9
+# What people write instead: a date, a time with a space, without seconds, or without an offset.
+_NEARLY: Final = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[Tt ]([0-9]{2}):([0-9]{2})(:[0-9]{2}(?:\.[0-9]+)?)?)?(.*)"
+)
 _SECONDS: Final = {f":{second:02}": second * NS_PER_S for second in range(60)}
 
 
@@ -107,6 +112,27 @@ def _rest_ns(text: str) -> int | None:
         away = (away_h * 60 + away_m) * 60 * NS_PER_S
         ns += away if sign == "-" else -away
     return ns
+
+
+def why_no_time(text: str) -> str:
+    """Say what keeps a text from being an RFC 3339 time, and show one that is."""
+    found = _NEARLY.fullmatch(text.strip())
+    if found is None:
+        return f"{text!r} is not RFC 3339 with an offset, like 2026-11-01T00:00:00Z"
+    year, month, day = int(found[1]), int(found[2]), int(found[3])
+    if not (year and 1 <= month <= 12):
+        return f"{text!r} has no such month: there are 12, and years begin with 0001"
+    days = calendar.monthrange(year, month)[1]
+    if not 1 <= day <= days:
+        return f"{text!r} does not exist: {calendar.month_name[month]} {year} has {days} days"
+    at = f"{found[4] or '00'}:{found[5] or '00'}{found[6] or ':00'}"
+    if at[:2] > "23" or at[3:5] > "59" or at[6:8] > "59":
+        return f"{text!r} has no such time of day: hours end at 23, minutes and seconds at 59"
+    offset = found[7] if _REST.fullmatch(found[7]) else "Z"
+    shown = f"{found[1]}-{found[2]}-{found[3]}T{at}{offset}"
+    if parse_timestamp(shown) is None:
+        shown = "2026-11-01T00:00:00Z"
+    return f"{text!r} is not RFC 3339 with an offset, like {shown}"
 
 
 _SECONDS_NS: Final = _Remembered(_second_ns, 1 << 13, _SECOND_CHARS)

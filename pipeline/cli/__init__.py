@@ -2,21 +2,93 @@
 
 import os
 import sys
+from importlib import import_module, metadata
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
 
 from definitions.errors import DefinitionError
 
 from ..app.crash import CrashOnly
 from ..errors import ExitCode, harmless
-from . import demo, keys, metrics, operate, read, rebuild, rejected, serve, stack
+
+# command → the module of this package that has it, and what `recount --help` says of it
+COMMANDS: Final = {
+    "stack": ("stack", "Kafka and Redis on this machine, to try Recount."),
+    "init": (
+        "operate",
+        "Create the deployment: its topics and the settings that decide numbers.",
+    ),
+    "settings": (
+        "operate",
+        "Print every setting (environment variable) with its value, default, unit and meaning.",
+    ),
+    "metrics": ("metrics", "Create, change, check and list metrics."),
+    "publish": (
+        "operate",
+        "Send the events of a file to Kafka. Ends when Kafka has stored all of them durably.",
+    ),
+    "worker": ("operate", "Count the events of the log until SIGTERM."),
+    "usage": (
+        "read",
+        "Print the usage of a metric: a line for each window and group, then the offsets.",
+    ),
+    "status": (
+        "read",
+        "Show how far each partition is applied, its lag, and how many events have which fate.",
+    ),
+    "explain": (
+        "read",
+        "Show where an event is on the log, its fate, and why each metric counts it or not.",
+    ),
+    "audit": (
+        "read",
+        "Recount the log independently and compare every number with it. Exit 1 on a difference.",
+    ),
+    "rejected": ("rejected", "Dead letters: rejected events."),
+    "rebuild": (
+        "rebuild",
+        "Delete the numbers in Redis and count the log again from its start.",
+    ),
+    "serve": ("serve", "Serve the HTTP APIs until SIGTERM. You can run any number of servers."),
+    "keys": ("keys", "API keys of the HTTP doors."),
+    "demo": (
+        "demo",
+        "Count 22,000 made-up events on real Kafka and Redis, and compare with a recount.",
+    ),
+}
+
+
+def loaded(name: str) -> Any:
+    """Return the command of this name, from its module."""
+    app = typer.Typer()
+    import_module(f".{COMMANDS[name][0]}", __name__).register(app)
+    return get_group(app).commands[name]
+
+
+class _Commands(TyperGroup):
+    """The commands. A module is imported when its command runs: help waits for none of them."""
+
+    def __init__(self, **members: Any) -> None:
+        super().__init__(**members)
+        for name, (_, said) in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=said))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command that the arguments name, and the arguments that are left for it."""
+        name, known, rest = super().resolve_command(ctx, args)
+        return name, known if name is None else loaded(name), rest
+
 
 app = typer.Typer(
     name="recount",
+    cls=_Commands,
     help="Usage metering that can prove its numbers: count events from Kafka exactly, in Redis.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
         "Examples: `recount stack up` · `recount init` · `recount metrics create --format "
         "metronome FILE` · `recount publish FILE` · `recount worker --until-caught-up` · "
@@ -25,15 +97,29 @@ app = typer.Typer(
         "4 Kafka or Redis does not answer, 5 HALT (the message says what to do), 70 a bug."
     ),
 )
-for module in (stack, operate, metrics, read, rejected, rebuild, keys, serve, demo):
-    module.register(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"recount {metadata.version('recount')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
 
 
 def run_command_line() -> None:
     """Run one command and leave with its exit code; a surprise leaves with 70."""
     with CrashOnly():
         try:
-            app()
+            app(prog_name="recount")
         except DefinitionError as error:
             for problem in error.problems:
                 told = f"{problem.rule} at {problem.pointer or '/'}: {problem.message}"

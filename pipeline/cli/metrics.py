@@ -56,8 +56,25 @@ def create(
     if format_ not in FORMATS:
         raise UsageError(f"--format is one of {', '.join(sorted(FORMATS))}")
     text = _read(file)
-    parse(format_, text)  # an invalid definition is told without a deployment
+    try:
+        parse(format_, text)  # an invalid definition is told without a deployment
+    except DefinitionError as error:
+        raise _of_another(format_, text, error) from error
     wait(_create(format_, text, effective_from))
+
+
+def _of_another(format_: str, text: str, error: DefinitionError) -> DefinitionError | UsageError:
+    """What is wrong with a body; one that another system reads was given the wrong --format."""
+    other = guess(text)
+    try:
+        parse(other, text)
+    except DefinitionError:
+        return error
+    if other == format_:
+        return error
+    return UsageError(
+        f"--format {format_}: this is a body of {other.capitalize()}; give --format {other}"
+    )
 
 
 async def _create(format_: str, text: str, effective_from: str | None) -> None:
@@ -151,7 +168,7 @@ def check(
 def _read(file: str) -> str:
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return raw.decode()
+        return raw.decode("utf-8-sig")  # editors of some systems begin a file with its mark
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:

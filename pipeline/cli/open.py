@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from ..control.entities import DeploymentRecord, Metric
 from ..control.log import ControlLog
@@ -45,8 +46,16 @@ class Opened:
         """Return a metric by id or name."""
         found = self.control.state.find(name_or_id)
         if found is None:
+            near = get_close_matches(name_or_id, self.control.state.names, n=3, cutoff=0.7)
+            near = near or [
+                name
+                for name in self.control.state.names
+                if name.casefold() == name_or_id.casefold()
+            ]
+            meant = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
             raise UnknownNameError(
-                f"no metric has the id or name {name_or_id!r}; see `recount metrics list --all`"
+                f"no metric has the id or name {name_or_id!r}; {meant}"
+                "`recount metrics list --all` lists them"
             )
         return found
 

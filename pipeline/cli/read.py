@@ -278,14 +278,21 @@ def explain(
                     line
                     async for line in explainer.find(
                         transaction_id,
-                        customer,
+                        None,  # another customer's is told to whoever named the wrong one
                         lambda total: bar.update(task, total=total),
                         lambda done: bar.advance(task, done),
                     )
                 ]
 
-    lines = wait(work())
+    found = wait(work())
+    lines = [line for line in found if customer in {None, line["customer_id"]}]
     if not lines:
+        whose = sorted({str(line["customer_id"]) for line in found})
+        if whose:
+            raise UnknownNameError(
+                f"the transaction_id {transaction_id!r} is on the log for "
+                f"{', '.join(map(repr, whose[:3]))}, not for customer {customer!r}"
+            )
         raise UnknownNameError(
             f"no event on the log has the transaction_id {transaction_id!r}. If the event could "
             "not be read, it is in `recount rejected list`; if Kafka's retention has removed that "

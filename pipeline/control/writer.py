@@ -13,7 +13,7 @@ from definitions.formats import native_body, parse, registered_name, updated
 from definitions.formats.bodies import Terms, dump_json, parse_json
 from definitions.limits import NAME_CHARS_MAX
 from definitions.metric import Definition, Origin
-from definitions.times import parse_timestamp, rfc3339
+from definitions.times import parse_timestamp, rfc3339, why_no_time
 
 from ..core.buckets import ceil_to_bucket, moment_of, ns_of
 from ..errors import ConflictError, UnknownNameError, UsageError
@@ -298,7 +298,7 @@ class Writer:
             return rfc3339(ceil_to_bucket(self._clock.now(), bucket_s))
         ns = parse_timestamp(text)
         if ns is None:
-            raise UsageError(f"{text!r} must be `now`, or RFC 3339 with an offset")
+            raise UsageError(f"{why_no_time(text)}; or `now`")
         moment = moment_of(ns)
         if ns_of(ceil_to_bucket(moment, bucket_s)) != ns:
             raise UsageError(

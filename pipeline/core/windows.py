@@ -146,9 +146,14 @@ def _refuse_unaligned(
 ) -> None:
     for bound in bounds:
         if ns_of(bound) % (bucket_s * NS_PER_S):
-            hint = "no base bucket begins there"
+            opens = bound - timedelta(seconds=ns_of(bound) // NS_PER_S % bucket_s)
+            opens = opens.replace(microsecond=0)
+            hint = f"the nearest before it is {opens.isoformat()}"
             if not ns_of(bound) % (_QUARTER.seconds * NS_PER_S):
-                hint = "a deployment made with `recount init --base-bucket 15m` can answer it"
+                hint += (
+                    "; a deployment has one base bucket for ever, and one made with "
+                    "`recount init --base-bucket 15m` can answer this"
+                )
             raise RefusedPeriod(
                 f"{what}, {bound.isoformat()}, is not the start of a base bucket of "
                 f"{bucket_s // 60} minutes ({hint})"

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from definitions.matcher import measure_key
 from definitions.metric import Aggregation, Definition, ResultKind, Scope
-from definitions.times import NS_PER_DAY, NS_PER_S, parse_timestamp, rfc3339
+from definitions.times import NS_PER_DAY, NS_PER_S, parse_timestamp, rfc3339, why_no_time
 
 from ..control.entities import Metric, Version
 from ..core.buckets import bucket_of, moment_of, ns_of
@@ -113,7 +113,7 @@ def _instant(name: str, given: str | datetime) -> datetime:
         return given
     ns = parse_timestamp(given)
     if ns is None:
-        raise BadParameter(name, f"{given!r} is not RFC 3339 with an offset")
+        raise BadParameter(name, why_no_time(given))
     if ns % NS_PER_US:
         raise BadParameter(name, f"{given!r} is not the start of a base bucket")
     return moment_of(ns)

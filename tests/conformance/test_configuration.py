@@ -3,9 +3,7 @@
 import ast
 import re
 
-import typer
-
-from pipeline.cli import app
+from pipeline.cli import loaded
 from pipeline.cli.configuration import GROUPS, markdown
 from pipeline.control.terms import _MEMBERS
 from pipeline.settings import Settings
@@ -66,9 +64,7 @@ def test_variables_that_are_no_settings() -> None:
 
 def test_options_of_init_and_names_of_the_formats() -> None:
     """The page has each option of `recount init` and each member of its --config file."""
-    command = typer.main.get_command(app)
-    init = command.commands["init"]  # type: ignore[attr-defined]
-    options = [option.opts[0] for option in init.params if option.name != "help"]
+    options = [option.opts[0] for option in loaded("init").params if option.name != "help"]
 
     told = re.findall(r"^\| `(--[\w-]+)` \|", part("Settings of a deployment"), re.MULTILINE)
     assert told == options

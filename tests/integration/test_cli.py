@@ -50,6 +50,9 @@ def test_life_of_a_metric(recount: Recount) -> None:
         {**SUM, "name": "New"}
     ]
     assert recount.run("metrics", "show", "New", "--format", "neutral")[0]["version"] == 1
+    unknown = recount.ended("metrics", "show", "new")
+    assert unknown.returncode == 3
+    assert b"did you mean 'New'?" in unknown.stderr
     recount.run("metrics", "show", "Tokens", exits=3)
     recount.publish([event(1), event(2, customer_id="d"), event(1)])
     recount.catch_up()
@@ -170,7 +173,9 @@ def test_explain(recount: Recount) -> None:
         ("property region", "in", "us"),
     ]
     assert recount.run("explain", "t3")[0]["fate"] == "rejected: too_old"
-    assert recount.ended("explain", "t2", "--customer", "other").returncode == 3
+    other = recount.ended("explain", "t2", "--customer", "other")
+    assert other.returncode == 3
+    assert b"is on the log for 'c', not for customer 'other'" in other.stderr
     assert recount.ended("explain", "t9").returncode == 3
 
 

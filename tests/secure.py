@@ -35,12 +35,13 @@ from .waiting import eventually
 SECURITY = "RECOUNT_KAFKA_SECURITY_"
 USER, PASSWORD = "meterer", "p4ss, w0rd=1"
 KEY_PASSWORD = "of the key"  # noqa: S105
-LISTENERS = {  # name → protocol; MUTUAL asks for a certificate
+LISTENERS = {  # name → protocol; MUTUAL asks for a certificate, ASTRAY leads nowhere
     "PLAINTEXT": "PLAINTEXT",
     "SSL": "SSL",
     "MUTUAL": "SSL",
     "SASL_PLAINTEXT": "SASL_PLAINTEXT",
     "SASL_SSL": "SASL_SSL",
+    "ASTRAY": "PLAINTEXT",
 }
 _PLAIN = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_{}="{}";'
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
@@ -54,6 +55,7 @@ class SecureKafka:
     ports: dict[str, int] = field(
         default_factory=lambda: {name: free_port() for name in LISTENERS}
     )
+    astray: int = field(default_factory=free_port)  # what ASTRAY says of itself; nobody is there
     process: "subprocess.Popen[bytes] | None" = None
 
     def at(self, listener: str, host: str = "127.0.0.1") -> str:
@@ -96,8 +98,9 @@ class SecureKafka:
         config = self.folder / "kafka.properties"
         lines = dict(line.split("=", 1) for line in config.read_text().splitlines())
         more = {name: self.at(name) for name in LISTENERS if name != "PLAINTEXT"}
-        for each in ("listeners", "advertised.listeners"):
-            lines[each] += "".join(f",{name}://{place}" for name, place in more.items())
+        told = {**more, "ASTRAY": f"127.0.0.1:{self.astray}"}
+        for each, places in (("listeners", more), ("advertised.listeners", told)):
+            lines[each] += "".join(f",{name}://{place}" for name, place in places.items())
         lines["listener.security.protocol.map"] += "".join(
             f",{name}:{LISTENERS[name]}" for name in more
         )

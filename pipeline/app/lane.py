@@ -9,7 +9,7 @@ from typing import Final
 
 from ..core.limits import Limits
 from ..core.records import LogRecord
-from ..deploy.checks import check_copy, check_policy, check_topics
+from ..deploy.checks import RIGHTS, check_copy, check_policy, check_topics
 from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
 from ..errors import LogUnavailable, StoreUnavailable
@@ -41,6 +41,7 @@ class Parts:
     definitions: Definitions
     clock: Clock
     admin: KafkaAdmin
+    group: str
     flush_s: float
     limits: Limits
 
@@ -195,7 +196,7 @@ class Lane:
             return
 
     async def check(self) -> None:
-        """Look at topics, store and settings again and again, also while owners wait."""
+        """Look at topics, rights, store and settings for ever, also while owners wait."""
         while True:
             await asyncio.sleep(_CHECK_EVERY_S)
             await self._check()
@@ -222,7 +223,8 @@ class Lane:
         """Look at topics and store again. A service that is away is looked at the next time."""
         parts, identity = self._parts, self._parts.definitions.identity
         with suppress(LogUnavailable):
-            found = await parts.admin.describe([name for name, _ in identity.topics.values()])
+            rights = {name: RIGHTS[role] for role, (name, _) in identity.topics.items()}
+            found = await parts.admin.rightful(rights, parts.group)
             identity = parts.definitions.identity
             events = found.get(identity.topics["events"][0])
             # `init` tells the control log before it grows the topic: we may be behind it once.

@@ -39,7 +39,9 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from ..edges.kafka_batches import BoundedResult, WholeRecords
-from .crash import CrashOnly, guarded
+from ..edges.kafka_client import guard
+from ..errors import Halt
+from .crash import CrashOnly, die, guarded
 from .lane import Lane
 
 FETCH_BYTES = 12 * 1_048_576
@@ -150,7 +152,11 @@ class LaneConsumer(driver.Consumer):
         """Yield one message for each partition of a fetch; its value is the list of records."""
         while self.flow_active and not self.should_stop and not self._get_active_partitions():
             await self.sleep(_LOOK_AGAIN_S)
-        fetched, active = await self._wait_next_records(min(timeout, _WAIT_S_MAX))
+        try:
+            async with guard(",".join(self.app.kafka["bootstrap_servers"])):
+                fetched, active = await self._wait_next_records(min(timeout, _WAIT_S_MAX))
+        except Halt as error:  # a right was taken away; Faust would log it and stand still
+            die(error)
         generation = self.app.consumer_generation_id
         if fetched is None or self.should_stop:
             return

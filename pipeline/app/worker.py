@@ -113,7 +113,11 @@ async def _work(
         near = await settings.address.nearest()
         app = _app(settings, lane, found.names["events"], near.aiokafka())
         definitions = lane.definitions
-        tasks = [asyncio.create_task(guarded(definitions.follow(found.control)))]
+        # Before the group lets us in: it may not, and aiokafka waits silently then.
+        tasks = [
+            asyncio.create_task(guarded(work))
+            for work in (definitions.follow(found.control), lane.check())
+        ]
         starting = asyncio.create_task(app.start())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -133,7 +137,6 @@ async def _work(
             asyncio.create_task(guarded(work))
             for work in (
                 lane.tend(consumer.positions, _seeker(consumer)),
-                lane.check(),
                 examine(doctor, found.log, SystemClock(), signs, lane.ends),
             )
         ]
@@ -164,6 +167,7 @@ async def _boot(settings: Settings, stack: AsyncExitStack) -> tuple[Lane, Deploy
             definitions=Definitions(found.control.state),
             clock=SystemClock(),
             admin=KafkaAdmin(settings.address),
+            group=settings.group,
             flush_s=settings.flush_ms / 1000,
             limits=Limits(settings.rejected_consecutive_max, settings.rejected_ratio_max),
         )

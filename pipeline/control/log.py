@@ -8,10 +8,18 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
-from ..edges.kafka import RECORD_BYTES_MAX, Producing, consumer, durable, sending, spans_of
-from ..edges.kafka_client import KafkaAddress
+from ..edges.kafka import (
+    RECORD_BYTES_MAX,
+    PlacedConsumer,
+    Producing,
+    consumer,
+    durable,
+    sending,
+    spans_of,
+)
+from ..edges.kafka_client import KafkaAddress, guard
 from ..errors import ConflictError, Halt, LogUnavailable, UsageError
 from .records import SCHEMA_VERSION, ControlState, claim_of
 from .seal import Seals
@@ -32,8 +40,8 @@ class ControlLog:
         self._seals = Seals(topic, secrets)
         self._point = TopicPartition(topic, 0)
         self._stack = AsyncExitStack()
-        self._consumer: AIOKafkaConsumer | None = None
-        self._asker: AIOKafkaConsumer | None = None
+        self._consumer: PlacedConsumer | None = None
+        self._asker: PlacedConsumer | None = None
         self._producing = Producing(address)
         self.state = ControlState()
 
@@ -73,21 +81,27 @@ class ControlLog:
                 f"has read up to {self.state.next}: the topic was cut or made anew; restore it, "
                 "then start again"
             )
-        # A seek drops the fetch that is on its way, which may wait half a second for the next one.
-        if await self._consumer.position(self._point) != self.state.next:
-            self._consumer.seek(self._point, self.state.next)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _READ_BACK_S_MAX
-        while await self._consumer.position(self._point) < span.end:
-            await self.poll()
-            if loop.time() > deadline:
-                raise LogUnavailable(f"{self._point.topic}: Kafka did not deliver within 30 s")
+        async with guard(self._address.bootstrap, self._point.topic):
+            # A seek drops the fetch that is on its way, which may wait half a second for the next.
+            if await self._consumer.position(self._point) != self.state.next:
+                self._consumer.seek(self._point, self.state.next)
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + _READ_BACK_S_MAX
+            while await self._consumer.position(self._point) < span.end:
+                await self.poll()
+                if loop.time() > deadline:
+                    raise LogUnavailable(f"{self._point.topic}: Kafka did not deliver within 30 s")
         return self.state
 
     async def poll(self) -> bool:
-        """Take what has come since; return whether anything did."""
+        """Take what has come since; return whether anything did.
+
+        Raises:
+            Halt: our user may not read the topic, or no longer.
+        """
         assert self._consumer is not None
-        batches = await self._consumer.getmany(self._point, timeout_ms=_POLL_MS)
+        async with guard(self._address.bootstrap, self._point.topic):
+            batches = await self._consumer.getmany(self._point, timeout_ms=_POLL_MS)
         records = batches.get(self._point, ())
         for record in records:
             if record.offset >= self.state.next:
@@ -124,7 +138,7 @@ class ControlLog:
                 partition=0,
                 headers=self._seals.headers(text),
             )
-            offset = await durable(sent)
+            offset = await durable(client, self._point.topic, sent)
         await self.catch_up()
         if self.state.won.get(claim) != offset:
             why = next((item.why for item in self.state.ignored if item.offset == offset), "")

@@ -14,6 +14,8 @@ from ..edges.redis import RedisStore
 from ..errors import Halt, NotOpen, PartitionHalt, UsageError
 
 NO_IDENTITY: Final = "this deployment does not exist yet (RECOUNT_DEPLOYMENT); run `recount init`"
+# What a worker does with each topic, as ACLs spell it.
+RIGHTS: Final = {"control": "READ", "events": "READ", "rejected": "WRITE"}
 REBUILD: Final = "run `recount rebuild`, which applies the log again from its start"
 
 

@@ -10,6 +10,7 @@ from ..edges.kafka import KafkaLog, group_name, topic_names
 from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
 from .checks import (
+    RIGHTS,
     check_identity,
     check_policy,
     check_store,
@@ -55,7 +56,11 @@ async def opened(place: Place, *, commits: bool = False) -> AsyncIterator[Deploy
         log = KafkaLog(place.kafka, events=names["events"], rejected=names["rejected"])
         stack.push_async_callback(log.close)
         admin = KafkaAdmin(place.kafka)
-        topics = await admin.describe(list(names.values()) if commits else [names["control"]])
+        if commits:
+            rights = {name: RIGHTS[role] for role, name in names.items()}
+            topics = await admin.rightful(rights, group_name(place.name))
+        else:
+            topics = await admin.describe([names["control"]])
         if names["control"] not in topics:
             await known_identity(None, store)
         control = await stack.enter_async_context(
@@ -67,12 +72,6 @@ async def opened(place: Place, *, commits: bool = False) -> AsyncIterator[Deploy
         check_identity(record)
         if commits:
             check_topics(record, topics)
-            rights = {
-                names["control"]: "READ",
-                names["events"]: "READ",
-                names["rejected"]: "WRITE",
-            }
-            await admin.check_rights(rights, group_name(place.name))
             await check_policy(store)
             await store.check_rights()
             await check_store(store, record)

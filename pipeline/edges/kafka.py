@@ -30,16 +30,28 @@ _STALL_S_MAX: Final = 30.0
 _CLOSE_S_MAX: Final = 30.0  # of a producer: what is on its way is given up by then
 
 
+class PlacedConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
+    """aiokafka's consumer. place: its bootstrap servers, which an error names."""
+
+    place = ""
+
+
+class PlacedProducer(AIOKafkaProducer):  # type: ignore[misc]
+    """aiokafka's producer. place: its bootstrap servers, which an error names."""
+
+    place = ""
+
+
 @asynccontextmanager
 async def consumer(
     address: KafkaAddress, *, committed: bool = True
-) -> AsyncIterator[AIOKafkaConsumer]:
+) -> AsyncIterator[PlacedConsumer]:
     """A consumer without a group, of committed records only, that never resets an offset.
 
     committed False: it also sees where transactions that are still open have written.
     """
     address = await address.nearest()
-    client = AIOKafkaConsumer(
+    client = PlacedConsumer(
         **address.aiokafka(),
         group_id=None,
         enable_auto_commit=False,
@@ -64,10 +76,10 @@ async def consumer(
 
 
 @asynccontextmanager
-async def producer(address: KafkaAddress, **extra: Any) -> AsyncIterator[AIOKafkaProducer]:
+async def producer(address: KafkaAddress, **extra: Any) -> AsyncIterator[PlacedProducer]:
     """An idempotent producer; every send is durable on all in-sync replicas."""
     address = await address.nearest()
-    client = AIOKafkaProducer(
+    client = PlacedProducer(
         **address.aiokafka(),
         enable_idempotence=True,
         acks="all",
@@ -78,14 +90,15 @@ async def producer(address: KafkaAddress, **extra: Any) -> AsyncIterator[AIOKafk
         await _started(client, address)
         yield client
     finally:
-        async with guard():
+        async with guard(client.place):
             await client.stop()
 
 
-async def _started(client: AIOKafkaConsumer | AIOKafkaProducer, address: KafkaAddress) -> None:
+async def _started(client: PlacedConsumer | PlacedProducer, address: KafkaAddress) -> None:
     """Start a client; an error names its cause, as long as that lasts."""
+    client.place = address.bootstrap
     try:
-        async with guard():
+        async with guard(client.place):
             await client.start()
     except LogUnavailable:
         await reached(address.bootstrap, address.security)
@@ -104,12 +117,12 @@ class Producing:
     def __init__(self, address: KafkaAddress, **extra: Any) -> None:
         self._address = address
         self._extra = extra
-        self._client: AIOKafkaProducer | None = None
+        self._client: PlacedProducer | None = None
         self._stack = AsyncExitStack()
         self._making = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def ready(self) -> AIOKafkaProducer:
+    async def ready(self) -> PlacedProducer:
         """Return a producer that has not failed.
 
         Raises:
@@ -123,7 +136,7 @@ class Producing:
             return self._client
 
     @asynccontextmanager
-    async def used(self) -> AsyncIterator[AIOKafkaProducer]:
+    async def used(self) -> AsyncIterator[PlacedProducer]:
         """A producer; an error of ours while it is used is the end of it."""
         client = await self.ready()
         try:
@@ -151,10 +164,10 @@ async def _closed(stack: AsyncExitStack) -> None:
             await stack.aclose()
 
 
-async def spans_of(client: AIOKafkaConsumer, topic: str, partitions: int) -> dict[int, Span]:
+async def spans_of(client: PlacedConsumer, topic: str, partitions: int) -> dict[int, Span]:
     """Return the offsets that each partition of a topic holds."""
     points = [TopicPartition(topic, number) for number in range(partitions)]
-    async with guard():
+    async with guard(client.place, topic):
         starts, ends = await asyncio.gather(
             client.beginning_offsets(points), client.end_offsets(points)
         )
@@ -162,7 +175,7 @@ async def spans_of(client: AIOKafkaConsumer, topic: str, partitions: int) -> dic
 
 
 async def read_span(
-    client: AIOKafkaConsumer, topic: str, partition: int, lo: int, hi: int
+    client: PlacedConsumer, topic: str, partition: int, lo: int, hi: int
 ) -> AsyncIterator[Sequence[ConsumerRecord[Any, Any]]]:
     """Yield the committed records of [lo, hi) in batches; ends where nothing more can come.
 
@@ -173,7 +186,7 @@ async def read_span(
         return
     point = TopicPartition(topic, partition)
     loop = asyncio.get_running_loop()
-    async with guard():
+    async with guard(client.place, topic):
         client.assign([point])
         client.seek(point, lo)
         moved, at = loop.time(), lo
@@ -191,7 +204,7 @@ async def read_span(
 
 
 async def sending(
-    client: AIOKafkaProducer,
+    client: PlacedProducer,
     topic: str,
     value: bytes,
     *,
@@ -211,16 +224,16 @@ async def sending(
         raise ValueError(
             f"{size} bytes with its key and headers, at most {most} fit into the topic"
         )
-    async with guard():
+    async with guard(client.place, topic):
         future: asyncio.Future[Any] = await client.send(
             topic, value, key=key, partition=partition, headers=list(headers)
         )
         return future
 
 
-async def durable(sent: "asyncio.Future[Any]") -> int:
+async def durable(client: PlacedProducer, topic: str, sent: "asyncio.Future[Any]") -> int:
     """Wait until a record is on all in-sync replicas; return its offset."""
-    async with guard():
+    async with guard(client.place, topic):
         return int((await sent).offset)
 
 
@@ -233,8 +246,8 @@ class KafkaLog:
         self._rejected = rejected
         self._admin = KafkaAdmin(address)
         self._stack = AsyncExitStack()
-        self._asker: AIOKafkaConsumer | None = None
-        self._measurer: AIOKafkaConsumer | None = None
+        self._asker: PlacedConsumer | None = None
+        self._measurer: PlacedConsumer | None = None
         self._producing: Producing = Producing(address)
         self._asking = asyncio.Lock()
 
@@ -243,7 +256,7 @@ class KafkaLog:
         await self._producing.close()
         await self._stack.aclose()
 
-    async def _ask(self) -> AIOKafkaConsumer:
+    async def _ask(self) -> PlacedConsumer:
         """The connection for questions about offsets; opened once."""
         if self._asker is None:
             self._asker = await self._stack.enter_async_context(consumer(self._address))
@@ -285,7 +298,7 @@ class KafkaLog:
         point = TopicPartition(self._events, partition)
         async with self._asking:
             client = await self._ask()
-            async with guard():
+            async with guard(client.place, self._events):
                 end = (await client.end_offsets([point]))[point]
             async for records in read_span(client, self._events, partition, offset, end):
                 first: LogRecord = records[0]
@@ -308,7 +321,7 @@ class KafkaLog:
     ) -> None:
         async with self._producing.used() as client:
             sent = [await self._send(client, partition, each, bytes_max) for each in letters]
-            async with guard():
+            async with guard(client.place, self._rejected):
                 ended = await asyncio.gather(*sent, return_exceptions=True)
                 for error in ended:
                     if isinstance(error, BaseException):
@@ -320,11 +333,14 @@ class KafkaLog:
             (letter_headers.REDRIVEN, to.encode()),
             (letter_headers.APPEND_TIME, str(append_time_ms).encode()),
         ]
-        async with self._producing.used() as client, guard():
+        async with (
+            self._producing.used() as client,
+            guard(self._address.bootstrap, self._rejected),
+        ):
             await client.send_and_wait(self._rejected, None, key=key.encode(), headers=headers)
 
     async def _send(
-        self, client: AIOKafkaProducer, partition: int, letter: DeadLetter, bytes_max: int
+        self, client: PlacedProducer, partition: int, letter: DeadLetter, bytes_max: int
     ) -> "asyncio.Future[Any]":
         record, rejected = letter.record, letter.rejected
         value = record.value
@@ -343,7 +359,7 @@ class KafkaLog:
             headers.append((letter_headers.OMITTED, omitted.encode()))
             value = None
         key = letter_headers.letter_key(self._events, partition, record.offset).encode()
-        async with guard():
+        async with guard(client.place, self._rejected):
             future: asyncio.Future[Any] = await client.send(
                 self._rejected, value, key=key, headers=headers
             )

@@ -67,6 +67,7 @@ class _Server:
         return f"{'SASL_' if login else ''}{'SSL' if tls else 'PLAINTEXT'}"
 
 
+_NOBODY: Final = "nothing listens there"
 _SILENT: Final = Cause(
     "something listens there, but does not answer as Kafka does: it is starting, frozen or no "
     "Kafka; look at its log, or correct RECOUNT_KAFKA"
@@ -150,10 +151,32 @@ async def _try(server: _Server) -> Cause | None:
             asyncio.timeout(_LOGIN_S_MAX),
             _connected(server, server.login) as connection,
         ):
-            await connection.send(MetadataRequest([]))
+            answer = await connection.send(MetadataRequest([]))
     except (kerr.KafkaError, OSError, TimeoutError, EOFError, UnicodeError) as error:
         return await _cause(server, error)
-    return None
+    return await _astray(server, [(each[1], each[2]) for each in answer.brokers])
+
+
+async def _astray(server: _Server, brokers: Sequence[tuple[str, int]]) -> Cause | None:
+    """Why no broker is reached at the address that the cluster gives for it; None: one is.
+
+    Clients ask the bootstrap server for these addresses, and use them alone from then on.
+    """
+    if not brokers or (server.host, server.port) in brokers:
+        return None
+    told = [f"{_Server(*each, {})}: {why}" for each, why in (await _ways(brokers)).items() if why]
+    if len(told) < len(set(brokers)):
+        return None
+    return Cause(
+        "it answers, but the addresses that it gives for its brokers (advertised.listeners) are "
+        f"not reached from here: {', '.join(told[:_TOLD_MAX])}; correct them in the "
+        "configuration of Kafka, or name another of its listeners in RECOUNT_KAFKA"
+    )
+
+
+async def _ways(places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
+    found = await asyncio.gather(*(_no_way(*each) for each in places))
+    return dict(zip(places, found, strict=True))
 
 
 @asynccontextmanager
@@ -171,26 +194,11 @@ async def _connected(
 
 async def _cause(server: _Server, error: BaseException) -> Cause:
     """Find the layer at which it ended."""
-    try:
-        async with asyncio.timeout(_LAYER_S_MAX):
-            _, writer = await asyncio.open_connection(server.host, server.port)
-        writer.close()
-    except (socket.gaierror, UnicodeError) as failed:
-        return Cause(
-            f"no host has the name {server.host!r} ({failed.args[-1]}); correct RECOUNT_KAFKA, or "
-            "DNS"
-        )
-    except ConnectionRefusedError:
-        return Cause("nothing listens there; start Kafka, or correct RECOUNT_KAFKA")
-    except TimeoutError:
-        return Cause(
-            "the host does not answer: no route, a firewall, or it is off; correct RECOUNT_KAFKA, "
-            "or the network"
-        )
-    except OSError as failed:
-        return Cause(
-            f"no way there ({failed.strerror or failed}); correct RECOUNT_KAFKA, or the network"
-        )
+    why = await _no_way(server.host, server.port)
+    if why is not None:
+        start = "start Kafka, or " if why == _NOBODY else ""
+        other = "" if start else ", or DNS or the network"
+        return Cause(f"{why}; {start}correct RECOUNT_KAFKA{other}")
     ours, theirs = server.we_use_tls, await _speaks_tls(server)
     logs_in = "sasl.mechanism" in server.security
     if ours and theirs:
@@ -209,6 +217,23 @@ async def _cause(server: _Server, error: BaseException) -> Cause:
             lasts=True,
         )
     return _SILENT if ours else await _login_cause(server, error)
+
+
+async def _no_way(host: str, port: int) -> str | None:
+    """Why no connection can be made; None: it can."""
+    try:
+        async with asyncio.timeout(_LAYER_S_MAX):
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+    except (socket.gaierror, UnicodeError) as failed:
+        return f"no host has the name {host!r} ({failed.args[-1]})"
+    except ConnectionRefusedError:
+        return _NOBODY
+    except TimeoutError:
+        return "the host does not answer: no route, a firewall, or it is off"
+    except OSError as failed:
+        return f"no way there ({failed.strerror or failed})"
+    return None
 
 
 async def _speaks_tls(server: _Server) -> bool:

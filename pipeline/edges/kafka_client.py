@@ -76,10 +76,14 @@ class KafkaAddress:
 
 @dataclass(frozen=True, slots=True)
 class TopicInfo:
-    """A topic as the broker describes it now."""
+    """A topic as the broker describes it now.
+
+    allowed: what our user may do with it, as ACLs spell it; empty where the broker does not say.
+    """
 
     id: str
     partitions: int
+    allowed: frozenset[str] = frozenset()
 
 
 class RecordRefused(UsageError):
@@ -111,33 +115,44 @@ _GIVE: Final = "give it the rights that docs/operations.md lists (Rights on Kafk
 
 
 @asynccontextmanager
-async def guard() -> AsyncIterator[None]:
-    """Translate both clients' errors into ours."""
+async def guard(place: str, topic: str = "") -> AsyncIterator[None]:
+    """Translate both clients' errors into ours.
+
+    place: the bootstrap servers. topic: what was read or written, where it is one; both are named.
+    """
+    at = f"Kafka at {place}"
+    about = f" (topic {topic!r})" if topic else ""
     try:
         yield
     except _REFUSALS as error:
         raise RecordRefused(
-            f"the broker refuses a record: {error}; make it smaller, or raise max.message.bytes "
+            f"{at} refuses a record{about}: {error}; make it smaller, or raise max.message.bytes "
             "of the topic"
         ) from error
     except kerr.CorruptRecordException as error:
-        raise Halt(f"a record batch is corrupt: {error}; restore the partition") from error
+        raise Halt(
+            f"{at}: a record batch is corrupt{about}: {error}; restore the partition"
+        ) from error
     except kerr.OffsetOutOfRangeError as error:
-        raise Halt(f"the log no longer holds an offset: {error}; run `recount rebuild`") from error
+        raise Halt(
+            f"{at}: the log no longer holds an offset{about}: {error}; run `recount rebuild`"
+        ) from error
     except _DENIALS as error:
-        raise Halt(f"Kafka does not allow our user what it needs: {error}; {_GIVE}") from error
+        raise Halt(
+            f"{at} does not allow our user what it needs{about}: {error}; {_GIVE}"
+        ) from error
     except KafkaException as error:
         told = error.args[0]
         if told.code() in _DENIAL_CODES:
             raise Halt(
-                f"Kafka does not allow our user what it needs: {told.str()}; {_GIVE}"
+                f"{at} does not allow our user what it needs{about}: {told.str()}; {_GIVE}"
             ) from error
         raise LogUnavailable(
-            f"Kafka does not answer as it should: {told.str()} ({told.name()}); try again"
+            f"{at} does not answer as it should{about}: {told.str()} ({told.name()}); try again"
         ) from error
     except (kerr.KafkaError, OSError) as error:
         raise LogUnavailable(
-            f"Kafka does not answer as it should: {type(error).__name__} {error}; try again"
+            f"{at} does not answer as it should{about}: {type(error).__name__} {error}; try again"
         ) from error
 
 
@@ -152,10 +167,10 @@ class KafkaAdmin:
         if self._client is None:
             # librdkafka keeps silent about causes, and waits for the longest of its limits.
             await reached(self._address.bootstrap, self._address.security)
-            async with guard():
+            async with guard(self._address.bootstrap):
                 self._client = AdminClient(self._address.rdkafka())
         try:
-            async with guard():
+            async with guard(self._address.bootstrap):
                 return await asyncio.to_thread(work, self._client)
         except LogUnavailable:
             self._client = None  # the next call begins by looking for the cause
@@ -177,33 +192,34 @@ class KafkaAdmin:
         """
 
         def work(client: AdminClient) -> dict[str, TopicInfo]:
-            return {
-                name: TopicInfo(str(topic.topic_id), len(topic.partitions))
-                for name, topic in self._described(client, names, _ADMIN_TIMEOUT_S).items()
-            }
+            return self._described(client, names)
 
         return await self._call(work)
 
-    def _described(
-        self, client: AdminClient, names: Sequence[str], timeout_s: float
-    ) -> dict[str, Any]:
+    def _described(self, client: AdminClient, names: Sequence[str]) -> dict[str, TopicInfo]:
         if not names:
             return {}
         found = client.describe_topics(
             TopicCollection(list(names)),
             include_authorized_operations=True,
-            request_timeout=timeout_s,
+            request_timeout=_ADMIN_TIMEOUT_S,
         )
         described = {}
         for name, future in found.items():
             try:
-                described[name] = future.result()
+                topic = future.result()
             except KafkaException as error:
                 code = error.args[0].code()
                 if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                     raise Halt(self._denied("DESCRIBE", f"topic {name!r}")) from error
                 if code != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise
+            else:
+                described[name] = TopicInfo(
+                    str(topic.topic_id),
+                    len(topic.partitions),
+                    _names(topic.authorized_operations),
+                )
         return described
 
     def _denied(self, right: str, thing: str) -> str:
@@ -212,36 +228,40 @@ class KafkaAdmin:
             f"{thing}; {_GIVE}"
         )
 
-    async def check_rights(self, topics: Mapping[str, str], group: str) -> None:
-        """See that our user may do what a worker does. A broker that does not say is believed.
+    async def rightful(self, topics: Mapping[str, str], group: str) -> dict[str, TopicInfo]:
+        """Return the topics that exist, having seen that our user may do what a worker does.
+
+        A broker that does not say is believed for now: ask again. A group has no coordinator for
+        some seconds after its cluster got its first one, or while the broker is busy.
 
         Args:
             topics: Name → the right that is needed, as ACLs spell it.
             group: Of consumers, which it joins.
 
         Raises:
-            Halt: a right is missing; it would end the worker later, or let it stand still.
+            Halt: a right is missing. aiokafka tells it late, in part only after an assignment.
         """
 
-        def work(client: AdminClient) -> None:
-            described = self._described(client, list(topics), _ADMIN_TIMEOUT_S)
+        def work(client: AdminClient) -> dict[str, TopicInfo]:
+            described = self._described(client, list(topics))
             for name, topic in described.items():
-                self._check_right(topics[name], f"topic {name!r}", topic.authorized_operations)
+                self._check_right(topics[name], f"topic {name!r}", topic.allowed)
             asked = client.describe_consumer_groups(
                 [group], include_authorized_operations=True, request_timeout=_RIGHTS_TIMEOUT_S
             )
             try:
-                allowed = asked[group].result().authorized_operations
+                allowed = _names(asked[group].result().authorized_operations)
             except KafkaException as error:
-                if error.args[0].code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
-                    return  # no coordinator yet: joining the group waits for it
-                raise Halt(self._denied("READ", f"group {group!r}")) from error
-            self._check_right("READ", f"group {group!r}", allowed)
+                if error.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    raise Halt(self._denied("READ", f"group {group!r}")) from error
+            else:
+                self._check_right("READ", f"group {group!r}", allowed)
+            return described
 
-        await self._call(work)
+        return await self._call(work)
 
-    def _check_right(self, right: str, thing: str, allowed: Sequence[Any] | None) -> None:
-        if allowed and right not in {operation.name for operation in allowed}:
+    def _check_right(self, right: str, thing: str, allowed: frozenset[str]) -> None:
+        if allowed and right not in allowed:
             raise Halt(self._denied(right, thing))
 
     async def create(
@@ -289,3 +309,7 @@ class KafkaAdmin:
             return str(future[resource].result()[setting].value)
 
         return await self._call(work)
+
+
+def _names(operations: Sequence[Any] | None) -> frozenset[str]:
+    return frozenset(operation.name for operation in operations or ())

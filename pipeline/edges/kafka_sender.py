@@ -13,10 +13,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
-from aiokafka import AIOKafkaProducer
-
 from ..errors import PipelineError
-from .kafka import Producing
+from .kafka import PlacedProducer, Producing
 from .kafka_client import KafkaAddress, RecordRefused, guard
 
 _BATCH_BYTES: Final = 262_144
@@ -94,7 +92,7 @@ class Sender:
     async def _try(self, partition: int, records: Sequence[Record]) -> PipelineError | None:
         """Send records; return why they are not durable, or None."""
         try:
-            async with self._producing.used() as client, guard():
+            async with self._producing.used() as client, guard(client.place, self._topic):
                 await self._send(client, partition, records)
         except PipelineError as error:
             self.failed = self.failed or not isinstance(error, RecordRefused)
@@ -107,7 +105,7 @@ class Sender:
         await self._producing.ready()
 
     async def _send(
-        self, client: AIOKafkaProducer, partition: int, records: Sequence[Record]
+        self, client: PlacedProducer, partition: int, records: Sequence[Record]
     ) -> None:
         at = 0
         while at < len(records):

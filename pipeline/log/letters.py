@@ -158,7 +158,7 @@ async def redrive(
                 )
             except ValueError as error:
                 raise UsageError(f"{topic}/{letter.partition}@{letter.offset}: {error}") from error
-            offset = await durable(sent)
+            offset = await durable(client, topic, sent)
             key = letter_key(letter.topic, letter.partition, letter.offset)
             await log.mark_redriven(key, letter.append_time_ms, letter_key(topic, home, offset))
             told.sent += 1

@@ -21,7 +21,7 @@ from ..core.deployment import Deployment
 from ..core.event import CUSTOMER_ID_CHARS_MAX, decoder_for
 from ..core.reasons import Reason, Rejected
 from ..edges.clock import SystemClock
-from ..edges.kafka import durable, producer, sending
+from ..edges.kafka import PlacedProducer, durable, producer, sending
 from ..edges.kafka_client import KafkaAddress
 from ..errors import UsageError
 
@@ -151,13 +151,18 @@ async def publish(
             except ValueError as error:
                 raise UsageError(f"line {count}: {error}") from error
             if len(waiting) >= _IN_FLIGHT_MAX:
-                await _durable(waiting, progress)
-        await _durable(waiting, progress)
+                await _durable(client, topic, waiting, progress)
+        await _durable(client, topic, waiting, progress)
     return count
 
 
-async def _durable(waiting: "list[Future[Any]]", progress: Callable[[int], None]) -> None:
+async def _durable(
+    client: PlacedProducer,
+    topic: str,
+    waiting: "list[Future[Any]]",
+    progress: Callable[[int], None],
+) -> None:
     for future in waiting:
-        await durable(future)
+        await durable(client, topic, future)
     progress(len(waiting))
     waiting.clear()

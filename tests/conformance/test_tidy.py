@@ -28,7 +28,6 @@ OWNERS = {
         "pipeline/edges/kafka.py",
         "pipeline/edges/kafka_client.py",
         "pipeline/edges/kafka_codecs.py",
-        "pipeline/edges/kafka_sender.py",
         "pipeline/control/log.py",
         "pipeline/app/transport.py",
     },

@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from pipeline.stack.processes import free_port
 
 from ..secure import PASSWORD, SECURITY, SecureKafka, secure_kafka
 from ..services import Recount, Services, fresh
+from ..waiting import eventually
 from .doors import serving
 
 pytestmark = pytest.mark.timeout(240)
@@ -154,7 +156,8 @@ async def test_both_clients_over_every_listener(
 
     await KafkaAdmin(address).create(topic, partitions=1, replication=1, config={})
     async with producer(address) as writer:
-        offset = await durable(await sending(writer, topic, b"v", key=None, partition=0))
+        sent = await sending(writer, topic, b"v", key=None, partition=0)
+        offset = await durable(writer, topic, sent)
     assert offset == 0
     async with consumer(address) as reader:
         read = [each.value async for batch in read_span(reader, topic, 0, 0, 1) for each in batch]
@@ -239,6 +242,19 @@ async def test_a_broker_that_is_away_frozen_or_beyond_a_firewall(broker: SecureK
                 each.close()
 
 
+async def test_a_server_that_leads_nowhere(broker: SecureKafka) -> None:
+    """It answers, and gives an address of its broker at which nobody is: that one is named."""
+    place = broker.at("ASTRAY")
+    began = time.monotonic()
+    with pytest.raises(LogUnavailable) as told:
+        await KafkaAdmin(KafkaAddress(place, {})).describe(["any"])
+    assert time.monotonic() - began < 5
+    assert f"Kafka at {place}: it answers" in str(told.value)
+    assert f"advertised.listeners) are not reached from here: 127.0.0.1:{broker.astray}" in str(
+        told.value
+    )
+
+
 async def test_a_silent_server_delays_nobody(broker: SecureKafka) -> None:
     """The rest of the bootstrap list is used at once, by both clients."""
     with socket.socket() as silent:
@@ -286,11 +302,14 @@ def test_what_an_authorizer_forbids(stack: Services, broker: SecureKafka) -> Non
     topics = topic_names(recount.deployment)
     for kind, name, right, arguments, said in (
         (ResourceType.TOPIC, topics["control"], "DESCRIBE", ("status",), "to DESCRIBE topic"),
+        (ResourceType.TOPIC, topics["events"], "READ", ("worker",), "to READ topic"),
+        (ResourceType.TOPIC, topics["rejected"], "WRITE", ("worker",), "to WRITE topic"),
+        (ResourceType.GROUP, f"{recount.deployment}.recount", "READ", ("worker",), "READ group"),
         (ResourceType.TOPIC, topics["events"], "WRITE", ("publish", "-"), "TopicAuthorization"),
     ):
         line = json.dumps(events(1)[0]).encode() + b"\n"
         with broker.forbidden(kind, name, AclOperation[right]):
-            done = recount.ended(*arguments, stdin=line, within_s=30)
+            done = recount.ended(*arguments, stdin=line, within_s=60)
         told = done.stderr.decode()
         assert done.returncode == 5, (name, right, told)
         assert said in told
@@ -299,3 +318,38 @@ def test_what_an_authorizer_forbids(stack: Services, broker: SecureKafka) -> Non
     recount.publish(events(5))
     recount.catch_up()
     assert recount.run("status")[-1]["consumed"] == 6
+
+
+@pytest.mark.parametrize(
+    ("role", "right"),
+    [
+        ("events", "READ"),
+        ("rejected", "WRITE"),
+        ("control", "READ"),
+        ("control", "DESCRIBE"),
+        ("group", "READ"),
+    ],
+)
+def test_a_right_that_is_taken_away(
+    stack: Services, broker: SecureKafka, tmp_path: Path, role: str, right: str
+) -> None:
+    """HALT of the worker that runs, with what is missing; nothing more is counted."""
+    recount = Secured(stack, fresh("taken"), broker.environment("SASL_PLAINTEXT", "PLAIN"))
+    recount.run("init", "--partitions", "1")
+    names = {**topic_names(recount.deployment), "group": f"{recount.deployment}.recount"}
+    kind = ResourceType.GROUP if role == "group" else ResourceType.TOPIC
+    with (tmp_path / "log").open("ab") as output:
+        worker = recount.start("worker", stdin=subprocess.DEVNULL, stderr=output)
+    try:
+        recount.publish(events(5))
+        eventually(
+            lambda: recount.run("status")[-1]["consumed"] == 6, within_s=60, because="it works"
+        )
+        with broker.forbidden(kind, names[role], AclOperation[right]):
+            assert worker.wait(40) == 5
+    finally:
+        worker.kill()
+    told = (tmp_path / "log").read_text()
+    assert names[role] in told
+    assert "Rights on Kafka" in told
+    assert "Traceback" not in told

@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     )
     redis: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="The URL of Redis; a password in it is never shown.",
+        description="The URL of Redis, or of a Redis Cluster; a password in it is never shown.",
     )
     deployment: str = Field(
         "default",

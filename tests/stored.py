@@ -2,18 +2,40 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import redis
+from redis.cluster import ClusterNode
 
 from pipeline.edges.redis import RedisStore
+from pipeline.edges.redis_address import redis_address
 from pipeline.edges.redis_keys import Keys, identity_key
 
 from .services import Recount
 
 
+def client_of(url: str) -> Any:
+    """A plain client of a Redis, or redis-py's own of a cluster."""
+    address = redis_address(url)
+    if not address.is_cluster:
+        return redis.Redis.from_url(url)
+    node: Any = ClusterNode
+    return redis.RedisCluster(startup_nodes=[node(*host) for host in address.hosts])
+
+
+def client_at(url: str, key: str) -> Any:
+    """A plain client of the Redis that holds a key."""
+    client = client_of(url)
+    if isinstance(client, redis.Redis):
+        return client
+    node = client.get_node_from_key(key)
+    client.close()
+    return redis.Redis(host=node.host, port=node.port)
+
+
 def tags_of(url: str, deployment: str) -> Mapping[int, str]:
     """The suffixes of the partitions' hash tags, as the copy of the identity says."""
-    with redis.Redis.from_url(url) as client:
+    with client_of(url) as client:
         held = client.get(identity_key(deployment))
     if held is None:
         return {}

@@ -55,12 +55,12 @@ async def known_identity(state: ControlState | None, store: RedisStore) -> Deplo
 
 async def check_policy(store: RedisStore) -> None:
     """Halt on an eviction policy that may drop a bill."""
-    policy = await store.eviction_policy()
-    if policy != "noeviction":
-        raise Halt(
-            f"Redis has maxmemory-policy {policy}, which may delete numbers; "
-            "run `CONFIG SET maxmemory-policy noeviction` and put it into its configuration"
-        )
+    for place, policy in (await store.eviction_policies()).items():
+        if policy != "noeviction":
+            raise Halt(
+                f"Redis at {place} has maxmemory-policy {policy}, which may delete numbers; "
+                "run `CONFIG SET maxmemory-policy noeviction` and put it into its configuration"
+            )
 
 
 def check_identity(identity: DeploymentRecord) -> None:

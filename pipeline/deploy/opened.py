@@ -73,6 +73,6 @@ async def opened(place: Place, *, commits: bool = False) -> AsyncIterator[Deploy
         if commits:
             check_topics(record, topics)
             await check_policy(store)
-            await store.check_rights()
+            await store.check_rights(record.starts)
             await check_store(store, record)
         yield Deployed(place, names, control, record, store, log)

@@ -6,21 +6,14 @@ none. So each partition's tag carries a suffix that takes it to the slot it ough
 stand in the identity record: a partition never moves to another tag, but by a rebuild.
 """
 
-from binascii import crc_hqx
 from collections.abc import Iterable, Mapping
 from itertools import count, pairwise
 from typing import Final
 
-from ..edges.redis_keys import hash_tag
+from ..edges.redis_keys import SLOTS, hash_tag, slot_of
 
-SLOTS: Final = 16_384  # of every Redis Cluster
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _NEAR: Final = 16  # a slot is near enough within so small a part of a partition's share
-
-
-def slot_of(tag: str) -> int:
-    """Return the slot of a hash tag in a Redis Cluster."""
-    return crc_hqx(tag.encode(), 0) % SLOTS
 
 
 def spread(deployment: str, partitions: Iterable[int], taken: Mapping[int, str]) -> dict[int, str]:

@@ -1,7 +1,7 @@
 """Redis: a commit applied in one script, cells loaded in one; redis_reads.py has the reads."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,16 +14,19 @@ from ..core.dedup import flushes_of
 from ..core.state import PartitionState, Trimmed, encode_state, fence_of
 from ..errors import Halt
 from .redis_books import REBUILDING
-from .redis_client import ResponseError, guard, is_refused
+from .redis_client import Node, ResponseError, guard, in_cluster, is_refused
 from .redis_keys import Keys, asked_key, identity_key, member
-from .redis_reads import SCAN_COUNT, RedisReads
-from .requests import commit_frame, load_frame, send
+from .redis_listing import elements_of, names_of, slices_of
+from .redis_nodes import followed
+from .redis_reads import RedisReads
+from .requests import Script, commit_frame, load_frame
 
-_APPLY: Final = (Path(__file__).parent / "lua" / "apply.lua").read_text()
-_LOAD: Final = (Path(__file__).parent / "lua" / "load.lua").read_text()
-_DROP_IDS: Final = (Path(__file__).parent / "lua" / "drop_ids.lua").read_text()
-_TRIM: Final = (Path(__file__).parent / "lua" / "trim.lua").read_text()
-_RIGHTS: Final = """\
+_LUA: Final = Path(__file__).parent / "lua"
+_APPLY: Final = Script((_LUA / "apply.lua").read_text())
+_LOAD: Final = Script((_LUA / "load.lua").read_text())
+_DROP_IDS: Final = Script((_LUA / "drop_ids.lua").read_text())
+_TRIM: Final = Script((_LUA / "trim.lua").read_text())
+_RIGHTS: Final = Script("""\
 for _, command in ipairs({
   {'HSET', 'f', 'v'}, {'SADD', 'm'}, {'RPUSH', 'e'}, {'LREM', 1, 'e'}
 }) do
@@ -32,8 +35,7 @@ for _, command in ipairs({
   redis.call('UNLINK', KEYS[1])
 end
 return redis.call('HMGET', KEYS[1], 'f')
-"""
-_ELEMENTS_AT_ONCE: Final = 200  # of a list: heartbeats go on while it loads
+""")
 _COUNTED_S: Final = 5
 _PACK: Final = msgspec.msgpack.Encoder()
 
@@ -41,77 +43,75 @@ _PACK: Final = msgspec.msgpack.Encoder()
 class RedisStore(RedisReads):
     """The rollups of one deployment."""
 
-    def __init__(self, url: str, deployment: str, base_bucket_s: int = 3600) -> None:
-        super().__init__(url, deployment, base_bucket_s)
-        self._apply = self._client.register_script(_APPLY)
-        self._load = self._client.register_script(_LOAD)
-        self._drop_ids = self._client.register_script(_DROP_IDS)
-        self._trim = self._client.register_script(_TRIM)
-        self._rights = self._client.register_script(_RIGHTS)
-
     async def close(self) -> None:
         """Give the connections back."""
-        await self._client.aclose()
+        await self._nodes.close()
 
     # -- the deployment ------------------------------------------------------------------------
 
+    @followed
     async def identity(self) -> bytes | None:
         """Return the copy of the deployment's identity; None where there is none."""
-        async with guard(self._node):
-            held: bytes | None = await self._client.get(identity_key(self.deployment))
+        key = identity_key(self.deployment)
+        async with self._nodes.at(key) as redis:
+            held: bytes | None = await redis.get(key)
             return held
 
+    @followed
     async def write_identity(self, text: bytes, *, again: bool = False) -> None:
         """Write the copy of the identity, unless there is one; `again` replaces it."""
-        async with guard(self._node):
-            await self._client.set(identity_key(self.deployment), text, nx=not again)
+        key = identity_key(self.deployment)
+        async with self._nodes.at(key) as redis:
+            await redis.set(key, text, nx=not again)
 
-    async def eviction_policy(self) -> str:
-        """Return maxmemory-policy: anything but noeviction may evict a bill.
+    async def eviction_policies(self) -> dict[str, str]:
+        """Return maxmemory-policy by address: anything but noeviction may evict a bill.
 
-        From INFO, which those who host Redis leave to their users more often than CONFIG.
+        Raises:
+            UsageError: the address is that of a part of a cluster.
         """
-        async with guard(self._node):
-            try:
-                found = await self._client.info("memory")
-            except ResponseError as error:
-                if not is_refused(error):
-                    raise
-                found = {}
-            if "maxmemory_policy" not in found:
-                config = await self._client.config_get("maxmemory-policy")
-                return str(config["maxmemory-policy"])
-            return str(found["maxmemory_policy"])
+        found = {}
+        for node in await self._nodes.every():
+            async with guard(node):
+                found[node.place] = await _policy(node, in_one=not self._nodes.is_cluster)
+        return found
 
+    @followed
     async def count_request(self, name: str, window: int, window_s: int) -> int:
         """Count a request of an API key; return how many it has made in this window of time."""
         key = asked_key(self.deployment, name, window_s, window)
-        async with guard(self._node):
-            pipe = self._client.pipeline(transaction=False)
+        async with self._nodes.at(key) as redis:
+            pipe = redis.pipeline(transaction=False)
             pipe.incr(key)
             pipe.expire(key, window_s + _COUNTED_S)
             return int((await pipe.execute())[0])
 
-    async def check_rights(self) -> None:
-        """Try every command that a commit writes with, on a key of no meaning.
+    @followed
+    async def check_rights(self, partitions: Iterable[int]) -> None:
+        """Try every command that a commit writes with, on a key of no meaning, on every node.
 
         Raises:
             Halt: the user may not use one of them. In a commit it would come after a first write.
         """
-        async with guard(self._node):
-            await self._rights(keys=[self.keys(0).rights])
+        keys = {number: self.keys(number).rights for number in partitions}
+        for group in await self._nodes.grouped(keys):
+            for number in group[:1]:
+                async with self._nodes.at(keys[number]) as redis:
+                    await _RIGHTS(redis, keys=[keys[number]])
 
     # -- one partition -------------------------------------------------------------------------
 
+    @followed
     async def register(self, partition: int, state: PartitionState) -> None:
         """Write a partition's first state, if it has none."""
         key = self.keys(partition).state
-        async with guard(self._node):
-            pipe = self._client.pipeline(transaction=True)
+        async with self._nodes.at(key) as redis:
+            pipe = redis.pipeline(transaction=True)
             for name, text in encode_state(state).items():
                 pipe.hsetnx(key, name, text)
             await pipe.execute()
 
+    @followed
     async def load(
         self, partition: int, cells: Sequence[CellKey], state: PartitionState
     ) -> dict[CellKey, str | None] | None:
@@ -124,8 +124,9 @@ class RedisStore(RedisReads):
         for cell, (key, name) in zip(there, keys.located(there, numbers), strict=True):
             by_key[key].append(cell)
             fields[key].append(name)
-        async with guard(self._node):
-            found = await self._load(
+        async with self._nodes.at(keys.state) as redis:
+            found = await _LOAD(
+                redis,
                 keys=[keys.state, *by_key],
                 args=[*fence_of(state), _PACK.encode([*fields.values()])],
             )
@@ -141,25 +142,28 @@ class RedisStore(RedisReads):
         """Return where cells of a partition lie."""
         return self.keys(partition).layout
 
+    @followed
     async def load_missing(
         self, partition: int, cells: RustCells, state: PartitionState
     ) -> list[bytes | None] | None:
         """Return the present texts of the cells that a flush in native/ misses."""
-        frame = load_frame(self.keys(partition), state, self._load.sha)
-        async with guard(self._node):
-            found: list[bytes | None] | None = await send(
-                self._client, self._load, cells.load_request(frame)
-            )
+        keys = self.keys(partition)
+        frame = load_frame(keys, state, _LOAD.sha)
+        async with self._nodes.at(keys.state) as redis:
+            found: list[bytes | None] | None = await _LOAD.send(redis, cells.load_request(frame))
         return found
 
     async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
         """Return the packed elements of every generation of counts, read in slices."""
         keys = self.keys(partition)
-        return {generation: await self._elements_of(keys.ids(generation)) for generation in counts}
+        return {
+            generation: await elements_of(self._nodes, keys.ids(generation))
+            for generation in counts
+        }
 
     async def load_duplicates(self, partition: int) -> list[bytes]:
         """Return the packed elements of the kept verdicts, read in slices."""
-        return await self._elements_of(self.keys(partition).duplicates)
+        return await elements_of(self._nodes, self.keys(partition).duplicates)
 
     async def flushes_of(
         self, partition: int, generations: Iterable[int], identity: bytes
@@ -169,23 +173,11 @@ class RedisStore(RedisReads):
         return [
             offset
             for generation in generations
-            async for elements in self._slices_of(keys.ids(generation))
+            async for elements in slices_of(self._nodes, keys.ids(generation))
             for offset in flushes_of(elements, identity)
         ]
 
-    async def _elements_of(self, key: str) -> list[bytes]:
-        return [element async for part in self._slices_of(key) for element in part]
-
-    async def _slices_of(self, key: str) -> AsyncIterator[list[bytes]]:
-        at = 0
-        while True:
-            async with guard(self._node):
-                part = await self._client.lrange(key, at, at + _ELEMENTS_AT_ONCE - 1)
-            yield part
-            at += len(part)
-            if len(part) < _ELEMENTS_AT_ONCE:
-                return
-
+    @followed
     async def trim_duplicates(
         self,
         partition: int,
@@ -195,21 +187,23 @@ class RedisStore(RedisReads):
     ) -> bool:
         """Let go of the oldest kept verdicts; False where the partition stands elsewhere."""
         keys = self.keys(partition)
-        async with guard(self._node):
-            done = await self._trim(
+        async with self._nodes.at(keys.state) as redis:
+            done = await _TRIM(
+                redis,
                 keys=[keys.state, keys.duplicates],
                 args=[*fence_of(state), state.trimmed.text, trimmed.text, *elements],
             )
         return done is not None
 
+    @followed
     async def drop_ids(
         self, partition: int, state: PartitionState, generation: int, elements: Sequence[bytes]
     ) -> bool:
         """Take elements out of an id log; False where the partition stands elsewhere."""
         keys = self.keys(partition)
-        async with guard(self._node):
-            done = await self._drop_ids(
-                keys=[keys.state, keys.ids(generation)], args=[*fence_of(state), *elements]
+        async with self._nodes.at(keys.state) as redis:
+            done = await _DROP_IDS(
+                redis, keys=[keys.state, keys.ids(generation)], args=[*fence_of(state), *elements]
             )
         return done is not None
 
@@ -223,15 +217,17 @@ class RedisStore(RedisReads):
             )
         return Answer(word.decode())
 
+    @followed
     async def _sent(self, commit: Commit) -> tuple[bytes, bytes]:
         """The script's answer to a commit whose cells are in native/."""
         assert commit.rust is not None
-        keys, sha = self.keys(commit.partition), self._apply.sha
+        keys, sha = self.keys(commit.partition), _APPLY.sha
         request = commit.rust.commit_request(lambda: commit_frame(keys, commit, sha))
-        async with guard(self._node):
-            word, detail = await send(self._client, self._apply, request)
+        async with self._nodes.at(keys.state) as redis:
+            word, detail = await _APPLY.send(redis, request)
         return word, detail
 
+    @followed
     async def _written(self, commit: Commit) -> tuple[bytes, bytes]:
         """The script's answer to a commit whose cells Python has."""
         keys = self.keys(commit.partition)
@@ -267,8 +263,9 @@ class RedisStore(RedisReads):
                 "dropped": len(dropped),
             }
         )
-        async with guard(self._node):
-            word, detail = await self._apply(
+        async with self._nodes.at(keys.state) as redis:
+            word, detail = await _APPLY(
+                redis,
                 keys=[keys.state, *cells, *sets, *dropped, *logs],
                 args=[
                     *commit.fence,
@@ -284,42 +281,68 @@ class RedisStore(RedisReads):
 
     # -- rebuild -------------------------------------------------------------------------------
 
+    @followed
     async def begin_rebuild(self, partition: int) -> None:
         """Mark a partition: from now on every commit is refused and every reader waits."""
-        async with guard(self._node):
-            pipe = self._client.pipeline(transaction=True)
-            pipe.unlink(self.keys(partition).state)
-            pipe.hset(self.keys(partition).state, REBUILDING, "1")
+        key = self.keys(partition).state
+        async with self._nodes.at(key) as redis:
+            pipe = redis.pipeline(transaction=True)
+            pipe.unlink(key)
+            pipe.hset(key, REBUILDING, "1")
             await pipe.execute()
 
     async def clear(self, partition: int) -> int:
         """Delete every key of a marked partition but its state; return how many there were."""
         keys, count = self.keys(partition), 0
-        async with guard(self._node):
-            names: list[bytes] = []
-            async for name in self._client.scan_iter(keys.every, count=SCAN_COUNT):
-                if name.decode() != keys.state:
-                    names.append(name)
-                if len(names) >= SCAN_COUNT:
-                    count += await self._client.unlink(*names)
-                    names.clear()
+        async for found in names_of(self._nodes, keys, keys.every):
+            names = [name for name in found if name.decode(errors="replace") != keys.state]
             if names:
-                count += await self._client.unlink(*names)
+                count += await self._unlink(keys, names)
         return count
 
+    @followed
+    async def _unlink(self, keys: Keys, names: Sequence[bytes]) -> int:
+        async with self._nodes.at(keys.state) as redis:
+            return int(await redis.unlink(*names))
+
+    @followed
     async def forget(self, partition: int) -> None:
         """Delete the state of a cleared partition that will have keys of other names."""
-        async with guard(self._node):
-            await self._client.unlink(self.keys(partition).state)
+        key = self.keys(partition).state
+        async with self._nodes.at(key) as redis:
+            await redis.unlink(key)
 
+    @followed
     async def finish_rebuild(self, partition: int, state: PartitionState) -> None:
         """Give a cleared partition its first state."""
         key = self.keys(partition).state
-        async with guard(self._node):
-            pipe = self._client.pipeline(transaction=True)
+        async with self._nodes.at(key) as redis:
+            pipe = redis.pipeline(transaction=True)
             pipe.unlink(key)
             pipe.hset(key, mapping=encode_state(state))
             await pipe.execute()
+
+
+async def _policy(node: Node, *, in_one: bool) -> str:
+    """The maxmemory-policy of a Redis, which no cluster is a part of where it is the only one.
+
+    From INFO, which those who host Redis leave to their users more often than CONFIG.
+    """
+    try:
+        found = await node.client.info("memory")
+        if in_one and (await node.client.info("cluster")).get("cluster_enabled"):
+            raise in_cluster(node.place)
+    except ResponseError as error:
+        if not is_refused(error):
+            raise
+        found = {}
+    if "maxmemory_policy" not in found:
+        found = {
+            "maxmemory_policy": (await node.client.config_get("maxmemory-policy"))[
+                "maxmemory-policy"
+            ]
+        }
+    return str(found["maxmemory_policy"])
 
 
 def _index(keys: Keys, cells: Iterable[CellKey]) -> dict[str, set[str]]:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote
 from ..errors import UsageError
 
 _PORT: Final = 6379
-_SCHEMES: Final = ("redis", "rediss", "unix")
+_SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
 _FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "password_file")
 _WORDS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 # Options of a URL, docs/configuration.md: each as its text becomes redis-py's argument.
@@ -36,7 +36,10 @@ _OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Where Redis is. hosts: (name, port), none for a socket. options: arguments of redis-py."""
+    """Where Redis is. options: arguments of redis-py.
+
+    hosts: (name, port); none for a socket, one for a Redis, any nodes of a cluster.
+    """
 
     scheme: str
     hosts: tuple[tuple[str, int], ...]
@@ -47,6 +50,11 @@ class RedisAddress:
     def is_tls(self) -> bool:
         """Whether connections speak TLS."""
         return self.scheme.startswith("rediss")
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether it is a Redis Cluster."""
+        return self.scheme.endswith("+cluster")
 
 
 def redis_address(url: str) -> RedisAddress:
@@ -88,8 +96,13 @@ def _parsed(url: str) -> RedisAddress:
     place, _, database = rest.partition("/")
     if database:
         options.setdefault("db", int(database))
-    hosts = (_host(place),)
-    if scheme == "redis" and any(name.startswith("ssl_") for name in options):
+    is_cluster = scheme.endswith("+cluster")
+    if "," in place and not is_cluster:
+        raise ValueError("one Redis has one host and port; a cluster is redis+cluster://")
+    if is_cluster and options.pop("db", 0):
+        raise ValueError("a cluster has database 0 only")
+    hosts = tuple(map(_host, place.split(",")))
+    if not scheme.startswith("rediss") and any(name.startswith("ssl_") for name in options):
         raise ValueError("an ssl_… option needs rediss://")
     return RedisAddress(scheme, hosts, "", options)
 
@@ -99,8 +112,6 @@ def _host(text: str) -> tuple[str, int]:
     name, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         name, port = text, str(_PORT)
-    if "," in text:
-        raise ValueError("one Redis has one host and port")
     number = int(port)
     if not 0 < number < 65_536:
         raise ValueError(f"no port of TCP: {number}")

@@ -16,8 +16,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
-from ..errors import Halt, StoreUnavailable, UsageError
-from .redis_address import RedisAddress, redis_address
+from ..errors import Halt, PipelineError, StoreUnavailable, UsageError
+from .redis_address import RedisAddress
 
 NoScriptError = rex.NoScriptError
 ResponseError = rex.ResponseError
@@ -28,7 +28,13 @@ _CONNECT_S: Final = 2.0  # with one repetition, who waits hears why within five 
 _LATER: Final = re.compile(
     r"(^|[ -])(OOM|LOADING|BUSY|READONLY|MISCONF|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|NOREPLICAS)\b"
 )
-_LATER_TYPES: Final = (rex.OutOfMemoryError, rex.ReadOnlyError, rex.BusyLoadingError)
+_LATER_TYPES: Final = (
+    rex.OutOfMemoryError,
+    rex.ReadOnlyError,
+    rex.BusyLoadingError,
+    rex.TryAgainError,
+    rex.ClusterDownError,
+)
 # Of a right that is missing; inside a script 7.0 says it in words of its own.
 _NO_RIGHT: Final = re.compile(r"NOPERM|no permissions?|can't (run|access)", re.IGNORECASE)
 _RIGHTS: Final = "give it the rights of its role (docs/operations.md, Rights on Redis)"
@@ -40,7 +46,25 @@ class Node:
 
     client: Any
     place: str
-    is_tls: bool
+    address: RedisAddress
+
+    @property
+    def host(self) -> tuple[str, int]:
+        """Name and port."""
+        return self.address.hosts[0]
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether connections speak TLS."""
+        return self.address.is_tls
+
+
+class Moved(StoreUnavailable):
+    """A key lies on another node of the cluster. host: who said or says so, or has it."""
+
+    def __init__(self, text: str, host: tuple[str, int]) -> None:
+        super().__init__(text)
+        self.host = host
 
 
 def connect(address: RedisAddress) -> Node:
@@ -67,16 +91,7 @@ def connect(address: RedisAddress) -> Node:
         if address.is_tls:
             options["connection_class"] = SSLConnection
     client = aredis.Redis.from_pool(aredis.ConnectionPool(**options))
-    return Node(client, place, address.is_tls)
-
-
-def node_of(url: str) -> Node:
-    """Return the Redis of a URL.
-
-    Raises:
-        UsageError: no URL of a Redis.
-    """
-    return connect(redis_address(url))
+    return Node(client, place, address)
 
 
 def is_refused(error: Exception) -> bool:
@@ -108,11 +123,8 @@ async def guard(node: Node) -> AsyncIterator[None]:
         raise StoreUnavailable(
             f"What listens at {node.place} is no Redis ({error}); correct RECOUNT_REDIS"
         ) from error
-    except rex.MovedError as error:
-        raise UsageError(
-            f"Redis at {node.place} is a node of a Redis Cluster, and others hold the rest "
-            f"({error}); clusters are not supported yet: give one Redis in RECOUNT_REDIS"
-        ) from error
+    except rex.AskError as error:
+        raise _elsewhere(node, error) from error
     except rex.ResponseError as error:
         text = str(error)
         if _LATER.search(text[:200]):
@@ -123,6 +135,24 @@ async def guard(node: Node) -> AsyncIterator[None]:
                 f"{_RIGHTS}"
             ) from error
         raise Halt(f"Redis at {node.place} refused a command: {text}") from error
+
+
+def _elsewhere(node: Node, error: rex.AskError) -> PipelineError:
+    """What MOVED (the slot has another node) and ASK (it is on its way there) mean."""
+    if not node.address.is_cluster:
+        return in_cluster(node.place)
+    if isinstance(error, rex.MovedError):
+        host = (error.host or node.host[0], error.port)
+        return Moved(f"Redis at {node.place} says that another node has the slot: {error}", host)
+    return StoreUnavailable(f"Redis at {node.place}: the slot is just being moved ({error})")
+
+
+def in_cluster(place: str) -> UsageError:
+    """Say that an address is that of a part of the whole."""
+    return UsageError(
+        f"Redis at {place} is a node of a Redis Cluster, and others hold the rest; write "
+        f"redis+cluster://{place} (with TLS rediss+cluster://) in RECOUNT_REDIS"
+    )
 
 
 def _unreached(node: Node, error: BaseException) -> str:

@@ -7,41 +7,53 @@ from ..core.names import is_field
 from ..core.state import is_state_field
 from .redis_books import quoted
 from .redis_keys import Keys, is_day, is_index
+from .redis_listing import names_of
+from .redis_nodes import Nodes
 
 _SCAN_COUNT: Final = 2_000
 
 
-async def strays_in(client: Any, keys: Keys) -> AsyncIterator[str]:
+async def strays_in(nodes: Nodes, keys: Keys) -> AsyncIterator[str]:
     """Yield what lies under the partition's prefix outside cells and is not ours."""
-    for name in await client.hkeys(keys.state):
+    async with nodes.at(keys.state) as redis:
+        fields = await redis.hkeys(keys.state)
+    for name in fields:
         if not is_state_field(name.decode(errors="replace")):
             yield f"key {keys.state!r}: {quoted(name)} is not ours"
-    async for name in client.scan_iter(keys.every, count=_SCAN_COUNT):
-        text = name.decode(errors="replace")
-        kind, rest = keys.kind_of(text)
-        address = keys.address_of(text)
-        if address is not None and keys.at(address).encode() == name:
-            continue
-        if text == keys.state:
-            continue
-        if text == keys.names:
-            async for stray in _stray_names(client, text):
+    async for names in names_of(nodes, keys, keys.every):
+        for name in names:
+            text = name.decode(errors="replace")
+            address = keys.address_of(text)
+            if text == keys.state or (address is not None and keys.at(address).encode() == name):
+                continue
+            async with nodes.at(keys.state) as redis:
+                found = [stray async for stray in _of_key(redis, keys, name)]
+            for stray in found:
                 yield stray
-            continue
-        if (kind == "ids" and is_day(rest)) or text == keys.duplicates:
-            wanted = "list"
-        elif is_index(kind) and text.encode() == name:
-            wanted = "set"
-        else:
-            yield f"key {quoted(name)} is not one of ours"
-            continue
-        found = (await client.type(name)).decode()
-        if found not in {wanted, "none"}:  # none: a living id log may go meanwhile
-            yield f"key {quoted(name)} is a {found}, not a {wanted}"
-        elif wanted == "set" and found == "set":
-            async for member in client.sscan_iter(name, count=_SCAN_COUNT):
-                if not _is_member(kind, member):
-                    yield f"key {quoted(name)}: member {quoted(member)} is not ours"
+
+
+async def _of_key(client: Any, keys: Keys, name: bytes) -> AsyncIterator[str]:
+    """Yield what is wrong with a key that is neither the state nor one of cells."""
+    text = name.decode(errors="replace")
+    kind, rest = keys.kind_of(text)
+    if text == keys.names:
+        async for stray in _stray_names(client, text):
+            yield stray
+        return
+    if (kind == "ids" and is_day(rest)) or text == keys.duplicates:
+        wanted = "list"
+    elif is_index(kind) and text.encode() == name:
+        wanted = "set"
+    else:
+        yield f"key {quoted(name)} is not one of ours"
+        return
+    found = (await client.type(name)).decode()
+    if found not in {wanted, "none"}:  # none: a living id log may go meanwhile
+        yield f"key {quoted(name)} is a {found}, not a {wanted}"
+    elif wanted == "set" and found == "set":
+        async for member in client.sscan_iter(name, count=_SCAN_COUNT):
+            if not _is_member(kind, member):
+                yield f"key {quoted(name)}: member {quoted(member)} is not ours"
 
 
 async def _stray_names(client: Any, key: str) -> AsyncIterator[str]:

@@ -11,6 +11,7 @@ numbers 0 to 3 in partition 3, of one day and one owner.
 """
 
 import re
+from binascii import crc_hqx
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
@@ -18,6 +19,7 @@ from ..core.cell_cache import Layout
 from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey, group_number
 
 SECONDS_PER_DAY: Final = 86_400
+SLOTS: Final = 16_384  # of every Redis Cluster
 _NULL: Final = "-"
 _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,8}", re.ASCII)
 
@@ -42,6 +44,10 @@ class Keys:
     def layout(self) -> Layout:
         """What native/ makes the same keys and fields with."""
         return Layout(self.prefix, self._per_day)
+
+    def holds(self, name: bytes) -> bool:
+        """Whether a key is one of the partition."""
+        return name.startswith(self.prefix.encode())
 
     def kind_of(self, key: str) -> tuple[str, str]:
         """Return the kind of a key of the partition (`ids`, `i`, `c`, …), and what follows it."""
@@ -196,6 +202,13 @@ def identity_key(deployment: str) -> str:
 def asked_key(deployment: str, key_id: str, window_s: int, window: int) -> str:
     """The count of the requests that an API key made in one window of time; it expires."""
     return f"recount:{deployment}:asked:{key_id}:{window_s}:{window}"
+
+
+def slot_of(key: str) -> int:
+    """The slot of a key, or of a hash tag, in a Redis Cluster."""
+    _, opened, rest = key.partition("{")
+    tag, closed, _ = rest.partition("}")
+    return crc_hqx((tag if opened and closed and tag else key).encode(), 0) % SLOTS
 
 
 def _escape(pattern: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,12 +20,14 @@ from .redis_books import (
     pairs_of,
     state_in,
 )
-from .redis_client import NoScriptError, ResponseError, guard, is_refused, node_of
+from .redis_client import NoScriptError, ResponseError, is_refused
 from .redis_foreign import is_name, strays_in
 from .redis_keys import Keys
+from .redis_listing import names_of
+from .redis_nodes import Nodes, followed
+from .requests import Script
 
-_READ: Final = (Path(__file__).parent / "lua" / "read.lua").read_text()
-SCAN_COUNT: Final = 2_000
+_READ: Final = Script((Path(__file__).parent / "lua" / "read.lua").read_text())
 _SNAPSHOT_TRIES_MAX: Final = 50
 _KEYS_AT_ONCE: Final = 64  # as many are asked for whether they are there or not
 # Redis 7.0 has a command for scripts that only read, which a user without writes may use; where
@@ -42,9 +45,7 @@ class RedisReads:
     """
 
     def __init__(self, url: str, deployment: str, base_bucket_s: int = 3600) -> None:
-        self._node = node_of(url)
-        self._client = self._node.client
-        self._read = self._client.register_script(_READ)
+        self._nodes = Nodes(url)
         self.deployment = deployment
         self.base_bucket_s = base_bucket_s
         self.tags: Callable[[], Mapping[int, str]] = dict
@@ -56,25 +57,35 @@ class RedisReads:
         suffix = self.tags().get(partition, "")
         return Keys(self.deployment, partition, self.base_bucket_s, suffix)
 
+    @followed
     async def state(self, partition: int) -> PartitionState | None:
         """Return a partition's state; None where it was never registered, or was emptied."""
-        async with guard(self._node):
-            return state_in(await self._client.hgetall(self.keys(partition).state), partition)
+        key = self.keys(partition).state
+        async with self._nodes.at(key) as redis:
+            return state_in(await redis.hgetall(key), partition)
 
+    @followed
     async def nexts(self, partitions: Sequence[int]) -> dict[int, int | None]:
-        """Return `next` of several partitions; None where there is no offset. One trip."""
-        async with guard(self._node):
-            pipe = self._client.pipeline(transaction=False)
-            for number in partitions:
-                pipe.hget(self.keys(number).state, "next")
-            found = await pipe.execute()
-        pairs = zip(partitions, found, strict=True)
-        return {number: int(text) if text and text.isdigit() else None for number, text in pairs}
+        """Return `next` of several partitions; None where there is no offset. A trip a node."""
+        keys = {number: self.keys(number).state for number in partitions}
+
+        async def of(numbers: Sequence[int]) -> list[tuple[int, bytes | None]]:
+            async with self._nodes.at(keys[numbers[0]]) as redis:
+                pipe = redis.pipeline(transaction=False)
+                for number in numbers:
+                    pipe.hget(keys[number], "next")
+                return [*zip(numbers, await pipe.execute(), strict=True)]
+
+        groups = await self._nodes.grouped(keys)
+        found = dict(chain(*await asyncio.gather(*(of(group) for group in groups if group))))
+        texts = ((number, found[number]) for number in partitions)
+        return {number: int(text) if text and text.isdigit() else None for number, text in texts}
 
     async def names(self, partition: int) -> dict[str, str]:
         """Return what a partition has learned of names (core/names.py)."""
         return (await self.learned(partition))[1]
 
+    @followed
     async def learned(self, partition: int) -> tuple[PartitionState | None, dict[str, str]]:
         """Return the same with the state it stands at, from one atomic read.
 
@@ -82,8 +93,8 @@ class RedisReads:
         it (strays()).
         """
         keys = self.keys(partition)
-        async with guard(self._node):
-            pipe = self._client.pipeline(transaction=True)
+        async with self._nodes.at(keys.state) as redis:
+            pipe = redis.pipeline(transaction=True)
             pipe.hgetall(keys.state)
             pipe.hgetall(keys.names)
             fields, found = await pipe.execute(raise_on_error=False)
@@ -94,11 +105,12 @@ class RedisReads:
         ours = ((place, text) for place, text in pairs.items() if is_name(place, text))
         return state_in(fields, partition), {name.decode(): text.decode() for name, text in ours}
 
+    @followed
     async def listing(self, partition: int, measures: Iterable[str]) -> Listing | None:
         """Return the customers and the days that have cells of any of these measures."""
         keys, names = self.keys(partition), list(measures)
-        async with guard(self._node):
-            pipe = self._client.pipeline(transaction=True)
+        async with self._nodes.at(keys.state) as redis:
+            pipe = redis.pipeline(transaction=True)
             pipe.hgetall(keys.state)
             if names:
                 pipe.sunion([keys.customers(measure) for measure in names])
@@ -113,6 +125,7 @@ class RedisReads:
                 state, frozenset(name.decode() for name in owners), frozenset(map(int, days))
             )
 
+    @followed
     async def read(
         self,
         partition: int,
@@ -141,8 +154,8 @@ class RedisReads:
                     f"{KEYS_MAX:,} are read: ask for a shorter period"
                 )
             wanted = Wanted(_addresses(groups, customers, wanted_days), measures)
-            async with guard(self._node):
-                pipe = self._client.pipeline(transaction=True)
+            async with self._nodes.at(keys.state) as redis:
+                pipe = redis.pipeline(transaction=True)
                 for measure in measures:
                     pipe.smembers(keys.days(measure))
                 found = await _book(pipe, keys, partition, wanted, skipped=len(measures))
@@ -156,6 +169,7 @@ class RedisReads:
             known.update(fresh)
         raise StoreUnavailable("the stream adds days faster than they can be read; try again")
 
+    @followed
     async def read_each(
         self,
         partitions: Sequence[int],
@@ -176,8 +190,9 @@ class RedisReads:
         found: dict[int, Book | None] = {}
         for _ in range(_SNAPSHOT_TRIES_MAX):
             again: dict[int, Wanted] = {}
-            for number, answer in zip(wanted, await self._ask(wanted), strict=True):
-                asked, (fields, *contents) = wanted[number], answer
+            answers = await self._ask(wanted)
+            for number, asked in wanted.items():
+                fields, *contents = answers[number]
                 state = state_in(pairs_of(fields), number)
                 if state is None:
                     found[number] = None
@@ -218,81 +233,82 @@ class RedisReads:
                 known[measure] = group_number(number)
         return self._groups_of(partition, measures)
 
-    async def _ask(self, wanted: Mapping[int, Wanted]) -> list[Any]:
+    async def _ask(self, wanted: Mapping[int, Wanted]) -> dict[int, list[Any]]:
         """Read the state and the addresses of several partitions, each at one moment of it."""
-        names = []
+        names = {}
         for number, asked in wanted.items():
             keys = self.keys(number)
-            names.append([keys.state, *(keys.at(address) for address in asked.addresses)])
-        async with guard(self._node):
+            names[number] = [keys.state, *(keys.at(address) for address in asked.addresses)]
+        groups = await self._nodes.grouped({number: each[0] for number, each in names.items()})
+        answers = await asyncio.gather(
+            *(self._ask_one([names[number] for number in group]) for group in groups)
+        )
+        return dict(zip(chain(*groups), chain(*answers), strict=True))
+
+    async def _ask_one(self, names: Sequence[Sequence[str]]) -> list[Any]:
+        """Ask one node for these keys of each of its partitions."""
+        async with self._nodes.at(names[0][0]) as redis:
             while self._ways:
                 try:
-                    return await self._run(self._ways[0], names)
+                    return await _run(redis, self._ways[0], names)
                 except ResponseError as error:
                     if not is_refused(error):
                         raise
                     self._ways = self._ways[1:]
-            return list(await asyncio.gather(*(self._get(keys) for keys in names)))
-
-    async def _run(self, command: str, names: Sequence[Sequence[str]]) -> list[Any]:
-        """Run read.lua on the keys of each partition in one trip."""
-        for again in (False, True):
-            pipe = self._client.pipeline(transaction=False)
-            for keys in names:
-                pipe.execute_command(command, self._read.sha, len(keys), *keys)
-            try:
-                return list(await pipe.execute())
-            except NoScriptError:
-                if again:
-                    raise
-                await self._client.script_load(_READ)
-        raise AssertionError("unreachable")
-
-    async def _get(self, names: Sequence[str]) -> list[Any]:
-        """Do with plain commands what read.lua does."""
-        pipe = self._client.pipeline(transaction=True)
-        for place, name in enumerate(names):
-            # Behind the state, a hash of cells and a set of elements in turn.
-            if place == 0 or place % 2:
-                pipe.hgetall(name)
-            else:
-                pipe.smembers(name)
-        return list(await pipe.execute())
+            return list(await asyncio.gather(*(_get(redis, keys) for keys in names)))
 
     async def addresses(self, partition: int) -> AsyncIterator[CellAddress]:
         """Yield the address of every key of cells, whether an index names it or not, once each."""
-        keys, cursor = self.keys(partition), 0
-        seen = set[bytes]()
-        while True:
-            async with guard(self._node):
-                cursor, names = await self._client.scan(
-                    cursor, match=keys.every_address, count=SCAN_COUNT
-                )
-            # SCAN may name a key twice, but only while the table is resized: soon after.
-            fresh = [name for name in names if name not in seen]
-            seen = set(names)
-            for name in fresh:
+        keys = self.keys(partition)
+        async for names in names_of(self._nodes, keys, keys.every_address):
+            for name in names:
                 address = keys.address_of(name.decode(errors="replace"))
                 # A name that is no UTF-8 would be asked for by another one: see strays().
                 if address is not None and keys.at(address).encode() == name:
                     yield address
-            if not cursor:
-                return
 
     async def strays(self, partition: int) -> AsyncIterator[str]:
         """Yield what lies under the partition's prefix outside cells and is not ours."""
-        async with guard(self._node):
-            async for stray in strays_in(self._client, self.keys(partition)):
-                yield stray
+        async for stray in strays_in(self._nodes, self.keys(partition)):
+            yield stray
 
+    @followed
     async def read_addresses(
         self, partition: int, addresses: Sequence[CellAddress]
     ) -> Book | None:
         """Return the cells under these addresses, from one atomic read."""
-        async with guard(self._node):
-            pipe = self._client.pipeline(transaction=True)
-            book = await _book(pipe, self.keys(partition), partition, Wanted(addresses))
+        keys = self.keys(partition)
+        async with self._nodes.at(keys.state) as redis:
+            pipe = redis.pipeline(transaction=True)
+            book = await _book(pipe, keys, partition, Wanted(addresses))
         return None if book is None else book[1]
+
+
+async def _run(redis: Any, command: str, names: Sequence[Sequence[str]]) -> list[Any]:
+    """Run read.lua on the keys of each partition in one trip."""
+    for again in (False, True):
+        pipe = redis.pipeline(transaction=False)
+        for keys in names:
+            pipe.execute_command(command, _READ.sha, len(keys), *keys)
+        try:
+            return list(await pipe.execute())
+        except NoScriptError:
+            if again:
+                raise
+            await redis.script_load(_READ.text)
+    raise AssertionError("unreachable")
+
+
+async def _get(redis: Any, names: Sequence[str]) -> list[Any]:
+    """Do with plain commands what read.lua does."""
+    pipe = redis.pipeline(transaction=True)
+    for place, name in enumerate(names):
+        # Behind the state, a hash of cells and a set of elements in turn.
+        if place == 0 or place % 2:
+            pipe.hgetall(name)
+        else:
+            pipe.smembers(name)
+    return list(await pipe.execute())
 
 
 def _addresses(

@@ -4,6 +4,8 @@ What is no cell is said here: the frame (native/src/requests.rs, Frame). The ord
 is that of lua/load.lua and lua/apply.lua, as in redis.py, which is the reference.
 """
 
+import hashlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -65,21 +67,33 @@ def _frame(
     }
 
 
-async def send(client: Any, script: Any, request: bytes) -> Any:
-    """Send a request that runs a script, and return the answer.
+class Script:
+    """A script of lua/, for any client: each Redis is asked by its digest, and told it once."""
 
-    As the client does it itself with a script: on a connection of its pool, which connects and
-    logs in where it has to; with its repetitions; and with the script loaded where Redis does not
-    have it.
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    Args:
-        script: What client.register_script() returned.
-    """
-    try:
-        return await _exchange(client, request)
-    except NoScriptError:
-        await client.script_load(script.script)
-        return await _exchange(client, request)
+    async def __call__(self, client: Any, *, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
+        """Run it."""
+        asked = (self.sha, len(keys), *keys, *args)
+        try:
+            return await client.evalsha(*asked)
+        except NoScriptError:
+            await client.script_load(self.text)
+            return await client.evalsha(*asked)
+
+    async def send(self, client: Any, request: bytes) -> Any:
+        """Send a request that runs it, and return the answer.
+
+        As the client does it itself with a script: on a connection of its pool, which connects
+        and logs in where it has to, and with its repetitions.
+        """
+        try:
+            return await _exchange(client, request)
+        except NoScriptError:
+            await client.script_load(self.text)
+            return await _exchange(client, request)
 
 
 async def _exchange(client: Any, request: bytes) -> Any:

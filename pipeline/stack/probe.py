@@ -23,14 +23,18 @@ def kafka_answers(kafka: str | KafkaAddress) -> bool:
 
 
 def redis_answers(url: str) -> bool:
-    """Whether a Redis answers a PING; of several, the first."""
+    """Whether a Redis answers a PING; of several, any."""
     address = redis_address(url)
-    where: dict[str, Any] = {"unix_socket_path": address.path}
+    places: list[dict[str, Any]] = [{"unix_socket_path": address.path}]
     if not address.path:
-        host, port = address.hosts[0]
-        where = {"host": host, "port": port, "ssl": address.is_tls}
-    limits = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
-    client = redis.Redis(**{**where, **limits, **address.options})
+        places = [{"host": at, "port": port, "ssl": address.is_tls} for at, port in address.hosts]
+    return any(_answers({**place, **address.options}) for place in places)
+
+
+def _answers(options: dict[str, Any]) -> bool:
+    client = redis.Redis(
+        **{"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S, **options}
+    )
     try:
         return bool(client.ping())
     except (redis.RedisError, OSError):

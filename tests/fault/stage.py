@@ -37,21 +37,21 @@ BODIES: tuple[dict[str, Any], ...] = (
 
 
 @dataclass
-class Stage:
-    """What a fault test works on. recount reaches the services directly, workers by proxies."""
+class Scene:
+    """A deployment, its traffic and its workers."""
 
     recount: Recount
     workers: Workers
-    redis: OwnRedis
-    proxy: Proxy
     watch: Watch
     name: str
+    partitions: int = PARTITIONS
+    customers: int = CUSTOMERS
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     sent: int = 0
 
     def prepare(self, *options: str) -> None:
         """Make the deployment with two metrics."""
-        self.recount.run("init", "--partitions", str(PARTITIONS), *options)
+        self.recount.run("init", "--partitions", str(self.partitions), *options)
         for body in BODIES:
             self.metrics[self.recount.create(body)] = body
 
@@ -61,7 +61,7 @@ class Stage:
         made: list[dict[str, Any]] = [
             {
                 "transaction_id": f"t{number - number % 10 // 9}",
-                "customer_id": f"c{number // 10 % CUSTOMERS}",
+                "customer_id": f"c{number // 10 % self.customers}",
                 "event_type": "use",
                 "timestamp": now,
                 "properties": {"v": number % 7},
@@ -79,8 +79,9 @@ class Stage:
         """Send lines as `recount publish` does."""
         address = KafkaAddress(self.recount.services.kafka, {})
         topic = f"{self.recount.deployment}.usage.events"
+        homes = self.partitions
         asyncio.run(
-            publish(address, topic, lines, homes=PARTITIONS, keyed=True, progress=lambda _: None)
+            publish(address, topic, lines, homes=homes, keyed=True, progress=lambda _: None)
         )
 
     def worker(self, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
@@ -120,6 +121,14 @@ class Stage:
         assert says in self.workers.logs()
 
 
+@dataclass(kw_only=True)
+class Stage(Scene):
+    """What a fault test works on. recount reaches the services directly, workers by proxies."""
+
+    redis: OwnRedis
+    proxy: Proxy
+
+
 @contextmanager
 def staged(
     recount: Recount, folder: Path, name: str, *, kafka: str | None = None, redis: tuple[str, ...]
@@ -130,7 +139,8 @@ def staged(
         proxy = Proxy(own.port)
         through = Services(kafka or recount.services.kafka, f"redis://127.0.0.1:{proxy.port}/0")
         workers = Workers(replace(recount, services=through), folder)
-        stage = Stage(direct, workers, own, proxy, Watch(direct, PARTITIONS), name)
+        watch = Watch(direct, PARTITIONS)
+        stage = Stage(direct, workers, watch, name, redis=own, proxy=proxy)
         try:
             yield stage
         finally:

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from pipeline.edges.redis_keys import Keys
 
 from ..services import Recount
-from ..stored import tags_of
+from ..stored import client_of, tags_of
 from ..waiting import eventually
 
 RECOVERY_S_MAX = 30.0
@@ -21,7 +21,7 @@ class Watch:
 
     def __init__(self, recount: Recount, partitions: int) -> None:
         self.partitions = partitions
-        self._redis = redis.Redis.from_url(recount.services.redis)
+        self._redis = client_of(recount.services.redis)
         self._recount = recount
         self._tags: Mapping[int, str] = {}  # known once `init` has made the deployment
         self._topic = f"{recount.deployment}.usage.events"
@@ -35,16 +35,23 @@ class Watch:
         )
 
     def nexts(self) -> list[int]:
-        """Redis' offsets; -1 where a partition is being rebuilt."""
+        """Redis' offsets; -1 where a partition is being rebuilt, or its part of a cluster away."""
         if len(self._tags) < self.partitions:
             self._tags = tags_of(self._recount.services.redis, self._recount.deployment)
         found = []
         for number in range(self.partitions):
             suffix = self._tags.get(number, "")
             key = Keys(self._recount.deployment, number, 3600, suffix).state
-            held: Any = self._redis.hget(key, "next")
-            found.append(int(held or -1))
+            found.append(int(self._held(key) or -1))
         return found
+
+    def _held(self, key: str) -> Any:
+        try:
+            return self._redis.hget(key, "next")
+        except redis.RedisError:
+            if isinstance(self._redis, redis.RedisCluster):
+                return None
+            raise
 
     def ends(self) -> list[int]:
         """The committed ends of the log."""

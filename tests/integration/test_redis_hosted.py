@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import redis as redis_client
 import trustme
@@ -18,40 +17,12 @@ from pipeline.errors import Halt, PipelineError, StoreUnavailable, UsageError
 from pipeline.stack.processes import free_port
 
 from ..fault.own import OwnRedis, own_redis
-from ..services import ROOT, Recount, Services
+from ..roles import AUTHENTICATED, ROLES, every_role, rule_of
+from ..services import Recount, Services
 from .contracts.test_store import CELL, FIRST, commit, plan
-from .doors import serving
 
 DEPLOYMENT = "hosted"
-KEYS = [f"~recount:{DEPLOYMENT}:*", f"~recount:{{{DEPLOYMENT}/*"]
-READ_KEYS = [f"%R{key}" for key in KEYS]
-AUTHENTICATED = "s3cret"
 RENAMED = ("--rename-command", "EVALSHA_RO", "")
-METRIC: dict[str, Any] = {
-    "name": "tokens",
-    "event_type_filter": {"in_values": ["llm"]},
-    "property_filters": [{"name": "n", "exists": True}],
-    "aggregation_type": "SUM",
-    "aggregation_key": "n",
-}
-EVENTS = [
-    {
-        "transaction_id": f"t{number}",
-        "customer_id": f"c{number % 5}",
-        "event_type": "llm",
-        "timestamp": "2026-11-29T01:00:00Z",
-        "properties": {"n": str(number)},
-    }
-    for number in range(100)
-]
-
-
-def roles() -> dict[str, list[str]]:
-    """The rights that docs/operations names, by the first word of the role."""
-    text = (ROOT / "docs" / "operations.md").read_text()
-    section = text.split("## Rights on Redis")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| `?(\w+)[^|]*\| `(\+.*)` \|$", section, re.MULTILINE)
-    return {role: rights.replace("\\|", "|").split() for role, rights in rows}
 
 
 class Hosted:
@@ -86,10 +57,7 @@ class Hosted:
     def options(self) -> list[str]:
         """How to start it."""
         users = [f"user admin on >{AUTHENTICATED} ~* +@all -config", "user default off"]
-        for role, rights in roles().items():
-            keys = READ_KEYS if role in {"reader", "audit", "server"} else KEYS
-            more = [f"~recount:{DEPLOYMENT}:asked:*"] if role == "server" else []
-            users.append(f"user {role} on >{AUTHENTICATED} {' '.join([*keys, *more, *rights])}")
+        users += [f"user {role} {rule_of(role, DEPLOYMENT)}" for role in ROLES]
         users.append(f"user nobody on >{AUTHENTICATED} ~* +@all -rpush")
         users.append(f"user plain on >{AUTHENTICATED} ~* +@read +multi +exec +script|load")
         (self.folder / "users.acl").write_text("".join(f"{line}\n" for line in users))
@@ -135,43 +103,10 @@ def test_every_role_has_just_the_rights_that_are_documented(
 
     with redis_client.Redis.from_url(hosted.url()) as client:
         client.acl_log_reset()
-    by("init").run("init", "--partitions", "2")
-    by("init").run("init", "--partitions", "3")
-    metric = by("reader").create(METRIC)
-    by("reader").publish(EVENTS)
-    by("worker").catch_up()
-    by("worker").catch_up()
-    period = ("--starting-on", "2026-11-29T00:00:00Z", "--ending-before", "2026-11-30T00:00:00Z")
-    answer = by("reader").run("usage", metric, "--customer", "c1", *period)
-    many = by("reader").run("usage", metric, "--customer", "c1", *period, "--window-size", "hour")
-    by("reader").run("status")
-    by("reader").run("explain", "t1", "--customer", "c1")
-    (*_, audited) = by("audit").run("audit")
-    by("rebuild").run("rebuild")
-    with serving(
-        by("server"), tmp_path / "serve.log", more=["RECOUNT_KEY_REQUESTS_PER_S_MAX=1000"]
-    ) as server:
-        key = {"Authorization": f"Bearer {server.keys['manage']}"}
-        listed = httpx.get(f"{server.url}/v1/billable-metrics", headers=key, timeout=20)
-        counted = httpx.post(
-            f"{server.url}/v1/usage",
-            headers=key,
-            json={
-                "starting_on": "2026-11-29T00:00:00Z",
-                "ending_before": "2026-11-30T00:00:00Z",
-                "window_size": "none",
-            },
-            timeout=20,
-        )
-    (*_, again) = by("audit").run("audit")
+
+    every_role(by, tmp_path / "serve.log")
 
     assert log_of(hosted) == []
-    assert listed.status_code == counted.status_code == 200, (listed.text, counted.text)
-    assert {row["customer_id"] for row in counted.json()["data"]} == {f"c{n}" for n in range(5)}
-    assert answer[0]["value"] == str(sum(range(1, 100, 5)))
-    assert len(many) >= 1
-    assert audited["mismatches"] == again["mismatches"] == 0
-    assert audited["events"] == again["events"] == len(EVENTS)
 
 
 @pytest.mark.parametrize("user", ["reader", "plain"])
@@ -206,7 +141,8 @@ async def policy(url: str) -> tuple[str, float]:
     began = time.monotonic()
     store = RedisStore(url, "any")
     try:
-        return await store.eviction_policy(), time.monotonic() - began
+        (policy,) = (await store.eviction_policies()).values()
+        return policy, time.monotonic() - began
     except PipelineError as error:
         return f"{type(error).__name__}: {error}", time.monotonic() - began
     finally:
@@ -236,7 +172,7 @@ async def test_a_redis_without_config_and_without_scripts_that_only_read(tmp_pat
     with own_redis(tmp_path, "--rename-command", "CONFIG", "", *RENAMED) as old:
         store = RedisStore(old.url, "old")
         try:
-            assert await store.eviction_policy() == "noeviction"
+            assert [*(await store.eviction_policies()).values()] == ["noeviction"]
             await store.register(0, FIRST)
             await store.apply(await commit(store, FIRST, plan(0, 3)))
             for _ in range(2):
@@ -300,7 +236,7 @@ async def test_a_right_that_is_missing_is_named_before_anything_is_written(hoste
     store = RedisStore(hosted.url("nobody"), "any")
     try:
         with pytest.raises(Halt, match=r"lacks a right.*Rights on Redis"):
-            await store.check_rights()
+            await store.check_rights([0])
     finally:
         await store.close()
 
@@ -335,6 +271,10 @@ async def test_what_is_no_redis_says_so() -> None:
         ("rediss://h?ssl_check_hostname=maybe", "cannot have"),
         ("redis://h?password_file=/none/there", "/none/there"),
         ("unix://socket", "whole path"),
+        ("redis://h:1,g:2", r"one host and port.*redis\+cluster://"),
+        ("redis+cluster://h/1", "database 0 only"),
+        ("redis+cluster://h:1,g:99999", "no port"),
+        ("redis+cluster://h?ssl_ca_certs=/dev/null", "needs rediss://"),
     ],
 )
 def test_a_url_that_is_wrong_is_refused_before_anything_connects(url: str, words: str) -> None:

@@ -128,23 +128,20 @@ class Redis:
 
     def send(self, commit: Commit) -> dict[str, Any]:
         """What a commit says, whoever wrote it: keys with what is written there, and the rest."""
-        script, send = Script([b"applied", b""]), Script([b"applied", b""])
-        with (
-            patch.object(self.store, "_apply", script),
-            patch.object(edges_redis, "send", send.sent),
-        ):
+        script = Script([b"applied", b""])
+        with patch.object(edges_redis, "_APPLY", script):
             result_of(self.store.apply(commit))
-        return said(*(script if commit.rust is None else send).seen[0])
+        return said(*script.seen[0])
 
     def load(self, cells: RustCells, state: PartitionState) -> list[bytes | None]:
         """What is stored for the cells that native/ misses: for what its request really asks."""
         missing = cells.missing()
         script, send = Script([None] * len(missing)), Script(None)
-        with patch.object(self.store, "_load", script):
+        with patch.object(edges_redis, "_LOAD", script):
             result_of(self.store.load(0, missing, state))
-            with patch.object(edges_redis, "send", send.sent):
-                result_of(self.store.load_missing(0, cells, state))
-                result_of(self.store.load_missing(0, cells, state))
+        with patch.object(edges_redis, "_LOAD", send):
+            result_of(self.store.load_missing(0, cells, state))
+            result_of(self.store.load_missing(0, cells, state))
         assert send.seen[0] == send.seen[1], "a repetition asks the same"
         asked = wanted(*send.seen[0])
         assert len(set(asked)) == len(asked)
@@ -166,11 +163,11 @@ class Script:
         self.answer = answer
         self.seen: list[tuple[Sequence[Any], Sequence[Any]]] = []
 
-    async def __call__(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+    async def __call__(self, _client: Any, *, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         self.seen.append((keys, args))
         return self.answer
 
-    async def sent(self, _client: Any, _script: Any, request: bytes) -> Any:
+    async def send(self, _client: Any, request: bytes) -> Any:
         """The same by a request that native/ wrote."""
         self.seen.append(parsed(request))
         return self.answer

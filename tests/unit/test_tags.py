@@ -4,8 +4,8 @@ import redis.crc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.deploy.tags import SLOTS, slot_of, spread
-from pipeline.edges.redis_keys import Keys, hash_tag
+from pipeline.deploy.tags import spread
+from pipeline.edges.redis_keys import SLOTS, Keys, hash_tag, slot_of
 
 NAMES = st.from_regex(r"[a-zA-Z0-9._-]{1,20}", fullmatch=True)
 

@@ -3,13 +3,12 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
 from ...edges.clock import SystemClock
-from ...errors import NotOpen, PipelineError
+from ...errors import PipelineError
 from ...telemetry.answer import Sample, Sampled, answer
 from ...telemetry.names import SERVER_NAMES
 from .service import Service
@@ -79,8 +78,8 @@ async def attend(vital: ServerVitals, service: Service) -> None:
             try:
                 await service.ends.check()
                 await service.fresh()
-                with suppress(NotOpen):  # Redis answers, and events are taken meanwhile
-                    await service.store.state(0)
+                # That a partition is rebuilt is no reason: events are taken meanwhile.
+                await service.store.nexts([*service.identity.starts])
                 if service.sender.failed:  # the last events were not taken: could the next be?
                     await service.sender.ready()
             except PipelineError:

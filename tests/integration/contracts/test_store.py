@@ -1,12 +1,14 @@
 """The store contract: the whole fence, on the memory twin and on real Redis alike."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as redis_client
 
 from definitions.metric import Aggregation
 from pipeline.core.activation import Activation
@@ -24,7 +26,9 @@ from pipeline.edges.redis import RedisStore
 from pipeline.errors import Halt, StoreUnavailable, UsageError
 from pipeline.ports import RollupStore
 
+from ...fault.cluster import own_cluster
 from ...services import Services, fresh
+from ...stored import client_at
 from ...whole import whole
 from ...world import STORE_ID
 
@@ -36,15 +40,40 @@ HELD = {CELL: Partial(1, 0), GROUPED: Partial(1, 2)}
 FIRST = PartitionState(store_id=STORE_ID, topic_id="topic", start=0, next=0)
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def store(request: pytest.FixtureRequest, stack: Services) -> AsyncIterator[RollupStore]:
+def _cluster(_: Services, folder: Path) -> Iterator[str]:
+    with own_cluster(folder) as made:
+        yield made.url
+
+
+SERVERS: dict[str, Callable[[Services, Path], AbstractContextManager[str]]] = {
+    "redis": lambda stack, _: nullcontext(stack.redis),
+    "cluster": contextmanager(_cluster),
+}
+Servers = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def servers(stack: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Where each kind of Redis answers; one that is not the stack's is started when asked for."""
+    with ExitStack() as started:
+
+        @cache
+        def url(kind: str) -> str:
+            folder = tmp_path_factory.mktemp(kind)
+            return started.enter_context(SERVERS[kind](stack, folder))
+
+        yield url
+
+
+@pytest.fixture(params=["memory", *SERVERS])
+async def store(request: pytest.FixtureRequest, servers: Servers) -> AsyncIterator[RollupStore]:
     """A store with partition 0 registered."""
     if request.param == "memory":
         twin = MemoryStore()
         await twin.register(0, FIRST)
         yield twin
         return
-    real = RedisStore(stack.redis, fresh("store"))
+    real = RedisStore(servers(request.param), fresh("store"))
     await real.register(0, FIRST)
     yield real
     await real.close()
@@ -284,18 +313,31 @@ async def test_registering_again_changes_nothing(store: RollupStore) -> None:
 # -- what only the real one can do ---------------------------------------------------------------
 
 
+@pytest.fixture(params=SERVERS)
+def place(request: pytest.FixtureRequest, servers: Servers) -> str:
+    """Where one kind of Redis answers."""
+    return servers(request.param)
+
+
 @pytest.fixture
-async def real(stack: Services) -> AsyncIterator[RedisStore]:
+async def real(place: str) -> AsyncIterator[RedisStore]:
     """A Redis store of its own."""
-    made = RedisStore(stack.redis, fresh("store"))
+    made = RedisStore(place, fresh("store"))
     await made.register(0, FIRST)
     yield made
     await made.close()
 
 
+@pytest.fixture
+def client(place: str, real: RedisStore) -> Iterator[Any]:
+    """A plain client of the Redis that has partition 0 of it."""
+    with client_at(place, real.keys(0).state) as made:
+        yield made
+
+
 @pytest.mark.parametrize("which", ["cells", "elements", "customers", "ids", "duplicates"])
 async def test_f41_a_foreign_type_changes_nothing(
-    real: RedisStore, stack: Services, which: str
+    real: RedisStore, client: Any, which: str
 ) -> None:
     """A key of a foreign type under any name of ours: HALT naming it, and nothing is written."""
     keys, day = real.keys(0), CELL.bucket // 24
@@ -307,18 +349,17 @@ async def test_f41_a_foreign_type_changes_nothing(
         "duplicates": keys.duplicates,
     }[which]
     flush = await commit(real, FIRST, plan(0, 3, duplicates=[1]))
-    with redis_client.Redis.from_url(stack.redis) as client:
-        client.set(key, "foreign")
-        before = {name: client.dump(name) for name in client.keys(f"{keys.prefix[:-1]}*")}
+    client.set(key, "foreign")
+    before = {name: client.dump(name) for name in client.keys(f"{keys.prefix[:-1]}*")}
 
-        with pytest.raises(Halt, match="foreign type"):
-            await real.apply(flush)
+    with pytest.raises(Halt, match="foreign type"):
+        await real.apply(flush)
 
-        assert {name: client.dump(name) for name in client.keys(f"{keys.prefix[:-1]}*")} == before
+    assert {name: client.dump(name) for name in client.keys(f"{keys.prefix[:-1]}*")} == before
 
 
 async def test_keys_that_were_read_before_are_not_looked_at_again(
-    real: RedisStore, stack: Services
+    real: RedisStore, client: Any
 ) -> None:
     """TYPE is asked of hashes that nobody has read; a load finds the foreign one of the others."""
     first = await commit(real, FIRST, plan(0, 3))
@@ -326,11 +367,10 @@ async def test_keys_that_were_read_before_are_not_looked_at_again(
     flush = settle(0, first.after, first.after, plan(3, 4), HELD)[0]
     assert flush.are_known
     assert not first.are_known  # the versions started with it
-    with redis_client.Redis.from_url(stack.redis) as client:
-        client.config_resetstat()
-        await real.apply(flush)
-        asked = client.info("commandstats").get("cmdstat_type", {"calls": 0})["calls"]
-        client.set(real.keys(0).at(CellAddress(CELLS, 0, 20_000, "c")), "foreign")
+    client.config_resetstat()
+    await real.apply(flush)
+    asked = client.info("commandstats").get("cmdstat_type", {"calls": 0})["calls"]
+    client.set(real.keys(0).at(CellAddress(CELLS, 0, 20_000, "c")), "foreign")
 
     assert asked == 4  # the set, its two indexes and the id log
     with pytest.raises(Halt, match="WRONGTYPE"):
@@ -360,18 +400,16 @@ async def test_a_reader_asks_where_measures_lie(real: RedisStore) -> None:
     assert books == {0: book}
 
 
-async def test_f24_a_lost_script_cache_is_invisible(real: RedisStore, stack: Services) -> None:
+async def test_f24_a_lost_script_cache_is_invisible(real: RedisStore, client: Any) -> None:
     """SCRIPT FLUSH between two commits: the second is applied all the same."""
     first = await commit(real, FIRST, plan(0, 3))
     await real.apply(first)
-    with redis_client.Redis.from_url(stack.redis) as client:
-        client.script_flush()
+    client.script_flush()
 
     second = await commit(real, first.after, plan(3, 4))
 
     assert await real.apply(second) is Answer.APPLIED
-    with redis_client.Redis.from_url(stack.redis) as client:
-        client.script_flush()
+    client.script_flush()
     day = CELL.bucket // 24
     books = await real.read_each([0], ["m#1.0"], ["cü:1"], [day])
     assert books == {0: await real.read(0, ["m#1.0"], ["cü:1"], [day])}

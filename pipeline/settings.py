@@ -191,6 +191,11 @@ class Settings(BaseSettings):
         " from its first event through that API, or from the first question of a key with the role"
         " `manage`.",
     )
+    statsig_environments: str = Field(
+        "production",
+        description="The events of these environments of Statsig's SDKs count, separated by"
+        " commas; others are taken and left out, as Statsig does; `*`: all count.",
+    )
     tls_certificate: Path | None = Field(
         None,
         description="The file, PEM, with the certificate of `recount serve`; with it and"
@@ -199,6 +204,19 @@ class Settings(BaseSettings):
     tls_key: Path | None = Field(
         None, description="The file, PEM, with the private key of RECOUNT_TLS_CERTIFICATE."
     )
+
+    @field_validator("statsig_environments")
+    @classmethod
+    def _environments(cls, value: str) -> str:
+        if not all(part.strip() for part in value.split(",")):
+            raise ValueError("give names separated by commas, or * for all")
+        return value
+
+    @property
+    def counted_environments(self) -> frozenset[str] | None:
+        """Statsig's environments that count, in small letters; None is all."""
+        named = frozenset(part.strip().lower() for part in self.statsig_environments.split(","))
+        return None if "*" in named else named
 
     @field_validator("deployment")
     @classmethod

@@ -25,13 +25,15 @@ class Arrival:
 
     received_at: aware; when the whole body was there. new_id: a fresh random text at each call.
     oldest, newest: how far before and after its arrival an event may lie, by the deployment's
-    limits (CM12); None is no limit. The defaults are Metronome's own.
+    limits (CM12); None is no limit. The defaults are Metronome's own. environments: of Statsig's
+    events those that count, in small letters (CS24); None is all.
     """
 
     received_at: datetime
     new_id: Callable[[], str]
     oldest: timedelta | None = timedelta(days=34)
     newest: timedelta = timedelta(hours=24)
+    environments: frozenset[str] | None = frozenset({"production"})
 
 
 class ReadEvent(NamedTuple):

@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Any, Final
 
-from ..formats.bodies import OBJECT, TEXT, Kind, Problems, is_number
+from ..formats.bodies import TEXT, Kind, Problems, dump_json, is_number
+from ..limits import nested_deeper
 from ..times import rfc3339
 from .common import (
     Arrival,
@@ -17,8 +18,13 @@ from .common import (
 # An event whose name holds one of these is dropped, not refused (docs/formats.md 2.7).
 DROPPED: Final = frozenset('"\\[]{}<>#=;&$%|\0\r\n')
 NOBODY: Final = "anonymous"  # the customer of an event without any id
+PRODUCTION: Final = "production"  # the environment of an event that names none
+KEPT_BYTES_MAX: Final = 16_384  # of what an event holds besides; of more nothing is kept
+KEPT_NESTING_MAX: Final = 16
 _MS: Final = 10**18  # of Unix; far outside the calendar
 _USER_MEMBERS: Final = ("userID", "email", "ip", "userAgent", "country", "locale", "appVersion")
+# What of a user is read, or never stored; the rest is kept beside.
+_USER_READ: Final = {*_USER_MEMBERS, "custom", "customIDs", "stableID", "privateAttributes"}
 _VALUE: Final = Kind(
     "a string or a number", lambda each: each is None or isinstance(each, str) or is_number(each)
 )
@@ -29,13 +35,14 @@ _EVENT: Final = {
     "time": _VALUE,
     "user": _OBJECT_OR_NULL,
     "metadata": _OBJECT_OR_NULL,
-    "statsigMetadata": _OBJECT_OR_NULL,
 }
-_BODY: Final = {"events", "user", "statsigMetadata"}
 
 
 def translate(body: Any, arrival: Arrival) -> list[ReadEvent]:
-    """Return the events of a body; those with a name that Statsig drops are left out.
+    """Return the events of a body, but for those that Statsig takes and does not count.
+
+    It does not count names that it drops, and environments that are not production (CS24).
+    Members that are unknown here are no fault: each release of its clients has more of them.
 
     Raises:
         DefinitionError: every broken rule with its pointer; the whole request is refused.
@@ -44,9 +51,7 @@ def translate(body: Any, arrival: Arrival) -> list[ReadEvent]:
     if not isinstance(body, dict):
         problems.add("S-TYPE", "", "the body must be an object")
         problems.raise_if_any()
-    problems.members(body, _BODY, "", "S-UNKNOWN")
-    kinds = {"user": _OBJECT_OR_NULL, "statsigMetadata": OBJECT}
-    problems.kinds(body, kinds, "", "S-TYPE")
+    problems.kinds(body, {"user": _OBJECT_OR_NULL}, "", "S-TYPE")
     events = body.get("events")
     if "events" not in body:
         problems.add("S-REQ", "/events", "events is required")
@@ -57,9 +62,10 @@ def translate(body: Any, arrival: Arrival) -> list[ReadEvent]:
     found = []
     for index, event in enumerate(events if isinstance(events, list) else []):
         own, pointer, which = Problems(), f"/events/{index}", named(index, event, "eventName")
-        made = _event(event, body.get("user"), pointer, arrival, own)
+        user = (event.get("user") if isinstance(event, dict) else None) or body.get("user") or {}
+        made = _event(event, user, pointer, arrival, own)
         add_named(problems, own, which)
-        if made is not None and is_kept(made["event_type"]):
+        if made is not None and is_kept(made["event_type"]) and _counts(user, arrival):
             found.append(ReadEvent(which, pointer, made))
     problems.raise_if_any()
     return found
@@ -70,14 +76,21 @@ def is_kept(name: str) -> bool:
     return not DROPPED & set(name)
 
 
+def _counts(user: dict[str, Any], arrival: Arrival) -> bool:
+    """Whether the environment that a user is in is one of those that count (CS24)."""
+    held = user.get("statsigEnvironment")
+    tier = held.get("tier") if isinstance(held, dict) else None
+    named = tier.lower() if isinstance(tier, str) and tier else PRODUCTION
+    return arrival.environments is None or named in arrival.environments
+
+
 def _event(
-    event: Any, shared_user: Any, pointer: str, arrival: Arrival, problems: Problems
+    event: Any, user: Any, pointer: str, arrival: Arrival, problems: Problems
 ) -> dict[str, Any] | None:
     if not isinstance(event, dict):
         problems.add("S-TYPE", pointer, "an event is an object")
         return None
     before = len(problems.found)
-    problems.members(event, _EVENT, pointer, "S-UNKNOWN")
     problems.kinds(event, _EVENT, pointer, "S-TYPE")
     if "eventName" not in event:
         problems.add("S-REQ", f"{pointer}/eventName", "eventName is required")
@@ -86,9 +99,8 @@ def _event(
     moment = _moment(event.get("time"), arrival)
     if moment is None:
         problems.add("S-TYPE", f"{pointer}/time", "time is Unix milliseconds or ISO 8601")
-    if len(problems.found) > before or moment is None:
+    if len(problems.found) > before or moment is None or not isinstance(user, dict):
         return None
-    user = event.get("user") or shared_user or {}
     ids = user.get("customIDs")
     ids = dict(ids) if isinstance(ids, dict) else {}
     if isinstance(user.get("stableID"), str):
@@ -98,6 +110,7 @@ def _event(
         "user": {name: user[name] for name in _USER_MEMBERS if name in user},
         "custom": user.get("custom") if isinstance(user.get("custom"), dict) else None,
         "custom_ids": ids,
+        "more": _more(event, user),
     }
     return {
         "transaction_id": f"s:{arrival.new_id()}",
@@ -107,6 +120,24 @@ def _event(
         "properties": event.get("metadata") or {},
         "context": {name: held for name, held in context.items() if held not in (None, {})},
     }
+
+
+def _more(event: dict[str, Any], user: dict[str, Any]) -> dict[str, Any]:
+    """Return what an event holds besides, as it came: nothing reads it, and the log keeps it.
+
+    Empty members are left out; so is all of it beyond a bound, which must not refuse an event.
+    """
+    held = {name: each for name, each in event.items() if name not in _EVENT and _is_full(each)}
+    of_user = {n: each for n, each in user.items() if n not in _USER_READ and _is_full(each)}
+    if of_user:
+        held["user"] = of_user
+    text = dump_json(held)
+    fits = len(text.encode()) <= KEPT_BYTES_MAX and not nested_deeper(text, held, KEPT_NESTING_MAX)
+    return held if fits else {}
+
+
+def _is_full(value: Any) -> bool:
+    return value not in (None, {}, [])
 
 
 def _customer(user: dict[str, Any], ids: dict[str, Any]) -> str:

@@ -37,6 +37,7 @@ GROUPS: Final = {
         "vendor_limits",
         "klaviyo_custom_metrics_max",
         "klaviyo_plain_metrics_max",
+        "statsig_environments",
     ),
     "Telemetry": ("telemetry_port", "telemetry_host"),
 }

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..control.api_keys import create_key, revoke_key
-from ..control.entities import ApiKey
+from ..control.api_keys import LIKE, create_key, revoke_key
+from ..control.entities import CLIENT_KEY, ApiKey
 from ..control.records import ROLES
 from ..edges.clock import SystemClock
 from ..errors import UnknownNameError, UsageError
@@ -25,18 +25,34 @@ def register(app: typer.Typer) -> None:
 def create(
     name: Annotated[str, typer.Option(help="A name for people: who uses the key.")],
     role: Annotated[
-        list[str], typer.Option(help="ingest, read or manage (includes read); repeatable.")
-    ],
+        list[str] | None,
+        typer.Option(help="ingest, read or manage (includes read); repeatable."),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            help="The form that a vendor's clients insist on: statsig-server (secret-…), or"
+            " statsig-client (client-…), which may only ingest: anybody can read it in a web page."
+        ),
+    ] = None,
 ) -> None:
-    """Create a key and print it. It cannot be shown again: only its hash is kept."""
-    if set(role) - ROLES:
-        raise UsageError(f"--role is one of {', '.join(sorted(ROLES))}")
+    """Create a key and print it. It cannot be shown again: only its hash is kept.
+
+    With --like, the role is ingest unless another one is given.
+    """
+    role = role or ([] if like is None else ["ingest"])
+    if not role or set(role) - ROLES:
+        raise UsageError(f"--role is one of {', '.join(sorted(ROLES))}; give at least one")
+    if like is not None and like not in LIKE:
+        raise UsageError(f"--like is one of {', '.join(LIKE)}")
+    if like == CLIENT_KEY and set(role) != {"ingest"}:
+        raise UsageError(f"a key like {CLIENT_KEY} is public: its only role is ingest")
     if not name.strip():
         raise UsageError("--name must not be blank")
 
     async def work() -> tuple[ApiKey, str]:
         async with opened() as deployment:
-            return await create_key(deployment.control, SystemClock(), name, role)
+            return await create_key(deployment.control, SystemClock(), name, role, like)
 
     made, text = wait(work())
     show([{**_line(made), "key": text}])
@@ -48,6 +64,7 @@ def _line(key: ApiKey) -> dict[str, Any]:
         "name": key.name,
         "roles": sorted(key.roles),
         "created_at": key.created_at,
+        **({} if key.like is None else {"like": key.like}),
     }
 
 

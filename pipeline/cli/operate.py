@@ -216,7 +216,8 @@ async def _publish(
         def events() -> Iterator[bytes]:
             lines.seek(0)
             bare = (line.removesuffix(b"\n") for line in lines)
-            return bare if format_ == "metronome" else translated(format_, bare)
+            environments = deployment.settings.counted_environments
+            return bare if format_ == "metronome" else translated(format_, bare, environments)
 
         checked = check(events(), settings, SystemClock().now())
         if checked.rejected and not send_anyway:

@@ -4,11 +4,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from definitions.metric import MetricVersion, Origin
 
 from ..core.deployment import Deployment
+
+SERVER_KEY: Final = "statsig-server"
+CLIENT_KEY: Final = "statsig-client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +103,22 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key of the HTTP doors. hashed: hex sha256 of the whole key, which nobody keeps."""
+    """A key of the HTTP doors. hashed: hex sha256 of the whole key, which nobody keeps.
+
+    like: whose form it has, SERVER_KEY or CLIENT_KEY; None is our own.
+    """
 
     id: str
     name: str
     roles: frozenset[str]
     hashed: str
     created_at: str
+    like: str | None = None
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it stands in web pages and apps, where anybody can read it."""
+        return self.like == CLIENT_KEY
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from .entities import CLIENT_KEY, SERVER_KEY
+
 _NUMBERS_END: Final = 1 << 53  # what JSON readers of other languages hold exactly
 _PARTITION: Final = re.compile(r"0|[1-9][0-9]{0,5}", re.ASCII)
 _SUFFIX: Final = re.compile(r"[0-9a-z]{0,8}", re.ASCII)
@@ -52,3 +54,13 @@ def starts_of(record: Mapping[str, Any]) -> dict[int, int]:
     if not all(_PARTITION.fullmatch(name) for name in starts):
         raise InvalidRecord("starts must map partition numbers to offsets")
     return {int(name): start for name, start in starts.items()}
+
+
+def like_in(record: Mapping[str, Any], roles: frozenset[str]) -> str | None:
+    """Return whose form a key has. Raises InvalidRecord: nobody's, or it may do too much."""
+    like = record.get("like")
+    if like not in (None, SERVER_KEY, CLIENT_KEY):
+        raise InvalidRecord(f"like is {SERVER_KEY} or {CLIENT_KEY}")
+    if like == CLIENT_KEY and roles != {"ingest"}:
+        raise InvalidRecord("a key that anybody can read may only ingest")
+    return like

@@ -23,7 +23,7 @@ from ..core.buckets import moment_of
 from ..core.deployment import GENERATIONS, Deployment, Keying
 from ..errors import PipelineError
 from .entities import ApiKey, DeploymentRecord, Ignored, Metric, Version
-from .members import InvalidRecord, bucket_of, number_in, starts_of, tags_of, text_in
+from .members import InvalidRecord, bucket_of, like_in, number_in, starts_of, tags_of, text_in
 from .terms import terms_of
 
 SCHEMA_VERSION: Final = 1
@@ -314,7 +314,8 @@ class ControlState:
         if not roles or roles - ROLES:
             raise InvalidRecord(f"roles must be some of {', '.join(sorted(ROLES))}")
         name, created_at = text_in(record, "name"), text_in(record, "created_at")
-        self.keys[key_id] = ApiKey(key_id, name, roles, hashed, created_at)
+        like = like_in(record, roles)
+        self.keys[key_id] = ApiKey(key_id, name, roles, hashed, created_at, like)
 
     def take_key_end(self, record: dict[str, Any]) -> None:
         """A key is worth nothing from now on."""

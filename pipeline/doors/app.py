@@ -23,13 +23,14 @@ from ..core.windows import RefusedPeriod
 from ..errors import LogUnavailable, PipelineError, UsageError
 from ..settings import Settings
 from . import own
+from .http.browsers import Browsers
 from .http.connections import Finished, PatientProtocol
 from .http.described import hoist
 from .http.errors import NOT_FOUND, Refused, refused_of, rendered
 from .http.leaving import GivenUp
 from .http.listening import listening
-from .http.paths import Segments
-from .http.reporting import ServerVitals, attend, door_of, tell
+from .http.paths import Segments, door_of
+from .http.reporting import ServerVitals, attend, tell
 from .http.requests import service_of
 from .http.service import Limited, serving
 from .klaviyo import resources as klaviyo_resources
@@ -69,6 +70,7 @@ def application(settings: Settings) -> FastAPI:
     app.state.vital = ServerVitals()
     for door in (metronome, klaviyo, klaviyo_resources, klaviyo_usage, statsig, own):
         app.include_router(door.router)
+    app.add_middleware(Browsers)
     app.add_middleware(Identified)
     app.add_middleware(Segments)
     app.add_middleware(Finished)
@@ -146,7 +148,7 @@ class Identified:
             if message["type"] == "http.response.start":
                 took = time.perf_counter() - began
                 request.app.state.vital.count(scope["path"], message["status"], took)
-                if scope["path"].startswith("/api/") and _wants_json(request):
+                if door_of(scope["path"]) == "klaviyo" and _wants_json(request):
                     MutableHeaders(scope=message)["Content-Type"] = "application/json"
                 read_to = service_of(request).control.state.next
                 message["headers"] += [

@@ -44,13 +44,19 @@ def line_of(event: dict[str, Any]) -> bytes:
     return _ENCODE(event)
 
 
-def translated(system: str, lines: Iterable[bytes]) -> Iterator[bytes]:
+def translated(
+    system: str, lines: Iterable[bytes], environments: frozenset[str] | None
+) -> Iterator[bytes]:
     """Yield the events of lines of another system's bodies.
+
+    environments: of Statsig's events those that count; None is all.
 
     Raises:
         UsageError: a line that cannot be translated, with its number.
     """
-    arrival = Arrival(SystemClock().now(), new_id=lambda: uuid.uuid4().hex)
+    arrival = Arrival(
+        SystemClock().now(), new_id=lambda: uuid.uuid4().hex, environments=environments
+    )
     for number, line in enumerate(lines, start=1):
         try:
             events = translate(system, parse_json(line.decode()), arrival)

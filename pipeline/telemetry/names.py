@@ -31,6 +31,7 @@ ServerName = Literal[
     "recount_request_seconds_total",
     "recount_taken_events_total",
     "recount_in_flight_events",
+    "recount_left_out_events_total",
 ]
 
 
@@ -122,5 +123,10 @@ SERVER_NAMES: Final[dict[ServerName, TelemetryKind]] = {
     ),
     "recount_in_flight_events": TelemetryKind(
         is_counter=False, labels=(), meaning="events of a server on their way to Kafka"
+    ),
+    "recount_left_out_events_total": TelemetryKind(
+        is_counter=True,
+        labels=(),
+        meaning="events that Statsig's door took and left out, by name or environment",
     ),
 }

@@ -187,11 +187,60 @@ def test_cs19_the_day_is_a_setting() -> None:
     assert parse("statsig", text, terms)[1].day_offset_minutes == 60
 
 
+def test_cs24_only_environments_that_are_named_count() -> None:
+    """Another tier is left out; none is production; capitals are alike; `*` is all (CS24)."""
+    tiers: list[Any] = [None, "production", "Production", "", 7, "staging", "DEVELOPMENT"]
+    users: list[Any] = [{"userID": "u", "statsigEnvironment": {"tier": tier}} for tier in tiers]
+    users += [None, {"userID": "u", "statsigEnvironment": "staging"}]
+    events = [{"eventName": f"e{at}", "user": user} for at, user in enumerate(users)]
+    staged = {"userID": "u", "statsigEnvironment": {"tier": "staging"}}
+
+    def kept(named: frozenset[str] | None, **more: Any) -> list[str]:
+        arrival = Arrival(NOW, new_id=lambda: "id", environments=named)
+        found = translate("statsig", {"events": events, **more}, arrival)
+        return [each["event_type"] for each in found]
+
+    assert kept(frozenset({"production"})) == ["e0", "e1", "e2", "e3", "e4", "e7", "e8"]
+    assert kept(frozenset({"staging", "development"})) == ["e5", "e6"]
+    assert kept(None) == [f"e{at}" for at in range(9)]
+    # An event without a user is the body's user's.
+    assert kept(frozenset({"production"}), user=staged) == ["e0", "e1", "e2", "e3", "e4", "e8"]
+
+
+def test_cs25_unknown_members_are_kept_within_bounds() -> None:
+    """They come back as they came, less what is empty; too large or too deep, none (CS25)."""
+
+    def more(user: dict[str, Any] | None = None, **members: Any) -> Any:
+        body = log_event(**members, **({} if user is None else {"user": user}))
+        (event,) = translate("statsig", body, Arrival(NOW, new_id=lambda: "id"))
+        assert len(line_of(event)) < 17_000
+        return event.get("context", {}).get("more")
+
+    def deep(levels: int) -> Any:
+        return {"d": deep(levels - 1)} if levels else 1
+
+    assert more() is None
+    assert more(secondaryExposures=[], statsigMetadata={}, other=None) is None
+    assert more(secondaryExposures=[{"gate": "g"}], n=0) == {
+        "secondaryExposures": [{"gate": "g"}],
+        "n": 0,
+    }
+    assert more({"userID": "u", "os": "x", "privateAttributes": {"a": 1}}, new=True) == {
+        "new": True,
+        "user": {"os": "x"},
+    }
+    assert more(text="x" * 16_000) == {"text": "x" * 16_000}
+    assert more(text="x" * 16_384) is None
+    assert more(text="é" * 8_200) is None
+    assert more(d=deep(15)) == {"d": deep(15)}
+    assert more(d=deep(16)) is None
+
+
 def test_every_choice_is_documented_and_named_by_a_test() -> None:
     """docs/semantics.md lists each choice; a test or a case names it."""
     text = (ROOT / "docs/semantics.md").read_text()
     documented = dict(re.findall(r"^\| (C[KSM]?\d+) \| (.*) \|$", text, re.MULTILINE))
-    assert len(documented) == 80
+    assert len(documented) == 83
     named = "".join(
         path.read_text() for path in (ROOT / "tests").rglob("*") if path.suffix in {".py", ".json"}
     )

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
+import zstandard
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
@@ -229,6 +230,10 @@ def test_a_slow_body_ends_in_time(server: Server) -> None:
         assert slow.recv(65_536).startswith(b"HTTP/1.1 408")
 
 
+# A frame whose window is larger than HTTP allows: memory for who unpacks it.
+_WIDE = zstandard.ZstdCompressionParameters(window_log=24, enable_ldm=True)
+_packer = zstandard.ZstdCompressor(compression_params=_WIDE).compressobj()
+WIDE = _packer.compress(b"[]") + _packer.flush()
 HARMFUL = (
     (b"\xff\xfe[\x00", "identity", 400),
     ("[]".encode("utf-16"), "identity", 400),
@@ -237,6 +242,13 @@ HARMFUL = (
     (b'{"a":' * 500_000, "identity", 400),
     (gzip.compress(b"0" * 50_000_000), "gzip", 413),
     (gzip.compress(b"[]")[:-4], "gzip", 400),
+    (zstandard.compress(b"0" * 50_000_000), "zstd", 413),
+    (zstandard.compress(b"[]")[:-1], "zstd", 400),
+    (zstandard.compress(b"[]") + b"more", "zstd", 400),
+    (zstandard.compress(b"") * 101, "zstd", 400),
+    (gzip.compress(b"[]"), "zstd", 400),
+    (WIDE, "zstd", 400),
+    (b"[]", "br", 415),
     (b"[1e999999999]", "identity", 400),
     (b"[NaN]", "identity", 400),
     (b'"\\ud800"', "identity", 400),
@@ -251,6 +263,7 @@ PATHS = (
     "/api/metric-aggregates",
     "/console/v1/metrics",
     "/v1/log_event",
+    "/v1/rgstr",
 )
 
 

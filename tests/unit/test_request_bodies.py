@@ -46,6 +46,8 @@ PLACES = {
     ("statsig", "update_definition"): ("post", "/console/v1/metrics/{metric_id}"),
     ("statsig", "event"): ("post", "/v1/log_event"),
 }
+# What clients of Statsig start with, and their other path for events.
+STARTS = ("/v1/download_config_specs", "/v1/get_id_lists", "/v1/initialize", "/v1/rgstr")
 JUDGED = {("accept", None), ("reject", "schema")}
 
 
@@ -95,7 +97,7 @@ def test_every_body_tells_its_members(page: dict[str, Any]) -> None:
     assert {(method, path) for method, path, _, _ in found} >= {
         each for each in calls if not each[1].endswith("/reload")
     }
-    assert len(found) == 15
+    assert len(found) == 19
     for method, path, schema, example in found:
         assert members(page, schema), (method, path)
         assert validator(page, schema).is_valid(example), (method, path)
@@ -156,7 +158,8 @@ def test_a_schema_takes_what_its_door_takes(page: dict[str, Any]) -> None:
         seen.add((place, entry["expect"]))
 
     assert {place for place, expect in seen if expect == "accept"} == set(schemas) - {
-        ("post", "/v1/events/search")
+        ("post", "/v1/events/search"),
+        *(("post", path) for path in STARTS),
     }
     assert len(seen) > 20
 

@@ -23,6 +23,7 @@ from ...errors import (
     UnknownNameError,
     UsageError,
 )
+from .paths import EVENTS_OF_STATSIG, door_of
 from .service import Limited
 
 JSON_API: Final = "application/vnd.api+json"
@@ -115,15 +116,15 @@ def _of_problems(problems: Sequence[Problem], more: int) -> Refused:
 def rendered(request: Request, refused: Refused) -> Response:
     """Return the answer in the form of the system whose path was asked."""
     path, media = request.url.path, "application/json"
-    if path.startswith("/api/"):
+    door = door_of(path)
+    if door == "klaviyo":
         refused = _as_invalid(refused, "klaviyo")
         body, media = _klaviyo(refused), JSON_API
-    elif path.startswith("/console/"):
+    elif path in EVENTS_OF_STATSIG and refused.status == 503:
+        body = {"success": False}
+    elif door == "statsig":
         refused = _as_invalid(refused, "statsig")
         body = _statsig(refused)
-    elif path == "/v1/log_event":
-        unavailable = refused.status == 503
-        body = {"success": False} if unavailable else _statsig(refused)
     else:
         body = {"message": refused.message}
     return Response(

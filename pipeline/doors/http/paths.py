@@ -1,9 +1,27 @@
-"""Paths as the vendors write them: names with slashes in one segment, a slash at the end."""
+"""Paths as the vendors write them: whose they are, slashes in one segment, a slash at the end."""
 
+from typing import Final
 from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+# What Statsig's own clients ask, web pages among them.
+EVENTS_OF_STATSIG: Final = ("/v1/log_event", "/v1/rgstr")
+_OF_CLIENTS: Final = (
+    *EVENTS_OF_STATSIG,
+    "/v1/initialize",
+    "/v1/download_config_specs",
+    "/v2/download_config_specs",
+    "/v1/get_id_lists",
+)
+# The first that a path begins with tells whose it is.
+_DOORS: Final = {
+    **dict.fromkeys(_OF_CLIENTS, "statsig"),
+    "/v1/": "metronome",
+    "/api/": "klaviyo",
+    "/console/": "statsig",
+    "/recount/": "recount",
+}
 _INNER: str = "\0"  # stands for a slash inside a segment; no name holds it
 
 
@@ -31,3 +49,13 @@ class Segments:
 def segment(text: str) -> str:
     """Return a path parameter as its caller meant it."""
     return text.replace(_INNER, "/")
+
+
+def door_of(path: str) -> str:
+    """Whose door a path is of."""
+    return next((door for head, door in _DOORS.items() if path.startswith(head)), "other")
+
+
+def of_web(path: str) -> bool:
+    """Whether web pages of other origins may ask a path."""
+    return path.startswith(_OF_CLIENTS)

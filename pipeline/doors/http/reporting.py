@@ -11,23 +11,12 @@ from ...edges.clock import SystemClock
 from ...errors import PipelineError
 from ...telemetry.answer import Sample, Sampled, answer
 from ...telemetry.names import SERVER_NAMES
+from .paths import door_of
 from .service import Service
 
-_DOORS: Final = {
-    "/v1/log_event": "statsig",
-    "/v1/": "metronome",
-    "/api/": "klaviyo",
-    "/console/": "statsig",
-    "/recount/": "recount",
-}
 _BEAT_S: Final = 1.0
 _CHECK_BEATS: Final = 5
 _SILENT_S_MAX: Final = 15.0
-
-
-def door_of(path: str) -> str:
-    """Whose door a path is of."""
-    return next((door for head, door in _DOORS.items() if path.startswith(head)), "other")
 
 
 @dataclass
@@ -55,6 +44,7 @@ def _samples(vital: ServerVitals) -> Iterator[Sample]:
     if vital.service is not None:
         yield "recount_taken_events_total", [], vital.service.taken
         yield "recount_in_flight_events", [], vital.service.in_flight
+        yield "recount_left_out_events_total", [], vital.service.left_out
 
 
 def tell(host: str, port: int, vital: ServerVitals) -> None:

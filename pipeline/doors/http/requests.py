@@ -1,7 +1,6 @@
 """What comes in: bodies within bounds, and whose key it is."""
 
 import asyncio
-import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -15,10 +14,9 @@ from .described import examples_of, schema_of
 from .errors import Refused
 from .parameters import refuse_strange
 from .service import Pace, Service
+from .unpacking import BODY_BYTES_MAX, unpacked
 
-BODY_BYTES_MAX: Final = 5_242_880  # Klaviyo's largest event; a hundred of Metronome's are less
 BODY_S_MAX: Final = 15.0
-_MEMBERS_MAX: Final = 100  # of a gzip body
 _HEADERS: Final = ("authorization", "statsig-api-key")
 _SCHEMES: Final = ("bearer ", "klaviyo-api-key ")
 _UNAUTHORISED: Final = "the key is missing or is not known"
@@ -30,24 +28,30 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def needs(role: str, pace: Pace | None = None) -> Callable[[Request], Awaitable[Service]]:
+def needs(
+    role: str, pace: Pace | None = None, *, web: bool = False
+) -> Callable[[Request], Awaitable[Service]]:
     """What lets a request through whose key has a role; manage may read as well.
 
-    pace: how often the vendor lets a key do this, where the deployment is set to heed it.
+    pace: how often the vendor lets a key do this, where the deployment is set to heed it. web:
+    web pages may do this, with a key that anybody can read, which may stand in the URL.
     """
 
     async def let_through(request: Request) -> Service:
         service = service_of(request)
-        text = _key_text(request)
+        text = _key_text(request) or (_key_in_url(request) if web else "")
         # A key made or revoked by any server counts at once: the control log is read to its end.
         key = key_of((await service.fresh()).keys, text) if text else None
         if key is None:
             raise Refused(401, _UNAUTHORISED, headers={"WWW-Authenticate": "Bearer"})
         if role not in key.roles and not (role == "read" and "manage" in key.roles):
             raise Refused(403, f"the key does not have the role {role!r}")
+        if key.is_public and not web:
+            raise Refused(403, f"a key like {key.like} is only for what web pages may do")
         await service.limit(key.id, pace)
         refuse_strange(request)
         request.state.roles = key.roles
+        request.state.key_text = text
         return service
 
     return let_through
@@ -64,11 +68,17 @@ def _key_text(request: Request) -> str:
     return ""
 
 
-async def body_bytes(request: Request) -> bytes:
-    """Return the body, at most BODY_BYTES_MAX of it, gzip undone.
+def _key_in_url(request: Request) -> str:
+    """A key as Statsig's clients put it into a URL: `?k=KEY`, or `/KEY.json` at its end."""
+    named: str = request.path_params.get("key", "")
+    return request.query_params.get("k", "") or named.removesuffix(".json")
+
+
+async def sent_bytes(request: Request) -> bytes:
+    """Return the body as it came, at most BODY_BYTES_MAX of it.
 
     Raises:
-        Refused: too large, too slow, an unknown encoding.
+        Refused: too large, too slow.
     """
     raw = bytearray()
     try:
@@ -79,12 +89,13 @@ async def body_bytes(request: Request) -> bytes:
                     raise Refused(413, f"a body has at most {BODY_BYTES_MAX} bytes")
     except TimeoutError as error:
         raise Refused(408, f"the body did not come within {BODY_S_MAX:.0f} s") from error
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding == "gzip":
-        raw = _unzipped(bytes(raw))
-    elif encoding != "identity":
-        raise Refused(415, "Content-Encoding is gzip or identity")
     return bytes(raw)
+
+
+async def body_bytes(request: Request) -> bytes:
+    """Return the body with its Content-Encoding undone. Raises Refused: see its two parts."""
+    raw = await sent_bytes(request)
+    return unpacked(raw, request.headers.get("content-encoding", "identity"))
 
 
 def text_of(body: bytes) -> str:
@@ -102,29 +113,6 @@ def text_of(body: bytes) -> str:
 async def body_text(request: Request) -> str:
     """Return the body as text. Raises Refused: see body_bytes() and text_of()."""
     return text_of(await body_bytes(request))
-
-
-def _unzipped(raw: bytes) -> bytearray:
-    """Undo gzip: every member, one after the other, as RFC 1952 has it.
-
-    Raises:
-        Refused: no gzip, cut off, more members or more bytes than are taken.
-    """
-    text = bytearray()
-    for _ in range(_MEMBERS_MAX):
-        machine = zlib.decompressobj(wbits=31)
-        try:
-            text += machine.decompress(raw, BODY_BYTES_MAX + 1 - len(text))
-        except zlib.error as error:
-            raise Refused(400, f"the body is not gzip: {error}") from error
-        if len(text) > BODY_BYTES_MAX:
-            raise Refused(413, f"a body has at most {BODY_BYTES_MAX} bytes, unzipped")
-        if not machine.eof:
-            raise Refused(400, "the gzip body is cut off: its end is missing")
-        raw = machine.unused_data
-        if not raw.strip(b"\0"):  # writers may fill up with zeros
-            return text
-    raise Refused(400, f"the gzip body has more than {_MEMBERS_MAX} members")
 
 
 async def body_json(request: Request) -> Any:

@@ -141,6 +141,7 @@ class Service:
     unattended_until_s: float = 0.0  # until then nobody waits for workers: none answered
     in_flight: int = 0  # events on their way to Kafka
     taken: int = 0  # events that are durable
+    left_out: int = 0  # events that were taken and do not count, as their vendor has it
 
     def __post_init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -174,6 +175,7 @@ class Service:
             new_id=self.new_id,
             oldest=oldest,
             newest=_within(timedelta(milliseconds=deployment.max_ahead_ms)),
+            environments=self.settings.counted_environments,
         )
 
     async def fresh(self) -> ControlState:

@@ -160,11 +160,14 @@ class LogUser(Open):
     country: str | None = None
     locale: str | None = None
     appVersion: str | None = None  # noqa: N815
+    statsigEnvironment: dict[str, Any] | None = Field(  # noqa: N815
+        None, description="Its `tier`: an event counts if that is an environment that counts."
+    )
     privateAttributes: dict[str, Any] | None = Field(None, description="Never stored.")  # noqa: N815
 
 
-class LogEvent(Described):
-    """An event."""
+class LogEvent(Open):
+    """An event; other members are kept beside it and change nothing."""
 
     eventName: str = Field(min_length=1)  # noqa: N815
     value: str | float | None = Field(None, description="A number, as text too.")
@@ -173,20 +176,31 @@ class LogEvent(Described):
     )
     user: LogUser | None = Field(None, description="Else the body's.")
     metadata: dict[str, Any] | None = None
-    statsigMetadata: dict[str, Any] | None = None  # noqa: N815
 
 
-class LogBody(Described):
+class LogBody(Open):
     """Events: all of them are taken, or none."""
 
     model_config = ConfigDict(
+        extra="ignore",
         json_schema_extra={
             "examples": [
                 {"events": [{"eventName": "play_song", "user": {"userID": "u1"}, "value": 1}]}
             ]
-        }
+        },
     )
 
     events: list[LogEvent] = Field(min_length=1, json_schema_extra={"maxItems": EVENTS_MAX})
     user: LogUser | None = Field(None, description="Of events without one.")
-    statsigMetadata: dict[str, Any] | Absent = None  # noqa: N815
+
+
+class ClientState(Open):
+    """What a client says when it asks for a configuration. Nothing of it is read."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={"examples": [{"user": {"userID": "u1"}, "statsigMetadata": {}}]},
+    )
+
+    user: Any = Field(None, description="Whose values it asks for.")
+    statsigMetadata: Any = Field(None, description="Which client it is.")  # noqa: N815

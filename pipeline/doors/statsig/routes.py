@@ -1,4 +1,4 @@
-"""Statsig's console metrics and log_event (docs/formats.md 2), over plain HTTP."""
+"""Statsig's console metrics (docs/formats.md 2), over plain HTTP."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from definitions.errors import DefinitionError, Problem
-from definitions.events import translate_named
 from definitions.formats import native_body
 from definitions.formats.bodies import dump_json, parse_json
 from definitions.times import NS_PER_MS, parse_timestamp
@@ -20,9 +19,9 @@ from ...control.writer import status_of
 from ...errors import ConflictError, UnknownNameError
 from ..http.errors import NOT_FOUND, Refused
 from ..http.paths import segment
-from ..http.requests import body_json, body_text, needs, takes
+from ..http.requests import body_text, needs, takes
 from ..http.service import Pace, Service, of_format
-from . import models, shapes
+from . import clients, models, shapes
 from .pages import PAGES, in_list, listing, paged, stands
 from .rows import rows_of
 
@@ -40,17 +39,12 @@ _VALUES: Final = {
 }
 _ONE: Final = {**PAGES, "id": "name::type", "date": _DATE}
 _PACE: Final = Pace("statsig", ((100, 10), (900, 900)))
-Ingesting = Annotated[Service, Depends(needs("ingest"))]
 Reading = Annotated[Service, Depends(needs("read", _PACE))]
 Managing = Annotated[Service, Depends(needs("manage", _PACE))]
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": shapes.Refusal} for status in (400, 401, 403, 404, 408, 413, 415, 429, 503)
 }
 _DOCUMENTED: Final[dict[str, Any]] = {"responses": _ERRORS, "response_model": shapes.Envelope}
-_LOGGED: Final[dict[str, Any]] = {
-    "responses": {**_ERRORS, 503: {"model": shapes.Logged}},
-    "response_model": shapes.Logged,
-}
 router = APIRouter(tags=["Statsig"])
 console = APIRouter(prefix="/console/v1/metrics", tags=["Statsig"])
 
@@ -320,20 +314,5 @@ async def reload(metric_id: str, service: Managing) -> Response:
     return _answer("Metric reloaded successfully.")
 
 
-# -- events -----------------------------------------------------------------------------------
-
-
-@router.post("/v1/log_event", status_code=202, **_LOGGED, **takes(models.LogBody))
-async def log_event(request: Request, service: Ingesting) -> Response:
-    """Take events, at most 20,000; 202 only when Kafka has all of them durably."""
-    body = await body_json(request)
-    events = body.get("events") if isinstance(body, dict) else None
-    if isinstance(events, list) and len(events) > models.EVENTS_MAX:
-        raise Refused(
-            413, f"{len(events)} events; a body has at most {models.EVENTS_MAX}: send several"
-        )
-    await service.ingest(translate_named("statsig", body, service.arrival()))
-    return Response(dump_json({"success": True}), status_code=202, media_type="application/json")
-
-
+router.include_router(clients.router)
 router.include_router(console)

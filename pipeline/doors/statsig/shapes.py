@@ -110,4 +110,22 @@ class Logged(AnswerModel):
     success: bool
 
 
-ANSWERS: Final = (Envelope, Refusal, Logged)
+class Configuration(AnswerModel):
+    """What a client starts with; lists and maps in it are empty."""
+
+    has_updates: bool | None = None
+    time: int | None = None
+    hash_used: str | None = None
+    feature_gates: list[Any] | dict[str, Any] | None = None
+    dynamic_configs: list[Any] | dict[str, Any] | None = None
+    layer_configs: list[Any] | dict[str, Any] | None = None
+    layers: dict[str, Any] | None = None
+    id_lists: dict[str, Any] | None = None
+    experiment_to_layer: dict[str, Any] | None = None
+    condition_map: dict[str, Any] | None = None
+    param_stores: dict[str, Any] | None = None
+    sdkParams: dict[str, Any] | None = None  # noqa: N815
+    evaluated_keys: dict[str, Any] | None = None
+
+
+ANSWERS: Final = (Envelope, Refusal, Logged, Configuration)

@@ -1,7 +1,7 @@
 """A broker whose listeners are those of companies: TLS, logins, client certificates, rights."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,48 @@ LISTENERS = {  # name → protocol; MUTUAL asks for a certificate, ASTRAY leads 
 }
 _PLAIN = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_{}="{}";'
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+
+
+def certify(folder: Path) -> None:
+    """Make an authority, a broker's certificate and those of clients."""
+    authority, stranger = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    stranger.cert_pem.write_to_path(folder / "stranger.pem")
+    broker = authority.issue_cert("127.0.0.1", "localhost")
+    client = authority.issue_cert("meterer@example.org")
+    other = stranger.issue_cert("meterer@example.org")
+    chain = b"".join(part.bytes() for part in broker.cert_chain_pems)
+    (folder / "broker.pem").write_bytes(_pkcs8(broker) + chain)
+    for name, each in (("client", client), ("other", other)):
+        each.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
+        (folder / f"{name}.key").write_bytes(_pkcs8(each, KEY_PASSWORD))
+
+
+def make_user(admin: AdminClient) -> None:
+    """Make the user of both SCRAM mechanisms."""
+    for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
+        user = UserScramCredentialUpsertion(
+            USER, ScramCredentialInfo(mechanism, 4096), PASSWORD.encode()
+        )
+        for future in admin.alter_user_scram_credentials([user]).values():
+            future.result(20)
+
+
+def login_lines(certificates: Path, listeners: Sequence[str]) -> dict[str, str]:
+    """The lines of a broker's configuration for TLS, and for the login at these listeners."""
+    lines = {
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(certificates / "broker.pem"),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(certificates / "ca.pem"),
+    }
+    for name in listeners:
+        of = f"listener.name.{name.lower()}"
+        lines[f"{of}.sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"
+        lines[f"{of}.plain.sasl.jaas.config"] = _PLAIN.format(USER, PASSWORD)
+        lines[f"{of}.scram-sha-256.sasl.jaas.config"] = _SCRAM
+        lines[f"{of}.scram-sha-512.sasl.jaas.config"] = _SCRAM
+    return lines
 
 
 @dataclass
@@ -93,7 +135,7 @@ class SecureKafka:
 
     def start(self) -> None:
         """Start, and make the user of both SCRAM mechanisms."""
-        self._certify()
+        certify(self.folder)
         command = kafka_command(self.folder, Ports(self.ports["PLAINTEXT"], free_port(), 0))
         config = self.folder / "kafka.properties"
         lines = dict(line.split("=", 1) for line in config.read_text().splitlines())
@@ -105,49 +147,18 @@ class SecureKafka:
             f",{name}:{LISTENERS[name]}" for name in more
         )
         lines["inter.broker.listener.name"] = "PLAINTEXT"
+        lines |= login_lines(self.folder, ["SASL_SSL", "SASL_PLAINTEXT"])
         lines |= {
-            "ssl.keystore.type": "PEM",
-            "ssl.keystore.location": str(self.folder / "broker.pem"),
-            "ssl.truststore.type": "PEM",
-            "ssl.truststore.location": self.ca,
             "listener.name.mutual.ssl.client.auth": "required",
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "allow.everyone.if.no.acl.found": "true",
             "super.users": "User:ANONYMOUS",
         }
-        for name in ("sasl_ssl", "sasl_plaintext"):
-            of = f"listener.name.{name}"
-            lines[f"{of}.sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"
-            lines[f"{of}.plain.sasl.jaas.config"] = _PLAIN.format(USER, PASSWORD)
-            lines[f"{of}.scram-sha-256.sasl.jaas.config"] = _SCRAM
-            lines[f"{of}.scram-sha-512.sasl.jaas.config"] = _SCRAM
         config.write_text("".join(f"{name}={text}\n" for name, text in lines.items()))
         with (self.folder / "kafka.log").open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output)
         eventually(lambda: kafka_answers(self.at("PLAINTEXT")), within_s=60, because="it answers")
-        self._make_user()
-
-    def _certify(self) -> None:
-        authority, stranger = trustme.CA(), trustme.CA()
-        authority.cert_pem.write_to_path(self.ca)
-        stranger.cert_pem.write_to_path(self.folder / "stranger.pem")
-        broker = authority.issue_cert("127.0.0.1", "localhost")
-        client = authority.issue_cert("meterer@example.org")
-        other = stranger.issue_cert("meterer@example.org")
-        chain = b"".join(part.bytes() for part in broker.cert_chain_pems)
-        (self.folder / "broker.pem").write_bytes(_pkcs8(broker) + chain)
-        for name, each in (("client", client), ("other", other)):
-            each.cert_chain_pems[0].write_to_path(self.folder / f"{name}.pem")
-            (self.folder / f"{name}.key").write_bytes(_pkcs8(each, KEY_PASSWORD))
-
-    def _make_user(self) -> None:
-        admin = self.admin
-        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
-            user = UserScramCredentialUpsertion(
-                USER, ScramCredentialInfo(mechanism, 4096), PASSWORD.encode()
-            )
-            for future in admin.alter_user_scram_credentials([user]).values():
-                future.result(20)
+        make_user(self.admin)
 
     @property
     def admin(self) -> AdminClient:

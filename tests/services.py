@@ -6,12 +6,14 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.edges.kafka_client import KafkaAddress
+from pipeline.edges.kafka_security import variable
 from pipeline.stack import local
 from pipeline.stack.probe import kafka_answers, redis_answers
 from pipeline.stack.processes import free_port
@@ -23,10 +25,16 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Services:
-    """Where Kafka and Redis answer."""
+    """Where Kafka and Redis answer. login: to Kafka, in librdkafka's names."""
 
     kafka: str
     redis: str
+    login: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def address(self) -> KafkaAddress:
+        """Kafka, as clients of ours know it."""
+        return KafkaAddress(self.kafka, self.login)
 
 
 @contextmanager
@@ -59,6 +67,7 @@ class Recount:
             "RECOUNT_KAFKA": self.services.kafka,
             "RECOUNT_REDIS": self.services.redis,
             "RECOUNT_DEPLOYMENT": self.deployment,
+            **{variable(name): text for name, text in self.services.login.items()},
         }
         kept = {name: text for name, text in os.environ.items() if not name.startswith("RECOUNT_")}
         return {**kept, **own}

@@ -9,7 +9,7 @@ from typing import Final
 
 from ..core.limits import Limits
 from ..core.records import LogRecord
-from ..deploy.checks import RIGHTS, check_copy, check_policy, check_topics
+from ..deploy.checks import RIGHTS, check_copies, check_copy, check_policy, check_topics
 from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
 from ..errors import LogUnavailable, StoreUnavailable
@@ -231,6 +231,7 @@ class Lane:
             ahead = events is not None and events.partitions > len(identity.starts)
             check_topics(identity, found, growing=ahead and not self._ahead)
             self._ahead = ahead
+            await check_copies(parts.admin, identity)
         self.store_answers = False
         with suppress(StoreUnavailable):
             await check_policy(parts.store)

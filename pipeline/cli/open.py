@@ -61,12 +61,13 @@ class Opened:
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[Opened]:
-    """Open the deployment of the settings.
+async def opened(*, sends: bool = False) -> AsyncIterator[Opened]:
+    """Open the deployment of the settings. sends: whether events will be sent.
 
     Raises:
-        UsageError: it does not exist. Unavailable: a service does not answer.
+        UsageError: it does not exist. Halt: it must not be touched. Unavailable: a service does
+            not answer.
     """
     settings = load_settings()
-    async with deployed.opened(settings.place) as found:
+    async with deployed.opened(settings.place, sends=sends) as found:
         yield Opened(settings, found.control, found.record, found.store, found.log)

@@ -45,7 +45,20 @@ def init_command(
         int | None, typer.Option(min=1, help="Of the events topic. Default 12; can grow later.")
     ] = None,
     replication_factor: Annotated[
-        int | None, typer.Option(min=1, help="Of all topics. Default 1.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Copies of each record. Default 1. From 3 on, two copies acknowledge each record "
+            "(min.insync.replicas=2).",
+        ),
+    ] = None,
+    allow_single_copy: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-single-copy/--refuse-single-copy",
+            help="With three copies, whether one alone may acknowledge a record. Default: refuse. "
+            "Can be changed later.",
+        ),
     ] = None,
     retention_days: Annotated[
         float | None, typer.Option(help="Of the events topic. Default: unlimited.")
@@ -104,8 +117,13 @@ def init_command(
         base_bucket_s=None if base_bucket is None else BASE_BUCKETS_S[base_bucket],
         keying=keying,
         formats=None if config is None else _config(config),
+        allow_single_copy=allow_single_copy,
     )
-    show([_line(wait(init(settings.place, wish)))])
+    show([_line(wait(init(settings.place, wish, _say)))])
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"recount init: {text}\n")
 
 
 def _line(identity: DeploymentRecord) -> dict[str, Any]:
@@ -119,6 +137,7 @@ def _line(identity: DeploymentRecord) -> dict[str, Any]:
             "partitions": len(identity.starts),
             "homes": deployment.homes,
             "replication_factor": identity.replication_factor,
+            "allow_single_copy": identity.allow_single_copy,
             "retention_days": identity.retention_days,
             "dedup_window_days": deployment.dedup_window_ms / _DAY_MS,
             "max_age_days": deployment.max_age_ms / _DAY_MS,
@@ -210,7 +229,7 @@ def _rejections(checked: Checked) -> dict[str, Any]:
 async def _publish(
     lines: BinaryIO, format_: str, *, keyed: bool, send_anyway: bool
 ) -> tuple[int, Checked]:
-    async with opened() as deployment:
+    async with opened(sends=True) as deployment:
         settings = deployment.identity.deployment
 
         def events() -> Iterator[bytes]:

@@ -27,16 +27,25 @@ def register(app: typer.Typer) -> None:
 
 def up(
     folder: Folder = DEFAULT,
-    kafka_port: Annotated[int | None, typer.Option(help="Default: 9092, or a free one.")] = None,
+    kafka_port: Annotated[
+        int | None,
+        typer.Option(help="Default: 9092, or a free one; further brokers have the next ones."),
+    ] = None,
     redis_port: Annotated[int | None, typer.Option(help="Default: 6379, or a free one.")] = None,
     native: Annotated[
         bool, typer.Option("--native", help="Start processes, never Docker.")
     ] = False,
+    brokers: Annotated[
+        int,
+        typer.Option(min=1, max=5, help="Of Kafka; several are always native processes."),
+    ] = 1,
 ) -> None:
     """Start Kafka and Redis and print their addresses.
 
     If RECOUNT_KAFKA and RECOUNT_REDIS answer, nothing is started. Otherwise
     Docker is used, or native processes if there is no Docker.
+
+    Example: recount stack up --brokers 3
     """
     settings = load_settings()
     show(
@@ -47,6 +56,7 @@ def up(
                 kafka_port=kafka_port,
                 redis_port=redis_port,
                 native=native,
+                brokers=brokers,
             )
         ]
     )
@@ -58,7 +68,10 @@ def down(folder: Folder = DEFAULT) -> None:
 
 
 def status(folder: Folder = DEFAULT) -> None:
-    """Show what runs, and whether it answers. Exit 4 if it does not."""
+    """Show what runs, and whether it answers. Exit 4 if it does not.
+
+    Of several brokers, brokers_up says how many there are now.
+    """
     found = local.status(folder)
     if found is None:
         show([{"kafka": None, "redis": None, "kind": None, "answers": False}])

@@ -19,7 +19,8 @@ class DeploymentRecord:
     """The deployment as `recount init` wrote it.
 
     topics: role → (name, topic id). starts: partition → first offset at registration. tags:
-    partition → suffix of its hash tag in Redis (deploy/tags.py). text: the record as JSON, with
+    partition → suffix of its hash tag in Redis (deploy/tags.py). allow_single_copy: whether one
+    copy in Kafka may acknowledge a record, though there are three. text: the record as JSON, with
     what later records said of the same members.
     """
 
@@ -33,6 +34,7 @@ class DeploymentRecord:
     retention_days: float | None
     replication_factor: int
     formats: Mapping[str, Any]
+    allow_single_copy: bool
     text: bytes
 
     def retold(self) -> "DeploymentRecord":
@@ -42,6 +44,7 @@ class DeploymentRecord:
         told["tags"] = {str(number): suffix for number, suffix in self.tags.items()}
         told["topics"]["events"]["id"] = self.topics["events"][1]
         told |= {"rules": self.rules, "format_version": self.format_version}
+        told["allow_single_copy"] = self.allow_single_copy
         return replace(self, text=json.dumps(told, sort_keys=True).encode())
 
 

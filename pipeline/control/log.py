@@ -21,7 +21,8 @@ from ..edges.kafka import (
 )
 from ..edges.kafka_client import KafkaAddress, guard
 from ..errors import ConflictError, Halt, LogUnavailable, UsageError
-from .records import SCHEMA_VERSION, ControlState, claim_of
+from .members import claim_of
+from .records import SCHEMA_VERSION, ControlState
 from .seal import Seals
 
 _POLL_MS: Final = 200

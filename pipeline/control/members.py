@@ -16,6 +16,16 @@ class InvalidRecord(Exception):
     """A record that is not valid at its place on the log."""
 
 
+def claim_of(record: Mapping[str, Any]) -> str:
+    """Return what a record claims: equal claims conflict, the first valid one wins."""
+    kind = record["type"]
+    if kind in {"key", "key_end"}:
+        return f"{kind} {record['key_id']}"
+    if kind in {"definition", "end"}:
+        return f"{kind} {record['metric_id']}#{record['version']}"
+    return f"{kind} {record.get('metric_id', '')} {record.get('nonce', '')}".rstrip()
+
+
 def text_in(record: Mapping[str, Any], name: str) -> str:
     """A text."""
     value = record[name]
@@ -29,6 +39,14 @@ def number_in(record: Mapping[str, Any], name: str, least: int = 0) -> int:
     value = record[name]
     if type(value) is not int or not least <= value < _NUMBERS_END:
         raise InvalidRecord(f"{name} must be a whole number of at least {least}")
+    return value
+
+
+def truth_in(record: Mapping[str, Any], name: str, *, default: bool | None = None) -> bool:
+    """True or false. default: where older releases did not write it."""
+    value = record.get(name, default)
+    if type(value) is not bool:
+        raise InvalidRecord(f"{name} must be true or false")
     return value
 
 

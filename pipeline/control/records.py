@@ -23,7 +23,17 @@ from ..core.buckets import moment_of
 from ..core.deployment import GENERATIONS, Deployment, Keying
 from ..errors import PipelineError
 from .entities import ApiKey, DeploymentRecord, Ignored, Metric, Version
-from .members import InvalidRecord, bucket_of, like_in, number_in, starts_of, tags_of, text_in
+from .members import (
+    InvalidRecord,
+    bucket_of,
+    claim_of,
+    like_in,
+    number_in,
+    starts_of,
+    tags_of,
+    text_in,
+    truth_in,
+)
 from .terms import terms_of
 
 SCHEMA_VERSION: Final = 1
@@ -142,39 +152,50 @@ class ControlState:
             retention_days=days,
             replication_factor=number_in(record, "replication_factor", 1),
             formats=formats,
+            allow_single_copy=truth_in(record, "allow_single_copy", default=False),
             text=json.dumps(record, sort_keys=True).encode(),
         )
 
     def take_partitions(self, record: dict[str, Any]) -> None:
         """Partitions that were added."""
-        if self.identity is None or record["store_id"] != self.identity.deployment.store_id:
-            raise InvalidRecord("the store id is not that of this deployment")
+        known = self._own(record)
         starts = starts_of(record)
-        merged = {**starts, **self.identity.starts}
-        tags = {**tags_of(record), **self.identity.tags}
-        grown = replace(self.identity, starts=dict(sorted(merged.items())), tags=tags)
+        merged = {**starts, **known.starts}
+        tags = {**tags_of(record), **known.tags}
+        grown = replace(known, starts=dict(sorted(merged.items())), tags=tags)
         self.identity = grown.retold()
+
+    def take_single_copy(self, record: dict[str, Any]) -> None:
+        """Whether one copy in Kafka may acknowledge a record from now on."""
+        known = self._own(record)
+        allowed = truth_in(record, "allowed")
+        self.identity = replace(known, allow_single_copy=allowed).retold()
 
     def take_rebuild(self, record: dict[str, Any]) -> None:
         """Every partition applied again from `starts`: maybe another topic, or other rules."""
-        if self.identity is None or record["store_id"] != self.identity.deployment.store_id:
-            raise InvalidRecord("the store id is not that of this deployment")
+        known = self._own(record)
         starts = starts_of(record)
-        if set(self.identity.starts) - set(starts):
+        if set(known.starts) - set(starts):
             raise InvalidRecord("a rebuild must name the start of every partition")
-        topic, _ = self.identity.topics["events"]
+        topic, _ = known.topics["events"]
         rules, format_version = record["rules"], record["format_version"]
         if type(rules) is not int or type(format_version) is not int:
             raise InvalidRecord("rules and format_version must be integers")
         moved = replace(
-            self.identity,
-            topics={**self.identity.topics, "events": (topic, text_in(record, "events_topic_id"))},
+            known,
+            topics={**known.topics, "events": (topic, text_in(record, "events_topic_id"))},
             rules=rules,
             format_version=format_version,
             starts=dict(sorted(starts.items())),
-            tags={**self.identity.tags, **tags_of(record)},
+            tags={**known.tags, **tags_of(record)},
         )
         self.identity = moved.retold()
+
+    def _own(self, record: dict[str, Any]) -> DeploymentRecord:
+        """The deployment, which a record must name."""
+        if self.identity is None or record["store_id"] != self.identity.deployment.store_id:
+            raise InvalidRecord("the store id is not that of this deployment")
+        return self.identity
 
     def take_definition(self, record: dict[str, Any]) -> None:
         """A version of a metric."""
@@ -265,9 +286,7 @@ class ControlState:
         version = {item.number: item for item in metric.versions}[record["version"]]
         if version.effective_to is not None:
             raise InvalidRecord(f"{version.key} has an end already")
-        archived = record["archived"]
-        if type(archived) is not bool:
-            raise InvalidRecord("archived must be true or false")
+        archived = truth_in(record, "archived")
         version.effective_to = self._boundary(record["effective_to"])
         if archived:
             metric.archived_at = record["effective_to"]
@@ -350,6 +369,7 @@ _INVALID: Final = (
 _KINDS: Final = {
     "identity": ControlState.take_identity,
     "partitions": ControlState.take_partitions,
+    "single_copy": ControlState.take_single_copy,
     "rebuild": ControlState.take_rebuild,
     "definition": ControlState.take_definition,
     "rename": ControlState.take_rename,
@@ -360,16 +380,6 @@ _KINDS: Final = {
     "key": ControlState.take_key,
     "key_end": ControlState.take_key_end,
 }
-
-
-def claim_of(record: Mapping[str, Any]) -> str:
-    """Return what a record claims: equal claims conflict, the first valid one wins."""
-    kind = record["type"]
-    if kind in {"key", "key_end"}:
-        return f"{kind} {record['key_id']}"
-    if kind in {"definition", "end"}:
-        return f"{kind} {record['metric_id']}#{record['version']}"
-    return f"{kind} {record.get('metric_id', '')} {record.get('nonce', '')}".rstrip()
 
 
 def digest_of(record: Mapping[str, Any]) -> str:

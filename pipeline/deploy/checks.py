@@ -9,13 +9,16 @@ from ..control.records import ControlState
 from ..core.dedup import ID_HASH
 from ..core.deployment import FORMAT_VERSION, RULES
 from ..core.state import PartitionState
-from ..edges.kafka_client import TopicInfo
+from ..edges.kafka_client import KafkaAdmin, TopicInfo
 from ..edges.redis import RedisStore
 from ..errors import Halt, NotOpen, PartitionHalt, UsageError
 
 NO_IDENTITY: Final = "this deployment does not exist yet (RECOUNT_DEPLOYMENT); run `recount init`"
 # What a worker does with each topic, as ACLs spell it.
 RIGHTS: Final = {"control": "READ", "events": "READ", "rejected": "WRITE"}
+COPIES_SAFE: Final = 3  # of each record; so many survive the loss of one with a second left
+IN_SYNC: Final = "min.insync.replicas"
+IN_SYNC_MIN: Final = 2
 REBUILD: Final = "run `recount rebuild`, which applies the log again from its start"
 
 
@@ -51,6 +54,34 @@ async def known_identity(state: ControlState | None, store: RedisStore) -> Deplo
         "deleted, made anew or cut, or this is another Kafka; restore the topic, correct "
         "RECOUNT_KAFKA, or choose another RECOUNT_DEPLOYMENT"
     )
+
+
+async def check_stamps(admin: KafkaAdmin, topic: str) -> None:
+    """Halt on a topic whose records have other times than those of their append."""
+    stamped = (await admin.config([topic], "message.timestamp.type"))[topic]
+    if stamped != "LogAppendTime":
+        raise Halt(f"topic {topic!r} has {stamped}; set message.timestamp.type=LogAppendTime")
+
+
+async def check_copies(admin: KafkaAdmin, identity: DeploymentRecord) -> None:
+    """Halt where one copy of a record could acknowledge it, though there are to be three.
+
+    A record that one copy alone has acknowledged is lost with its broker's disk. With fewer than
+    three copies nothing is asked: `init` has said what that means.
+    """
+    if identity.replication_factor < COPIES_SAFE or identity.allow_single_copy:
+        return
+    names = [name for name, _ in identity.topics.values()]
+    found = await admin.config(names, IN_SYNC)
+    low = [name for name in names if int(found[name]) < IN_SYNC_MIN]
+    if low:
+        raise Halt(
+            f"{IN_SYNC} is {found[low[0]]} on topic {', '.join(map(repr, low))}: one of "
+            f"{identity.replication_factor} copies alone may acknowledge a record, which is lost "
+            "with that broker. Set it to 2 (kafka-configs --alter --entity-type topics "
+            f"--entity-name {low[0]} --add-config {IN_SYNC}=2) and start again; if one copy is "
+            "enough for you, run `recount init --allow-single-copy`"
+        )
 
 
 async def check_policy(store: RedisStore) -> None:

@@ -5,8 +5,8 @@ copies in Redis. A worker never writes any of them (docs/design.md 3, Deployment
 """
 
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from ..control.entities import DeploymentRecord
@@ -17,7 +17,18 @@ from ..edges.kafka import DEAD_LETTER_BYTES_MAX, RECORD_BYTES_MAX, consumer, spa
 from ..edges.kafka_client import KafkaAddress, KafkaAdmin, TopicInfo
 from ..edges.redis import RedisStore
 from ..errors import ConflictError, Halt, UsageError
-from .checks import check_policy, check_store, check_topics, first_state, identity_of
+from .checks import (
+    COPIES_SAFE,
+    IN_SYNC,
+    IN_SYNC_MIN,
+    check_copies,
+    check_policy,
+    check_stamps,
+    check_store,
+    check_topics,
+    first_state,
+    identity_of,
+)
 from .place import Place
 from .tags import spread
 
@@ -38,6 +49,7 @@ class Wish:
     base_bucket_s: int | None = None
     keying: str | None = None
     formats: Mapping[str, Any] | None = None
+    allow_single_copy: bool | None = None
 
 
 _DEFAULTS: Final = Wish(
@@ -48,11 +60,27 @@ _DEFAULTS: Final = Wish(
     max_ahead_ms=_DAY_MS,
     base_bucket_s=3600,
     keying=Keying.TRUST.value,
+    allow_single_copy=False,
 )
+# What is told once, when the deployment is made.
+_COPIES_TOLD: Final = {
+    1: "Kafka keeps one copy of each record (replication factor 1). While its broker is away, its "
+    "partitions stand still; with the broker's disk, events and definitions are lost",
+    2: "Kafka keeps two copies of each record (replication factor 2), and one alone may "
+    "acknowledge it. Where that one is lost before the other has it, the record is lost",
+}
 
 
-async def init(place: Place, wish: Wish) -> DeploymentRecord:
+def _say_nothing(_: str) -> None: ...
+
+
+async def init(
+    place: Place, wish: Wish, tell: Callable[[str], None] = _say_nothing
+) -> DeploymentRecord:
     """Make the deployment, or check that it is what was asked for; idempotent.
+
+    Args:
+        tell: Takes a sentence about how safe a new deployment is, where it could be safer.
 
     Raises:
         Halt: other values than the deployment has, or a Redis that lost or holds a foreign one.
@@ -77,15 +105,43 @@ async def init(place: Place, wish: Wish) -> DeploymentRecord:
             )
         _refuse_collision(name, names, await admin.names())
         topics = await _make_topics(admin, names, asked)
+        asked = replace(asked, replication_factor=_copies(topics, names, wish))
         async with ControlLog(address, names["control"], place.control_secrets) as log:
             tags = spread(name, range(deployment.homes), {})
             await _claim(log, deployment, names, topics, tags, asked)
             identity = identity_of(log.state)
             store.tags = lambda: identity.tags
             await _register(store, identity, identity.starts)
+            await check_copies(admin, identity)
+            _tell_copies(identity, tell)
             return identity
     finally:
         await store.close()
+
+
+def _copies(topics: Mapping[str, TopicInfo], names: Mapping[str, str], wish: Wish) -> int:
+    """Return how many copies the topics have: one that was there before has its own number.
+
+    Raises:
+        Halt: another number was asked for.
+    """
+    for role, topic in topics.items():
+        if wish.replication_factor not in (None, topic.copies):
+            raise Halt(
+                f"topic {names[role]!r} exists with {topic.copies} copies, not "
+                f"{wish.replication_factor} as asked; give --replication-factor accordingly, or "
+                " change the topic (kafka-reassign-partitions)"
+            )
+    return min(topic.copies for topic in topics.values())
+
+
+def _tell_copies(identity: DeploymentRecord, tell: Callable[[str], None]) -> None:
+    copies = identity.replication_factor
+    if copies in _COPIES_TOLD:
+        tell(
+            f"{_COPIES_TOLD[copies]}. Where that matters, make the deployment on three brokers, "
+            "with --replication-factor 3"
+        )
 
 
 def _refuse_collision(name: str, ours: Mapping[str, str], there: Iterable[str]) -> None:
@@ -139,6 +195,8 @@ async def _make_topics(
         "message.timestamp.type": "LogAppendTime",
         "unclean.leader.election.enable": "false",
     }
+    if (wish.replication_factor or 1) >= COPIES_SAFE and not wish.allow_single_copy:
+        common[IN_SYNC] = str(IN_SYNC_MIN)
     sizes = {
         "events": RECORD_BYTES_MAX,
         "control": RECORD_BYTES_MAX,
@@ -161,11 +219,7 @@ async def _make_topics(
             f"topic {names['events']!r} exists with {found[names['events']].partitions} "
             f"partitions, {wish.partitions} were asked for; give --partitions accordingly"
         )
-    stamped = await admin.config(names["events"], "message.timestamp.type")
-    if stamped != "LogAppendTime":
-        raise Halt(
-            f"topic {names['events']!r} has {stamped}; set message.timestamp.type=LogAppendTime"
-        )
+    await check_stamps(admin, names["events"])
     return {role: found[topic] for role, topic in names.items()}
 
 
@@ -197,6 +251,7 @@ async def _claim(
         "tags": {str(number): suffix for number, suffix in tags.items()},
         "retention_days": wish.retention_days,
         "replication_factor": wish.replication_factor,
+        "allow_single_copy": wish.allow_single_copy,
         "formats": dict(wish.formats or {}),
     }
     try:
@@ -240,6 +295,9 @@ async def _existing(
         check_topics(identity, topics, growing=True)
         await _resume(admin, store, address, identity, topics)
         await check_store(store, identity)
+        if wish.allow_single_copy not in (None, identity.allow_single_copy):
+            identity = await _allow(log, store, allowed=bool(wish.allow_single_copy))
+        await check_copies(admin, identity)
         if wish.partitions is not None and wish.partitions > len(identity.starts):
             identity = await _grow(admin, log, store, name, wish.partitions)
         return identity
@@ -271,6 +329,20 @@ async def _resume(
         await store.register(number, first_state(identity, start))
     if len(unused) == len(identity.starts):
         await store.write_identity(identity.text)
+
+
+async def _allow(log: ControlLog, store: RedisStore, *, allowed: bool) -> DeploymentRecord:
+    """Say on the control log, where every process reads it, whether one copy may acknowledge."""
+    await log.write(
+        {
+            "type": "single_copy",
+            "store_id": identity_of(log.state).deployment.store_id,
+            "allowed": allowed,
+        }
+    )
+    identity = identity_of(log.state)
+    await store.write_identity(identity.text, again=True)
+    return identity
 
 
 async def _grow(

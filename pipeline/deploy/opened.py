@@ -11,6 +11,7 @@ from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
 from .checks import (
     RIGHTS,
+    check_copies,
     check_identity,
     check_policy,
     check_store,
@@ -38,12 +39,15 @@ class Deployed:
 
 
 @asynccontextmanager
-async def opened(place: Place, *, commits: bool = False) -> AsyncIterator[Deployed]:
+async def opened(
+    place: Place, *, commits: bool = False, sends: bool = False
+) -> AsyncIterator[Deployed]:
     """Open a deployment, and close all of it at the end.
 
     Args:
         commits: Whether the process will write numbers. Then everything that a commit stands on
             is checked as well: topics, eviction policy, rights, and the state of each partition.
+        sends: Whether it will send events. Then it is checked that no copy of them stands alone.
 
     Raises:
         UsageError: there is no such deployment. Halt: it is one that this release, on these
@@ -70,6 +74,8 @@ async def opened(place: Place, *, commits: bool = False) -> AsyncIterator[Deploy
         store.base_bucket_s = record.deployment.base_bucket_s
         store.tags = lambda: identity_of(control.state).tags
         check_identity(record)
+        if commits or sends:
+            await check_copies(admin, record)
         if commits:
             check_topics(record, topics)
             await check_policy(store)

@@ -17,7 +17,7 @@ from ..edges.kafka import consumer, spans_of
 from ..edges.kafka_client import KafkaAddress, KafkaAdmin
 from ..edges.redis import RedisStore
 from ..errors import Halt, UsageError
-from .checks import REBUILD, check_identity, check_policy, first_state, identity_of
+from .checks import REBUILD, check_identity, check_policy, check_stamps, first_state, identity_of
 from .tags import spread
 
 _FIRST_TAGGED: Final = 3  # the first format in which hash tags have suffixes
@@ -120,9 +120,7 @@ async def _events_topic(address: KafkaAddress, identity: DeploymentRecord) -> tu
     found = (await admin.describe([name])).get(name)
     if found is None:
         raise Halt(f"topic {name!r} is gone; restore it, or start a new deployment")
-    stamped = await admin.config(name, "message.timestamp.type")
-    if stamped != "LogAppendTime":
-        raise Halt(f"topic {name!r} has {stamped}; set message.timestamp.type=LogAppendTime")
+    await check_stamps(admin, name)
     if found.partitions < len(identity.starts):
         await admin.grow(name, len(identity.starts))
     return found.id, max(found.partitions, len(identity.starts))

@@ -149,7 +149,7 @@ async def _try(server: _Server) -> Cause | None:
     try:
         async with (
             asyncio.timeout(_LOGIN_S_MAX),
-            _connected(server, server.login) as connection,
+            connected(server.host, server.port, server.login) as connection,
         ):
             answer = await connection.send(MetadataRequest([]))
     except (kerr.KafkaError, OSError, TimeoutError, EOFError, UnicodeError) as error:
@@ -180,10 +180,11 @@ async def _ways(places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str 
 
 
 @asynccontextmanager
-async def _connected(
-    server: _Server, login: Mapping[str, Any]
+async def connected(
+    host: str, port: int, login: Mapping[str, Any]
 ) -> AsyncIterator[AIOKafkaConnection]:
-    connection = await create_conn(server.host, server.port, **login)
+    """A connection to just this server. login: aiokafka's settings."""
+    connection = await create_conn(host, port, **login)
     try:
         yield connection
     finally:
@@ -255,7 +256,7 @@ async def _answers_plain(server: _Server) -> bool:
     """Whether a Kafka answers without TLS: it tells its versions to everybody."""
     login = {"security_protocol": "PLAINTEXT"}
     with suppress(kerr.KafkaError, OSError, TimeoutError, EOFError):
-        async with asyncio.timeout(_LAYER_S_MAX), _connected(server, login):
+        async with asyncio.timeout(_LAYER_S_MAX), connected(server.host, server.port, login):
             return True
     return False
 
@@ -346,7 +347,10 @@ async def _mechanisms(server: _Server) -> list[str]:
         "security_protocol": server.protocol(tls=server.we_use_tls, login=False),
     }
     with suppress(kerr.KafkaError, OSError, TimeoutError, EOFError):
-        async with asyncio.timeout(_LAYER_S_MAX), _connected(server, login) as connection:
+        async with (
+            asyncio.timeout(_LAYER_S_MAX),
+            connected(server.host, server.port, login) as connection,
+        ):
             answer = await connection.send(SaslHandShakeRequest("-"))
             return [str(each) for each in answer.enabled_mechanisms]
     return []

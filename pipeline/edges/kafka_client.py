@@ -5,24 +5,28 @@ Settings are librdkafka's names, for both clients.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from aiokafka import errors as kerr
+from aiokafka.protocol.metadata import MetadataRequest
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
 from ..errors import Halt, LogUnavailable, UsageError
-from .kafka_causes import places, reached
+from .kafka_causes import connected, places, reached
 from .kafka_security import aiokafka_login
 
 T = TypeVar("T")
 _ADMIN_TIMEOUT_S: Final = 15.0
+_CHANGE_TIMEOUT_S: Final = 5.0
+_CHANGE_TRIES_MAX: Final = 3
 _RIGHTS_TIMEOUT_S: Final = 4.0
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _SETTLE_S: Final = 0.1
 _SETTLE_TRIES_MAX: Final = 150
+_SETTLE_ASK_S_MAX: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class KafkaAddress:
         }
 
     async def nearest(self) -> "KafkaAddress":
-        """Return the address of one server that answers now, where there are several.
+        """Return the same servers, one that answers now before the others.
 
         aiokafka tries them in turn, and waits long for one that is silent.
 
@@ -62,7 +66,9 @@ class KafkaAddress:
         """
         if len(self.servers) == 1:
             return self
-        return replace(self, bootstrap=await reached(self.bootstrap, self.security))
+        first = await reached(self.bootstrap, self.security)
+        others = [each for each in self.servers if each != first]
+        return replace(self, bootstrap=",".join([first, *others]))
 
     @property
     def user(self) -> str:
@@ -78,11 +84,13 @@ class KafkaAddress:
 class TopicInfo:
     """A topic as the broker describes it now.
 
-    allowed: what our user may do with it, as ACLs spell it; empty where the broker does not say.
+    copies: of the partition that has the fewest. allowed: what our user may do with it, as ACLs
+    spell it; empty where the broker does not say.
     """
 
     id: str
     partitions: int
+    copies: int
     allowed: frozenset[str] = frozenset()
 
 
@@ -156,6 +164,24 @@ async def guard(place: str, topic: str = "") -> AsyncIterator[None]:
         ) from error
 
 
+def _brokers(client: AdminClient) -> list[tuple[str, int]]:
+    found = client.list_topics(timeout=_ADMIN_TIMEOUT_S).brokers.values()
+    return [(broker.host, broker.port) for broker in found]
+
+
+async def _partitions_at(host: str, port: int, login: Mapping[str, Any], topic: str) -> int | None:
+    """Return how many partitions of a topic a broker shows; None: it does not answer."""
+    try:
+        async with asyncio.timeout(_SETTLE_ASK_S_MAX), connected(host, port, login) as connection:
+            answer = await connection.send(
+                MetadataRequest([topic], allow_auto_topic_creation=False)
+            )
+    except (kerr.KafkaError, OSError, TimeoutError, EOFError):
+        return None
+    (found,) = answer.topics
+    return len(found[-1])
+
+
 class KafkaAdmin:
     """Topics: made, described, grown. Calls block, so they run in a thread."""
 
@@ -175,6 +201,17 @@ class KafkaAdmin:
         except LogUnavailable:
             self._client = None  # the next call begins by looking for the cause
             raise
+
+    async def _change(self, work: Callable[[AdminClient], T]) -> T:
+        """Call what only the controller does, again by a new client where it does not answer.
+
+        Some seconds after a broker was lost, others still name it as the controller, and a client
+        that was told so waits for it in vain.
+        """
+        for _ in range(_CHANGE_TRIES_MAX - 1):
+            with suppress(LogUnavailable):
+                return await self._call(work)
+        return await self._call(work)
 
     async def names(self) -> set[str]:
         """Return the names of all topics that the user may see."""
@@ -218,6 +255,7 @@ class KafkaAdmin:
                 described[name] = TopicInfo(
                     str(topic.topic_id),
                     len(topic.partitions),
+                    min(len(partition.replicas) for partition in topic.partitions),
                     _names(topic.authorized_operations),
                 )
         return described
@@ -271,42 +309,62 @@ class KafkaAdmin:
 
         def work(client: AdminClient) -> None:
             topic = NewTopic(name, partitions, replication, config=dict(config))
-            future = client.create_topics([topic], request_timeout=_ADMIN_TIMEOUT_S)[name]
+            future = client.create_topics([topic], request_timeout=_CHANGE_TIMEOUT_S)[name]
             try:
                 future.result()
             except KafkaException as error:
                 if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                     raise
 
-        await self._call(work)
+        await self._change(work)
         await self._settled(name, 1)
 
     async def _settled(self, name: str, partitions: int) -> None:
-        """Wait until the broker's metadata shows what it has promised."""
+        """Wait until every broker that answers shows what the controller has promised.
+
+        Whoever asks next may ask any of them: one that is behind would say there is no such topic.
+        """
+        login = aiokafka_login(self._address.security)
         for _ in range(_SETTLE_TRIES_MAX):
-            found = (await self.describe([name])).get(name)
-            if found is not None and found.partitions >= partitions:
+            brokers = await self._call(_brokers)
+            shown = await asyncio.gather(*(_partitions_at(*each, login, name) for each in brokers))
+            known = [each for each in shown if each is not None]
+            if known and min(known) >= partitions:
                 return
             await asyncio.sleep(_SETTLE_S)
-        raise LogUnavailable(f"the broker does not show topic {name!r} yet; try again")
+        raise LogUnavailable(f"not every broker shows topic {name!r} yet; try again")
 
     async def grow(self, name: str, partitions: int) -> None:
         """Add partitions to a topic."""
 
         def work(client: AdminClient) -> None:
             new = [NewPartitions(name, partitions)]
-            client.create_partitions(new, request_timeout=_ADMIN_TIMEOUT_S)[name].result()
+            client.create_partitions(new, request_timeout=_CHANGE_TIMEOUT_S)[name].result()
 
-        await self._call(work)
+        await self._change(work)
         await self._settled(name, partitions)
 
-    async def config(self, name: str, setting: str) -> str:
-        """Return one setting of a topic."""
+    async def config(self, names: Sequence[str], setting: str) -> dict[str, str]:
+        """Return one setting of each of these topics.
 
-        def work(client: AdminClient) -> str:
-            resource = ConfigResource(ConfigResource.Type.TOPIC, name)
-            future = client.describe_configs([resource], request_timeout=_ADMIN_TIMEOUT_S)
-            return str(future[resource].result()[setting].value)
+        Raises:
+            Halt: our user may not see it.
+        """
+
+        def work(client: AdminClient) -> dict[str, str]:
+            asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+            found = {}
+            for resource, future in client.describe_configs(
+                asked, request_timeout=_ADMIN_TIMEOUT_S
+            ).items():
+                try:
+                    found[resource.name] = str(future.result()[setting].value)
+                except KafkaException as error:
+                    if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                        topic = f"topic {resource.name!r}"
+                        raise Halt(self._denied("DESCRIBE_CONFIGS", topic)) from error
+                    raise
+            return found
 
         return await self._call(work)
 

@@ -17,13 +17,13 @@ from ..edges.clock import SystemClock
 from ..edges.kafka_client import KafkaAddress
 from ..errors import UsageError
 from .keeper import DETACH, STATE
-from .probe import kafka_answers, redis_answers
+from .probe import brokers_of, kafka_answers, redis_answers
 from .processes import MissingPart, free_port, kafka_jars, redis_binary
 
 KAFKA_PORT: Final = 9092
 REDIS_PORT: Final = 6379
 _COMPOSE: Final = Path(__file__).parents[2] / "compose.yaml"
-_UP_S_MAX: Final = 120.0
+_UP_S_MAX: Final = 240.0
 _DOWN_S_MAX: Final = 40.0
 _POLL_S: Final = 0.1
 
@@ -36,8 +36,11 @@ def status(folder: Path) -> dict[str, Any] | None:
         return None
     if state["kind"] == "native" and not _is_keeper(state["pid"]):
         return None
-    answers = redis_answers(state["redis"]) and kafka_answers(state["kafka"])
-    return {name: state[name] for name in ("kafka", "redis", "kind")} | {"answers": answers}
+    up = brokers_of(state["kafka"])
+    answers: dict[str, Any] = {"answers": redis_answers(state["redis"]) and up > 0}
+    if (brokers := state.get("brokers", 1)) > 1:
+        answers |= {"brokers": brokers, "brokers_up": up}
+    return _addresses(state) | answers
 
 
 def up(
@@ -47,21 +50,31 @@ def up(
     kafka_port: int | None = None,
     redis_port: int | None = None,
     native: bool = False,
+    brokers: int = 1,
 ) -> dict[str, str]:
     """Bring Kafka and Redis up and return their addresses; they stay until down().
 
     Args:
         configured: Kafka, with its login, and RECOUNT_REDIS; used as they are where both answer.
+        brokers: Several are native processes, whatever answers.
     """
+    native = native or brokers > 1
     with _locked(folder):
         running = status(folder)
         if running is not None:
+            if brokers > 1 and running.get("brokers", 1) != brokers:
+                raise UsageError(
+                    f"another stack runs in {folder}: one of {running.get('brokers', 1)} brokers; "
+                    "run `recount stack down` first, or choose another --dir"
+                )
             return _addresses(running)
         if not native and kafka_answers(configured[0]) and redis_answers(configured[1]):
             return {"kafka": configured[0].bootstrap, "redis": configured[1], "kind": "external"}
         if not native and docker_answers():
             return _docker_up(folder, kafka_port, redis_port)
-        keeper = start_keeper(folder, kafka_port=kafka_port, redis_port=redis_port)
+        keeper = start_keeper(
+            folder, kafka_port=kafka_port, redis_port=redis_port, brokers=brokers
+        )
         assert keeper.stdin is not None
         keeper.stdin.write(DETACH)
         keeper.stdin.close()
@@ -99,17 +112,26 @@ def borrowed(folder: Path, configured: tuple[KafkaAddress, str]) -> Iterator[dic
 
 
 def start_keeper(
-    folder: Path, *, kafka_port: int | None = None, redis_port: int | None = None
+    folder: Path,
+    *,
+    kafka_port: int | None = None,
+    redis_port: int | None = None,
+    brokers: int = 1,
 ) -> "subprocess.Popen[bytes]":
-    """Start the keeper and wait until both services answer."""
+    """Start the keeper and wait until everything answers.
+
+    kafka_port: of the first broker; the others have the next ones.
+    """
     redis_binary(), kafka_jars()  # a missing part is told here, before anything runs
-    ports = [str(free_port(kafka_port or KAFKA_PORT)), str(free_port(redis_port or REDIS_PORT))]
-    for asked, got in zip((kafka_port, redis_port), ports, strict=True):
-        if asked is not None and str(asked) != got:
-            raise UsageError(f"port {asked} is in use; choose another")
+    _check_data(folder, brokers)
+    ports = [_port(redis_port, REDIS_PORT)]
+    ports += [_port(kafka_port, KAFKA_PORT, after=at) for at in range(brokers)]
     with (folder / "keeper.log").open("wb") as log:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.stack.keeper", str(folder.resolve()), *ports],
+            [
+                *(sys.executable, "-m", "pipeline.stack.keeper", str(folder.resolve())),
+                *(str(port) for port in ports),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=log,
@@ -125,6 +147,28 @@ def start_keeper(
             )
         clock.pause(_POLL_S)
     return keeper
+
+
+def _port(asked: int | None, usual: int, *, after: int = 0) -> int:
+    """The port that was asked for, or the usual one, or a free one; some numbers after it."""
+    found = free_port((asked or usual) + after)
+    if asked is not None and found != asked + after:
+        raise UsageError(f"port {asked + after} is in use; choose another")
+    return found
+
+
+def _check_data(folder: Path, brokers: int) -> None:
+    """Refuse data of another number of brokers: they would not find each other, or their topics.
+
+    Raises:
+        UsageError: says how many there are.
+    """
+    there = len(list(folder.glob("broker-*"))) or int((folder / "kafka").exists())
+    if there not in (0, brokers):
+        raise UsageError(
+            f"{folder} holds the data of {there} brokers, not of {brokers}; give --brokers "
+            f"{there}, or another --dir"
+        )
 
 
 def down(folder: Path) -> bool:

@@ -14,12 +14,17 @@ _TIMEOUT_S: Final = 2.0
 
 def kafka_answers(kafka: str | KafkaAddress) -> bool:
     """Whether a broker answers a metadata request; a bootstrap list alone is one without login."""
+    return brokers_of(kafka) > 0
+
+
+def brokers_of(kafka: str | KafkaAddress) -> int:
+    """Return how many brokers the cluster has now, as the first that answers says; else 0."""
     address = KafkaAddress(kafka, {}) if isinstance(kafka, str) else kafka
     client = AdminClient(address.rdkafka())
     try:
-        return bool(client.list_topics(timeout=_TIMEOUT_S).brokers)
+        return len(client.list_topics(timeout=_TIMEOUT_S).brokers)
     except KafkaException:
-        return False
+        return 0
 
 
 def redis_answers(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""Apache Kafka (KRaft, one process) and redis-server as plain processes.
+"""Apache Kafka (KRaft, one process a broker) and redis-server as plain processes.
 
 Everything lies under one folder: data, logs, configuration. The artifacts of Kafka are cached
 outside of it, between runs.
@@ -12,6 +12,7 @@ import socket
 import subprocess
 import uuid
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,8 @@ _POM: Final = Path(__file__).parent / "pom.xml"
 _MAVEN_S_MAX: Final = 600
 _PORTS: Final = range(20_000, 32_000)
 _TRIES: Final = 50
+_SHORT: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")  # for a JVM that starts often
+COPIES_MAX: Final = 3  # of Kafka's own topics, however many brokers there are
 
 
 class MissingPart(PipelineError):
@@ -38,6 +41,19 @@ class Ports:
     kafka: int
     controller: int
     redis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quorum:
+    """The place of a broker among several, each of which is a controller as well.
+
+    cluster: the same id for all. node: from 1. controllers: the ports of all, in the order of
+    nodes, our own included.
+    """
+
+    cluster: str
+    node: int
+    controllers: tuple[int, ...]
 
 
 def free_port(wanted: int = 0) -> int:
@@ -58,6 +74,7 @@ def free_port(wanted: int = 0) -> int:
     raise MissingPart("no free port on 127.0.0.1; close something and try again")
 
 
+@cache
 def java() -> str:
     """Return a Java 17 or later."""
     found = shutil.which("java")
@@ -133,22 +150,42 @@ def _redis_version(binary: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
-def kafka_command(folder: Path, ports: Ports) -> list[str]:
-    """Write Kafka's configuration, format its storage once, and return how to start it."""
+def kafka_command(folder: Path, ports: Ports, quorum: Quorum | None = None) -> list[str]:
+    """Write a broker's configuration, format its storage once, and return how to start it.
+
+    folder: of this broker alone. quorum: without it, it is the only one.
+    """
+    place = quorum or Quorum(new_cluster(), 1, (ports.controller,))
+    many = len(place.controllers)
     data, config = folder / "kafka", folder / "kafka.properties"
-    config.write_text(_PROPERTIES.format(ports=ports, data=data))
+    voters = (f"{node}@127.0.0.1:{port}" for node, port in enumerate(place.controllers, 1))
+    config.write_text(
+        _PROPERTIES.format(
+            ports=ports,
+            data=data,
+            node=place.node,
+            voters=",".join(voters),
+            copies=min(many, COPIES_MAX),
+            in_sync=2 if many >= COPIES_MAX else 1,
+        )
+    )
     classpath = f"{kafka_jars()}/*"
     log4j = folder / "log4j2.yaml"
     log4j.write_text(_LOG4J)
-    run = [java(), f"-Dlog4j2.configurationFile={log4j}", "-cp", classpath]
+    run = [f"-Dlog4j2.configurationFile={log4j}", "-cp", classpath]
     if not (data / "meta.properties").exists():
         subprocess.run(
-            [*run, "kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(config)],
+            [
+                *(java(), *_SHORT, *run, "kafka.tools.StorageTool", "format"),
+                *("-t", place.cluster, "-c", str(config)),
+            ],
             check=True,
             capture_output=True,
         )
-    heap = ["-Xms256m", "-Xmx512m", "-XX:+UseG1GC", "-XX:TieredStopAtLevel=4"]
-    return [run[0], *heap, *run[1:], "kafka.Kafka", str(config)]
+    own = ["-Xms256m", "-Xmx512m", "-XX:+UseG1GC", "-XX:TieredStopAtLevel=4"]
+    if many > 1:  # they share the machine: less memory, and less compiling
+        own = ["-Xms128m", "-Xmx256m", *_SHORT]
+    return [java(), *own, *run, "kafka.Kafka", str(config)]
 
 
 def redis_command(folder: Path, ports: Ports) -> list[str]:
@@ -171,27 +208,28 @@ def redis_command(folder: Path, ports: Ports) -> list[str]:
     ]
 
 
-def _cluster_id() -> str:
+def new_cluster() -> str:
+    """Return the id of a new cluster."""
     # Kafka wants 22 characters of base64url; hex digits are such, and random enough.
     return uuid.uuid4().hex[:22]
 
 
 _PROPERTIES: Final = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{ports.controller}
+node.id={node}
+controller.quorum.voters={voters}
 listeners=PLAINTEXT://127.0.0.1:{ports.kafka},CONTROLLER://127.0.0.1:{ports.controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{ports.kafka}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={data}
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={copies}
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={copies}
+share.coordinator.state.topic.min.isr={in_sync}
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 auto.create.topics.enable=false

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ..services import Recount, Services
+from .brokers import OwnBrokers, own_brokers
 from .own import OwnKafka, own_kafka
 from .stage import Stage, staged
 
@@ -49,3 +50,24 @@ def breakable(
         made.prepare()
         yield made
         broker.proxy.release()
+
+
+@pytest.fixture(scope="module")
+def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBrokers]:
+    """Three brokers that the tests of a module may break, and must start again."""
+    with own_brokers(tmp_path_factory.mktemp("brokers")) as made:
+        yield made
+
+
+@pytest.fixture
+def replicated(
+    brokers: OwnBrokers, recount: Recount, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Stage]:
+    """A deployment with three copies of each record; workers reach brokers by their proxies."""
+    services = Services(brokers.address, recount.services.redis)
+    own = replace(recount, services=services)
+    with staged(own, tmp_path, request.node.name, kafka=brokers.proxied, redis=()) as made:
+        made.prepare("--replication-factor", "3")
+        yield made
+        brokers.proxy.release()
+        brokers.start()

@@ -14,11 +14,10 @@ from definitions.formats import metronome
 from definitions.metric import Definition
 from pipeline.core.aggregations import AGGREGATIONS, Partial, decode_partial, merge_partials
 from pipeline.edges.kafka import KafkaLog, topic_names
-from pipeline.edges.kafka_client import KafkaAddress
 from pipeline.ports import Book
 
 from ..recount import Record, Terms, answers, recount
-from ..services import Recount, Services
+from ..services import Recount
 from ..stored import store_of
 from ..waiting import eventually
 from ..whole import whole
@@ -108,7 +107,7 @@ _PYTHON = [sys.executable, "-m", "pipeline"]
 
 def with_redis(command: Recount, url: str) -> Recount:
     """The same deployment name on another Redis."""
-    return replace(command, services=Services(command.services.kafka, url))
+    return replace(command, services=replace(command.services, redis=url))
 
 
 def lag(command: Recount) -> int:
@@ -133,8 +132,7 @@ def nexts(command: Recount) -> int:
 async def _read(command: Recount) -> list[tuple[Book, list[Record]]]:
     store = store_of(command.services.redis, command.deployment)
     names = topic_names(command.deployment)
-    address = KafkaAddress(command.services.kafka, {})
-    log = KafkaLog(address, events=names["events"], rejected=names["rejected"])
+    log = KafkaLog(command.services.address, events=names["events"], rejected=names["rejected"])
     found = []
     try:
         for number in await log.spans():

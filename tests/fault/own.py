@@ -13,8 +13,9 @@ from typing import Any
 import redis
 
 from pipeline.stack.probe import kafka_answers, redis_answers
-from pipeline.stack.processes import Ports, free_port, kafka_command, redis_command
+from pipeline.stack.processes import Ports, Quorum, free_port, kafka_command, redis_command
 
+from ..secure import login_lines
 from ..waiting import eventually
 from .proxy import Proxy
 
@@ -106,11 +107,18 @@ class OwnRedis(_Process):
 
 @dataclass
 class OwnKafka(_Process):
-    """A broker of one test, with a second listener behind a proxy."""
+    """A broker of one test, with a second listener behind a proxy.
+
+    quorum: its place among others. certificates: the folder where they lie; then clients log in
+    over TLS, at `address` and behind the proxy.
+    """
 
     port: int = field(default_factory=free_port)
     controller: int = field(default_factory=free_port)
     hidden: int = field(default_factory=free_port)
+    secure: int = field(default_factory=free_port)
+    quorum: Quorum | None = None
+    certificates: Path | None = None
     proxy: Proxy = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,6 +127,11 @@ class OwnKafka(_Process):
     @property
     def address(self) -> str:
         """Where it answers."""
+        return f"127.0.0.1:{self.secure}" if self.certificates else self.plain
+
+    @property
+    def plain(self) -> str:
+        """Where it answers without a login."""
         return f"127.0.0.1:{self.port}"
 
     @property
@@ -126,27 +139,40 @@ class OwnKafka(_Process):
         """Where it answers behind the proxy: what it advertises there is the proxy's port."""
         return f"127.0.0.1:{self.proxy.port}"
 
-    def start(self) -> None:
-        """Start on the same files."""
+    def begin(self) -> list[str]:
+        """Start on the same files, and do not wait; return how it was started."""
         ports = Ports(kafka=self.port, controller=self.controller, redis=0)
-        command = kafka_command(self.folder, ports)
+        command = kafka_command(self.folder, ports, self.quorum)
         config = self.folder / "kafka.properties"
         lines = dict(line.split("=", 1) for line in config.read_text().splitlines())
-        for name, more in (
-            ("listeners", f"PROXIED://127.0.0.1:{self.hidden}"),
-            ("advertised.listeners", f"PROXIED://{self.proxied}"),
-            ("listener.security.protocol.map", "PROXIED:PLAINTEXT"),
-        ):
-            lines[name] += f",{more}"
+        more = {"PROXIED": (self.hidden, self.proxied)}
+        if self.certificates is not None:
+            more["SECURE"] = (self.secure, self.address)
+            lines |= login_lines(self.certificates, list(more))
+        protocol = "PLAINTEXT" if self.certificates is None else "SASL_SSL"
+        for name, (port, advertised) in more.items():
+            lines["listeners"] += f",{name}://127.0.0.1:{port}"
+            lines["advertised.listeners"] += f",{name}://{advertised}"
+            lines["listener.security.protocol.map"] += f",{name}:{protocol}"
         lines["inter.broker.listener.name"] = "PLAINTEXT"
         config.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+        self._run(command, "kafka.log")
+        return command
+
+    def start(self) -> None:
+        """Start on the same files; of several, enough others run."""
+        self.wait(self.begin())
+
+    def wait(self, command: list[str]) -> None:
+        """Wait until it answers; start it again where another process had a port of it."""
 
         def answers() -> bool:
-            if self.process is None or self.process.poll() is not None:
-                self._run(command, "kafka.log")  # again, where another process had a port of it
-            return kafka_answers(self.address)
+            assert self.process is not None
+            if self.process.poll() is not None:
+                self._run(command, "kafka.log")
+            return kafka_answers(self.plain)
 
-        eventually(answers, within_s=60, because="Kafka answers")
+        eventually(answers, within_s=120, because="Kafka answers")
 
 
 @contextmanager

@@ -13,15 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.edges.kafka_client import KafkaAddress
 from pipeline.log.publish import publish
 
-from ..services import Recount, Services
+from ..services import Recount
 from ..waiting import eventually
 from .harness import Workers, assert_exact
 from .own import OwnRedis, own_redis
 from .proxy import Proxy
-from .watch import Watch
+from .watch import RECOVERY_S_MAX, Watch
 
 PARTITIONS = 2
 CUSTOMERS = 12
@@ -77,7 +76,7 @@ class Scene:
 
     def send(self, lines: list[bytes]) -> None:
         """Send lines as `recount publish` does."""
-        address = KafkaAddress(self.recount.services.kafka, {})
+        address = self.recount.services.address
         topic = f"{self.recount.deployment}.usage.events"
         homes = self.partitions
         asyncio.run(
@@ -101,9 +100,18 @@ class Scene:
             self.watch.at_the_end, within_s=within_s, because="the end of the log is reached"
         )
 
-    def recovers(self, fault: str | None = None) -> None:
-        """Wait until the stream moves again, within the limit; note how long it took."""
-        seconds = self.watch.moved()
+    def recovers(
+        self,
+        fault: str | None = None,
+        *,
+        within_s: float = RECOVERY_S_MAX,
+        live: bool = False,
+    ) -> None:
+        """Wait until the stream moves again, within the limit; note how long it took.
+
+        live: traffic goes on (see Watch.moved()).
+        """
+        seconds = self.watch.moved(within_s, live=live)
         line = json.dumps({"test": self.name, "fault": fault, "seconds": round(seconds, 1)})
         sys.stderr.write(f"recovery {line}\n")
         if path := os.environ.get("FAULT_TIMES"):
@@ -135,9 +143,10 @@ def staged(
 ) -> Iterator[Stage]:
     """A stage on a Redis of its own; workers reach Kafka at `kafka`, where it is given."""
     with own_redis(folder, *redis) as own:
-        direct = replace(recount, services=Services(recount.services.kafka, own.url))
+        direct = replace(recount, services=replace(recount.services, redis=own.url))
         proxy = Proxy(own.port)
-        through = Services(kafka or recount.services.kafka, f"redis://127.0.0.1:{proxy.port}/0")
+        behind = f"redis://127.0.0.1:{proxy.port}/0"
+        through = replace(recount.services, kafka=kafka or recount.services.kafka, redis=behind)
         workers = Workers(replace(recount, services=through), folder)
         watch = Watch(direct, PARTITIONS)
         stage = Stage(direct, workers, watch, name, redis=own, proxy=proxy)

@@ -27,10 +27,9 @@ class Watch:
         self._topic = f"{recount.deployment}.usage.events"
         self._consumer = Consumer(
             {
-                "bootstrap.servers": recount.services.kafka,
+                **recount.services.address.rdkafka(),
                 "group.id": "watch",
                 "isolation.level": "read_committed",
-                "log_level": 0,
             }
         )
 

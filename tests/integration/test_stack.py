@@ -24,16 +24,16 @@ with local.running(Path(sys.argv[1])):
 
 
 def stack(*arguments: str, exits: int = 0) -> Any:
-    """Run `recount stack …`."""
+    """Run `recount stack …`; return its answer, or why it refuses."""
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", "stack", *arguments],
         cwd=ROOT,
         capture_output=True,
         check=False,
-        timeout=100,
+        timeout=300,
     )
     assert done.returncode == exits, done.stderr.decode()
-    return json.loads(done.stdout)
+    return json.loads(done.stdout) if done.stdout else done.stderr.decode()
 
 
 def gone(pids: list[int]) -> bool:
@@ -57,6 +57,16 @@ def test_up_status_down(tmp_path: Path) -> None:
     assert stack("down", *folder) == {"stopped": False}
     assert stack("status", *folder, exits=4)["answers"] is False
     assert (tmp_path / "kafka" / "meta.properties").exists()
+
+
+def test_data_of_another_number_of_brokers_is_refused(tmp_path: Path) -> None:
+    """Brokers of one stack never find data of another: it is said before anything starts."""
+    (tmp_path / "broker-1").mkdir()
+    (tmp_path / "broker-2").mkdir()
+
+    for asked in ("1", "3"):
+        told = stack("up", "--native", "--brokers", asked, "--dir", str(tmp_path), exits=2)
+        assert f"the data of 2 brokers, not of {asked}" in told
 
 
 def test_no_orphans_when_the_owner_is_killed(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class Run:
         self.ground.start_worker(1)
         topic = f"{self.recount.deployment}.usage.events"
         return Traffic(
-            self.recount.services.kafka, topic, partitions=4, seed=self.seed, rate=self.rate
+            self.recount.services.address, topic, partitions=4, seed=self.seed, rate=self.rate
         )
 
     def audit(self, tally: Tally) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from pipeline.edges.kafka_client import KafkaAddress
+
 CUSTOMERS = 300
 _RUBBISH = [b"rubbish", b"{}", b"", b'{"a":1}', b"[" * 60, b'{"transaction_id":"\\ud800"}']
 _TICK_S = 0.05
@@ -20,7 +22,9 @@ class Traffic:
     sent: records handed over; every one is durable once stop() returned.
     """
 
-    def __init__(self, kafka: str, topic: str, *, partitions: int, seed: int, rate: int) -> None:
+    def __init__(
+        self, kafka: KafkaAddress, topic: str, *, partitions: int, seed: int, rate: int
+    ) -> None:
         self.sent = 0
         self.aborted = 0
         self.paused = threading.Event()
@@ -31,14 +35,13 @@ class Traffic:
         self._number = 0
         self._stop = threading.Event()
         self._settings = {
-            "bootstrap.servers": kafka,
+            **kafka.rdkafka(),
             "partitioner": "murmur2_random",
             "enable.idempotence": True,
             "message.timeout.ms": 120_000,
             "queue.buffering.max.messages": 1_000_000,
             "linger.ms": 5,
             "topic.metadata.refresh.interval.ms": 3_000,
-            "log_level": 0,
         }
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._aborting = threading.Thread(target=self._run_transactions, daemon=True)

@@ -64,6 +64,31 @@ def test_an_invalid_record_changes_nothing_and_is_reported(second: Any) -> None:
     assert after.versions == before.versions
 
 
+def test_one_copy_is_allowed_and_refused_again() -> None:
+    """The latest record says whether one copy may acknowledge; Redis' copy of the identity too."""
+
+    def record(allowed: Any, store_id: str | None = None) -> dict[str, Any]:
+        own = identity_record(deployment())["store_id"]
+        return {
+            "type": "single_copy",
+            "schema_version": 1,
+            "store_id": store_id or own,
+            "allowed": allowed,
+        }
+
+    def allows(*records: Any) -> bool:
+        identity = state_of(*records).identity
+        assert identity is not None
+        told = json.loads(identity.text).get("allow_single_copy", False)
+        assert told == identity.allow_single_copy
+        return identity.allow_single_copy
+
+    assert not allows()
+    assert allows(record(allowed=True))
+    assert not allows(record(allowed=True), record(allowed=False))
+    assert not allows(record(allowed="yes"), record(allowed=True, store_id="another"))
+
+
 def test_names_move_with_renames() -> None:
     """A rename frees the old name; an archived metric keeps its own; no two share one (CS16)."""
     rename = {"type": "rename", "schema_version": 1, "metric_id": "m", "name": "new"}

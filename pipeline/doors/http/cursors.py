@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 from definitions.times import parse_timestamp, rfc3339
 
 from ...control.entities import Metric
-from ...control.records import claim_of
+from ...control.members import claim_of
 from ...reads.answers import AsOf, joined
 from ...reads.lines import named_offsets
 from .errors import Refused

@@ -70,6 +70,7 @@ async def attend(vital: ServerVitals, service: Service) -> None:
                 await service.fresh()
                 # That a partition is rebuilt is no reason: events are taken meanwhile.
                 await service.store.nexts([*service.identity.starts])
+                await service.check_copies()
                 if service.sender.failed:  # the last events were not taken: could the next be?
                     await service.sender.ready()
             except PipelineError:

@@ -5,6 +5,7 @@ control log is asked for, and read up to, before an answer is made.
 """
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -25,10 +26,11 @@ from ...core.event import decoder_for, no_time
 from ...core.names import EventType, event_types, merged
 from ...core.reasons import Rejected
 from ...core.records import LogRecord
-from ...deploy.checks import check_open, identity_of
+from ...deploy.checks import check_copies, check_open, identity_of
 from ...deploy.opened import opened
 from ...edges.clock import SystemClock
 from ...edges.kafka import KafkaLog
+from ...edges.kafka_client import KafkaAdmin
 from ...edges.kafka_sender import Record, Sender, sender
 from ...edges.redis import RedisStore
 from ...errors import Halt, LogUnavailable, NotOpen, TooBusy
@@ -38,6 +40,7 @@ from ...reads.marks import Patience
 from ...reads.usage import Reader
 from ...settings import Settings
 
+_LOGGER: Final = logging.getLogger(__name__)
 IN_FLIGHT_MAX: Final = 20_000  # events that are on their way to Kafka; more are refused for now
 LARGE_MAX: Final = 4  # large questions that a server answers at a time; more are refused
 T = TypeVar("T")
@@ -148,6 +151,8 @@ class Service:
         self._control = Shared(self._catch_up, self.clock)
         self.ends = Ends(self.log, lambda: len(self.identity.starts), self.clock)
         self._patience = Patience(self.settings.read_wait_ms / 1000, self.clock)
+        self._admin = KafkaAdmin(self.settings.address)
+        self._single_copy: Halt | None = None
         self._large = 0  # questions that are being answered and are large
 
     async def _catch_up(self) -> ControlState:
@@ -259,6 +264,21 @@ class Service:
         """A fresh random text."""
         return uuid.uuid4().hex
 
+    async def check_copies(self) -> None:
+        """See whether one copy alone could acknowledge an event; if so, no event is taken.
+
+        Raises:
+            Halt: it could, for as long as the operator does not change it.
+        """
+        try:
+            await check_copies(self._admin, self.identity)
+        except Halt as error:
+            if self._single_copy is None:
+                _LOGGER.warning("no event is taken: %s", error)
+            self._single_copy = error
+            raise
+        self._single_copy = None
+
     async def ingest(self, events: Sequence[ReadEvent]) -> None:
         """Send events, each to its customer's home; return once all are durable.
 
@@ -272,8 +292,10 @@ class Service:
 
         Raises:
             Busy: too many are on their way already; none was sent. LogUnavailable: not all are
-                durable; sending the same again adds nothing twice.
+                durable; sending the same again adds nothing twice. Halt: see check_copies().
         """
+        if self._single_copy is not None:
+            raise self._single_copy
         if self.in_flight + len(lines) > IN_FLIGHT_MAX:
             raise Busy(f"{self.in_flight} events are on their way to Kafka; try again")
         self.in_flight += len(lines)
@@ -330,7 +352,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
         UsageError, Halt: it does not exist, or cannot be served. Unavailable: not now.
     """
     async with (
-        opened(settings.place) as found,
+        opened(settings.place, sends=True) as found,
         sender(settings.address, found.names["events"]) as sending,
     ):
         yield Service(settings, found.control, found.store, found.log, sending)

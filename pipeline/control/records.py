@@ -167,9 +167,8 @@ class ControlState:
 
     def take_single_copy(self, record: dict[str, Any]) -> None:
         """Whether one copy in Kafka may acknowledge a record from now on."""
-        known = self._own(record)
         allowed = truth_in(record, "allowed")
-        self.identity = replace(known, allow_single_copy=allowed).retold()
+        self.identity = replace(self._own(record), allow_single_copy=allowed).retold()
 
     def take_rebuild(self, record: dict[str, Any]) -> None:
         """Every partition applied again from `starts`: maybe another topic, or other rules."""

@@ -46,6 +46,7 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "core/fold/judge.py",
             "core/fold/fold.py",
             "core/fold/adders.py",
+            "core/fold/columns.py",
             "numpy/",
             "definitions/",
             "Tally.",

@@ -8,6 +8,7 @@ from definitions.values import text_form
 from .aggregations import Partial, element_of
 
 GROUP_BYTES_MAX: Final = 256
+SHORT_CHARS_MAX: Final = GROUP_BYTES_MAX // 4  # of UTF-8; a text of so many is its own name
 
 
 def group_of(value: object) -> str | None:
@@ -23,7 +24,7 @@ def group_of(value: object) -> str | None:
 
 def group_name(text: str) -> str:
     """Return what a text is called as a group."""
-    if len(text) * 4 <= GROUP_BYTES_MAX:
+    if len(text) <= SHORT_CHARS_MAX:
         return text
     raw = text.encode()
     if len(raw) <= GROUP_BYTES_MAX:

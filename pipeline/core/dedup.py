@@ -165,10 +165,8 @@ class IdIndex:
         high, low = _unpack(b"".join(ids))
         new = ~self._seen(high, low)
         if len(set(ids)) < len(ids):
-            met: set[bytes] = set()
-            for number, id_ in enumerate(ids):
-                new[number] &= id_ not in met
-                met.add(id_)
+            first = dict(zip(reversed(ids), reversed(range(len(ids))), strict=True))
+            new &= np.array([first[id_] == number for number, id_ in enumerate(ids)])
         self._record(high[new], low[new], generation)
         found: list[bool] = new.tolist()
         return found

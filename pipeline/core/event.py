@@ -85,11 +85,11 @@ class Decoder:
         )
         self._narrow = _decoding(kind, dict[str, Any] if context else _Skipped)
 
-    def reader(self, key: str) -> Callable[[Event], Any]:
-        """What reads a property of an event that this has decoded; ABSENT where it is not."""
+    def reader(self, key: str) -> Callable[[Any], Any]:
+        """What reads one of the properties of an event that this has decoded, or ABSENT."""
         if self._make is dict:
-            return lambda event: event.properties.get(key, ABSENT)
-        return attrgetter(f"properties.{self._named[key]}")
+            return lambda properties: properties.get(key, ABSENT)
+        return attrgetter(self._named[key])
 
     def decode_all(self, values: Sequence[bytes]) -> list[Event | Rejected]:
         """Return what decode() says of each value; a record without one is empty."""
@@ -98,15 +98,14 @@ class Decoder:
             part = values[start : start + _TOGETHER]
             # Most events: no escapes, no lists, and the second of two closing braces ends them,
             # so that they cannot be nested too deeply.
-            odd = [
-                value
-                for value in part
-                if _OPENING_BRACKET in value
-                or _BACKSLASH in value
-                or _CLOSING_BRACE in value[:-2]
-                or not value.isascii()
-                or len(value) > EVENT_BYTES_MAX
-            ]
+            together = b"".join(part)
+            odd = (
+                _OPENING_BRACKET in together
+                or _BACKSLASH in together
+                or not together.isascii()
+                or len(together) > EVENT_BYTES_MAX
+                or [value for value in part if _CLOSING_BRACE in value[:-2]]
+            )
             try:
                 found += list(map(self.decode if odd else self._narrow, part))
             except _UNDECIDED:

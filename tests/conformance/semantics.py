@@ -48,7 +48,7 @@ def contribution(definition: Definition, line: bytes) -> Contribution:
     tally = Tally(0, matcher, 3600)
     at = parse_timestamp(event.timestamp)
     assert at is not None
-    rows = Accepted(1, [MemoryRecord(0, 0, line)], [0], [event], [at], [b""])
+    rows = Accepted(1, [MemoryRecord(0, 0, line)], [0], [event], [at], [b""], (at, at))
     found: Contribution = {"match": bool(tally.add(rows))}
     found["value"] = found["distinct"] = found["measure"] = None
     for cell, change in tally.cells().items():

@@ -8,7 +8,7 @@ from .test_tidy import sources
 
 # Modules whose names are words of everyday programming, or of the systems that they speak with.
 _ORDINARY = """
-    answer answers api_keys app bodies browsers checks clients clock cloudevents common
+    answer answers api_keys app bodies browsers checks clients clock cloudevents columns common
     compiled conditions configuration connections crash cursors decimal demo demo_data
     described entities errors event_models explain fields init kafka kafka_batches kafka_causes
     kafka_client kafka_codecs kafka_security kafka_sender keys klaviyo letter_headers lib lines

@@ -144,7 +144,7 @@ def test_many_decode_as_each_by_itself(values: list[bytes], keys: frozenset[str]
 
 def read(decoder: Decoder, event: Event, key: str) -> Any:
     """What the decoder's own reader of a property reads."""
-    return decoder.reader(key)(event)
+    return decoder.reader(key)(event.properties)
 
 
 @given(

@@ -29,7 +29,7 @@ _OFFSET: Final = attrgetter("record.offset")
 class Accepted:
     """Accepted events, column by column. times: of the events, in ns; clocks: the log's, in ms.
 
-    taken: how many records were judged for it.
+    taken: how many records were judged for it. span: no time is outside of these two.
     """
 
     taken: int
@@ -38,6 +38,7 @@ class Accepted:
     events: list[Any]
     times: list[Any]
     ids: list[bytes]
+    span: tuple[int, int] = (0, 0)
 
     def keep(self, kept: Iterable[object]) -> None:
         """Leave out every row whose mark is false."""
@@ -105,6 +106,8 @@ class Judge:
         if None in times:
             pairs = zip(rows.events, times, strict=True)
             self._refuse(rows, [no_time(event) if at is None else None for event, at in pairs])
+        if times := rows.times:
+            rows.span = min(times), max(times)
         if not self._all_in_time(rows):
             self._refuse(rows, list(map(self._age, rows.times, rows.clocks)))
         rows.ids = identities(rows.events, self._heads, self._seed)
@@ -143,7 +146,7 @@ class Judge:
             return True
         oldest, _ = _in_time(rows.clocks[-1], self._deployment)
         _, newest = _in_time(rows.clocks[0], self._deployment)
-        return bool(oldest <= min(rows.times) and max(rows.times) <= newest)
+        return oldest <= rows.span[0] and rows.span[1] <= newest
 
     def _age(self, at: int, clock_ms: int) -> Rejected | None:
         oldest, newest = _in_time(clock_ms, self._deployment)

@@ -7,8 +7,7 @@ their names once for each cell, not once for each event.
 from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
-from operator import attrgetter
-from typing import Any, Final
+from typing import Any
 
 from definitions.matcher import Matcher, Rule
 from definitions.metric import Aggregation
@@ -18,10 +17,10 @@ from ..aggregations import AGGREGATIONS, Partial, Position, element_of
 from ..cells import CellKey, Change
 from ..event import Event, decoder_for
 from ..reasons import Rejected
-from .adders import INTEGERS, Adder, Rows, adder_for
+from .adders import INTEGERS, Adder, adder_for
+from .columns import Rows
 from .judge import Accepted, PythonShare
 
-_EVENT_TYPE: Final = attrgetter("event_type")
 # customer, base bucket, grouping set, group values
 _Where = tuple[str, int, int, tuple[str | None, ...]]
 
@@ -110,7 +109,7 @@ class Tally:
     def decode(self, values: Sequence[bytes]) -> list[Event | Rejected]:
         """Decode values, as far as the rules of their event types read them."""
         events = self._decoder.decode_all(values)
-        types = set(map(_EVENT_TYPE, events))
+        types = {event.event_type for event in events}
         types.discard(Rejected.event_type)
         if [each for each in types - self._adders.keys() if self._matcher.see(each)]:
             # Seldom, for a type is met once. Adders name what their decoder makes.
@@ -131,13 +130,24 @@ class Tally:
             return 0
         if len(self._types) == 1:
             (event_type,) = self._types
-            same = Rows(rows.events, rows.times, rows.clocks, rows.records)
+            same = Rows(rows.events, rows.times, rows.clocks, rows.records, rows.span)
             return self._add(event_type, same)
-        by_type: dict[str, list[Any]] = {}
-        for row in zip(rows.events, rows.times, rows.clocks, rows.records, strict=True):
-            by_type.setdefault(row[0].event_type, []).append(row)
-        parts = [(name, Rows(*zip(*same, strict=True))) for name, same in by_type.items()]
-        return sum(self._add(event_type, same) for event_type, same in parts)
+        by_type: dict[str, list[int]] = {}
+        for at, event in enumerate(rows.events):
+            by_type.setdefault(event.event_type, []).append(at)
+        return sum(
+            self._add(
+                event_type,
+                Rows(
+                    [rows.events[at] for at in same],
+                    [rows.times[at] for at in same],
+                    [rows.clocks[at] for at in same],
+                    [rows.records[at] for at in same],
+                    rows.span,
+                ),
+            )
+            for event_type, same in by_type.items()
+        )
 
     def _add(self, event_type: str, rows: Rows) -> int:
         """Add events of one type."""
@@ -162,7 +172,8 @@ class Tally:
             add = self._adders_of.get(rules)
             if add is None:
                 add = self._adders_of[rules] = self._adder(rules)
-            matched = add(Rows(*zip(*rows, strict=True)))
+            events, times, clocks, records = zip(*rows, strict=True)
+            matched = add(Rows(events, times, clocks, records, (min(times), max(times))))
             counted += 0 if are_counted else matched
         return counted
 

@@ -39,7 +39,9 @@ def rights_of() -> dict[str, list[str]]:
     return {role: rights.replace("\\|", "|").split() for role, rights in rows}
 
 
-def rule_of(role: str, deployment: str, *, on_cluster: bool = False) -> str:
+def rule_of(
+    role: str, deployment: str, *, on_cluster: bool = False, before_7: bool = False
+) -> str:
     """What a line of an ACL file says of the user of a role, behind its name."""
     rights, keys = rights_of(), [f"~recount:{deployment}:*", f"~recount:{{{deployment}/*"]
     if role in {"reader", "audit", "server"}:
@@ -51,6 +53,9 @@ def rule_of(role: str, deployment: str, *, on_cluster: bool = False) -> str:
         commands += rights["any"]
     if on_cluster and role in {"audit", "rebuild"}:
         commands += rights["listing"]
+    if before_7:  # no keys to be read only, and no scripts that only read
+        keys = [key.removeprefix("%R") for key in keys]
+        commands = [command for command in commands if command != "+evalsha_ro"]
     return " ".join(["on", f">{AUTHENTICATED}", *keys, *commands])
 
 

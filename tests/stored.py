@@ -20,7 +20,8 @@ def client_of(url: str) -> Any:
     if not address.is_cluster:
         return redis.Redis.from_url(url)
     node: Any = ClusterNode
-    return redis.RedisCluster(startup_nodes=[node(*host) for host in address.hosts])
+    nodes = [node(*host) for host in address.hosts]
+    return redis.RedisCluster(startup_nodes=nodes, socket_timeout=1, socket_connect_timeout=1)
 
 
 def client_at(url: str, key: str) -> Any:

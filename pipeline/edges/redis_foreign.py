@@ -8,16 +8,14 @@ from ..core.state import is_state_field
 from .redis_books import quoted
 from .redis_keys import Keys, is_day, is_index
 from .redis_listing import names_of
-from .redis_nodes import Nodes
+from .redis_nodes import Nodes, followed
 
 _SCAN_COUNT: Final = 2_000
 
 
 async def strays_in(nodes: Nodes, keys: Keys) -> AsyncIterator[str]:
     """Yield what lies under the partition's prefix outside cells and is not ours."""
-    async with nodes.at(keys.state) as redis:
-        fields = await redis.hkeys(keys.state)
-    for name in fields:
+    for name in await _fields(nodes, keys.state):
         if not is_state_field(name.decode(errors="replace")):
             yield f"key {keys.state!r}: {quoted(name)} is not ours"
     async for names in names_of(nodes, keys, keys.every):
@@ -26,13 +24,24 @@ async def strays_in(nodes: Nodes, keys: Keys) -> AsyncIterator[str]:
             address = keys.address_of(text)
             if text == keys.state or (address is not None and keys.at(address).encode() == name):
                 continue
-            async with nodes.at(keys.state) as redis:
-                found = [stray async for stray in _of_key(redis, keys, name)]
-            for stray in found:
+            for stray in await _of_key(nodes, keys, name):
                 yield stray
 
 
-async def _of_key(client: Any, keys: Keys, name: bytes) -> AsyncIterator[str]:
+@followed
+async def _fields(nodes: Nodes, key: str) -> list[bytes]:
+    async with nodes.at(key) as redis:
+        fields: list[bytes] = await redis.hkeys(key)
+        return fields
+
+
+@followed
+async def _of_key(nodes: Nodes, keys: Keys, name: bytes) -> list[str]:
+    async with nodes.at(keys.state) as redis:
+        return [stray async for stray in _strays(redis, keys, name)]
+
+
+async def _strays(client: Any, keys: Keys, name: bytes) -> AsyncIterator[str]:
     """Yield what is wrong with a key that is neither the state nor one of cells."""
     text = name.decode(errors="replace")
     kind, rest = keys.kind_of(text)

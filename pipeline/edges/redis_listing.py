@@ -31,31 +31,31 @@ async def names_of(nodes: Nodes, keys: Keys, pattern: str) -> AsyncIterator[list
     Raises:
         StoreUnavailable: the slot is just being moved.
     """
-    if nodes.is_cluster:
-        async with nodes.at(keys.state) as redis:
-            found = await _in_slot(redis, keys)
-        if found is not None:
-            for at in range(0, len(found), _SCAN_COUNT):
-                yield found[at : at + _SCAN_COUNT]
-            return
-    async for names in _walked(nodes, keys, pattern):
-        yield names
+    found = await _in_slot(nodes, keys) if nodes.is_cluster else None
+    if found is None:
+        async for names in _walked(nodes, keys, pattern):
+            yield names
+        return
+    for at in range(0, len(found), _SCAN_COUNT):
+        yield found[at : at + _SCAN_COUNT]
 
 
-async def _in_slot(redis: Any, keys: Keys) -> list[bytes] | None:
+@followed
+async def _in_slot(nodes: Nodes, keys: Keys) -> list[bytes] | None:
     """The keys of a slot that are the partition's; None: too many, or we may not ask."""
     slot, most = slot_of(keys.state), SLOT_KEYS_MAX
-    try:
-        if await redis.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot) >= most:
-            return None
-        pipe = redis.pipeline(transaction=True)
-        pipe.type(keys.rights)
-        pipe.execute_command("CLUSTER", "GETKEYSINSLOT", slot, most)
-        _, found = await pipe.execute()
-    except ResponseError as error:
-        if is_refused(error):
-            return None
-        raise
+    async with nodes.at(keys.state) as redis:
+        try:
+            if await redis.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot) >= most:
+                return None
+            pipe = redis.pipeline(transaction=True)
+            pipe.type(keys.rights)
+            pipe.execute_command("CLUSTER", "GETKEYSINSLOT", slot, most)
+            _, found = await pipe.execute()
+        except ResponseError as error:
+            if is_refused(error):
+                return None
+            raise
     return None if len(found) == most else [name for name in found if keys.holds(name)]
 
 
@@ -63,21 +63,30 @@ async def _walked(nodes: Nodes, keys: Keys, pattern: str) -> AsyncIterator[list[
     """Walk all keys of the node that holds the partition."""
     cursor, seen, walked = 0, set[bytes](), None
     while True:
-        async with nodes.at(keys.state) as redis:
-            if walked not in {None, redis}:
-                raise StoreUnavailable(
-                    "the keys of a partition moved to another node while they were listed; again"
-                )
-            walked, pipe = redis, redis.pipeline(transaction=True)
-            pipe.type(keys.rights)
-            pipe.scan(cursor, match=pattern, count=_SCAN_COUNT)
-            _, (cursor, names) = await pipe.execute()
+        redis, cursor, names = await _page(nodes, keys, cursor, pattern)
+        if walked not in {None, redis}:
+            raise StoreUnavailable(
+                "the keys of a partition moved to another node while they were listed; again"
+            )
         # SCAN may name a key twice, but only while the table is resized: soon after.
         fresh = [name for name in names if name not in seen]
-        seen = set(names)
+        walked, seen = redis, set(names)
         yield fresh
         if not cursor:
             return
+
+
+@followed
+async def _page(
+    nodes: Nodes, keys: Keys, cursor: int, pattern: str
+) -> tuple[Any, int, list[bytes]]:
+    """One step of a walk, and whom it was asked of."""
+    async with nodes.at(keys.state) as redis:
+        pipe = redis.pipeline(transaction=True)
+        pipe.type(keys.rights)
+        pipe.scan(cursor, match=pattern, count=_SCAN_COUNT)
+        _, (cursor, names) = await pipe.execute()
+    return redis, cursor, names
 
 
 async def elements_of(nodes: Nodes, key: str) -> list[bytes]:

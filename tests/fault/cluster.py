@@ -1,6 +1,7 @@
 """A Redis Cluster of one test module: three masters with a replica each, native processes."""
 
 import random
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,10 +49,10 @@ class Seen:
 
 @dataclass
 class OwnCluster:
-    """Its nodes; which of them are masters changes."""
+    """Its nodes; which of them are masters changes. binary: as of OwnRedis."""
 
     folder: Path
-    options: tuple[str, ...] = ()
+    binary: str = ""
     nodes: list[OwnRedis] = field(default_factory=list)
 
     @property
@@ -64,7 +65,7 @@ class OwnCluster:
         for number in range(2 * SHARDS):
             folder = self.folder / f"node-{number}"
             folder.mkdir(parents=True)
-            node = OwnRedis(folder, port=_port(), options=(*_OPTIONS, *self.options))
+            node = OwnRedis(folder, port=_port(), options=_OPTIONS, binary=self.binary)
             self.nodes.append(node)
             node.start()
         bounds = [SLOTS * shard // SHARDS for shard in range(SHARDS + 1)]
@@ -148,24 +149,46 @@ class OwnCluster:
             and all(_is_linked(node) for node in self.nodes)
         )
 
-    def reshard(self, key: str, target: OwnRedis, *, at_once: int = 20) -> int:
-        """Move the slot of a key to another master, as redis-cli does; return how many keys."""
+    @contextmanager
+    def moving(self, key: str, target: OwnRedis) -> Iterator[int]:
+        """Move the slot of a key to another master, as redis-cli does; half of it is moved within.
+
+        Yields:
+            How many keys are moved by then.
+        """
         slot, source = slot_of(key), self.master_of(key)
         names = self.name(source), self.name(target)
         _ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", names[0])
         _ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", names[1])
-        moved = 0
-        while keys := _ask(source, "CLUSTER", "GETKEYSINSLOT", slot, at_once):
-            _ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
-            moved += len(keys)
+        half = (_ask(source, "CLUSTER", "COUNTKEYSINSLOT", slot) + 1) // 2
+        migrate = ("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS")
+        _ask(source, *migrate, *_ask(source, "CLUSTER", "GETKEYSINSLOT", slot, half))
+        yield half
+        while keys := _ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 50):
+            _ask(source, *migrate, *keys)
         for node in (target, source, *self.masters()):
             _ask(node, "CLUSTER", "SETSLOT", slot, "NODE", names[1])
-        return moved
+
+    def next_of(self, node: OwnRedis, key: str) -> int:
+        """The offset in a partition's state, as this very node has it."""
+        with node.client as client:
+            client.execute_command("READONLY")
+            return int(client.hget(key, "next") or -1)
 
     def stop_replicating(self, master: OwnRedis) -> None:
-        """From now on its replica lags: the master refuses to tell it anything."""
+        """From now on its replica lags: the master refuses to tell it anything, until it ends."""
         _ask(master, "ACL", "SETUSER", "default", "-psync", "-sync")
         _ask(master, "CLIENT", "KILL", "TYPE", "replica")
+
+    def empty(self, master: OwnRedis) -> None:
+        """Kill a master, and start it without its data, before its replica takes over."""
+        master.kill()
+        for path in (master.folder / "redis").iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "nodes.conf":
+                path.unlink()
+        master.start()
 
     def end(self) -> None:
         """End every node."""
@@ -197,9 +220,9 @@ def _is_linked(node: OwnRedis) -> bool:
 
 
 @contextmanager
-def own_cluster(folder: Path, *options: str) -> Iterator[OwnCluster]:
+def own_cluster(folder: Path, binary: str = "") -> Iterator[OwnCluster]:
     """A cluster that ends with the block."""
-    made = OwnCluster(folder, options)
+    made = OwnCluster(folder, binary)
     try:
         made.start()
         yield made

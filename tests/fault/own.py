@@ -62,11 +62,15 @@ class _Process:
 
 @dataclass
 class OwnRedis(_Process):
-    """A Redis of one test. options: of redis-server, over those of the local stack."""
+    """A Redis of one test. options: of redis-server, over those of the local stack.
+
+    binary: another server than that of the local stack.
+    """
 
     port: int = field(default_factory=free_port)
     options: tuple[str, ...] = ()
     other_url: str = ""
+    binary: str = ""
 
     @property
     def url(self) -> str:
@@ -85,6 +89,8 @@ class OwnRedis(_Process):
         repaired the file by then.
         """
         command = redis_command(self.folder, Ports(kafka=0, controller=0, redis=self.port))
+        if self.binary:
+            command[0] = self.binary
 
         def answers() -> bool:
             if self.process is None or self.process.poll() is not None:
@@ -176,9 +182,9 @@ class OwnKafka(_Process):
 
 
 @contextmanager
-def own_redis(folder: Path, *options: str, url: str = "") -> Iterator[OwnRedis]:
+def own_redis(folder: Path, *options: str, url: str = "", binary: str = "") -> Iterator[OwnRedis]:
     """A Redis that ends with the block. url: where it answers, if the options move it."""
-    made = OwnRedis(folder, options=options, other_url=url)
+    made = OwnRedis(folder, options=options, other_url=url, binary=binary)
     made.start()
     try:
         yield made

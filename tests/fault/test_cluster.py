@@ -1,28 +1,42 @@
 """Redis Cluster: every command on it; slots that move, masters that die or come back empty."""
 
+import asyncio
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from pipeline.edges import redis_listing
+from pipeline.errors import StoreUnavailable
 from pipeline.stack.processes import free_port
 
 from ..roles import AUTHENTICATED, ROLES, every_role, rule_of
+from ..servers import KINDS, binary_of
 from ..services import Recount, Services
-from ..stored import keys_of
+from ..stored import keys_of, store_of
+from ..waiting import eventually
 from .cluster import SHARDS, OwnCluster, own_cluster
 from .harness import Workers
 from .stage import Scene
 from .watch import Watch
 
+T = TypeVar("T")
+LONG = pytest.mark.long
 PARTITIONS, CUSTOMERS = 6, 60
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnCluster]:
+@pytest.fixture(
+    scope="module", params=["system", *(pytest.param(each, marks=LONG) for each in KINDS)]
+)
+def shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OwnCluster]:
     """The cluster of all tests of this file."""
-    with own_cluster(tmp_path_factory.mktemp("cluster")) as made:
+    binary = "" if request.param == "system" else binary_of(request.param)
+    with own_cluster(tmp_path_factory.mktemp("cluster"), binary) as made:
         yield made
 
 
@@ -51,22 +65,14 @@ def scene(
         sys.stderr.write(workers.logs())
 
 
-def keys_by_master(scene: Scene, cluster: OwnCluster) -> dict[int, list[str]]:
-    """The state keys of the partitions, by the port of the master that has them."""
-    found: dict[int, list[str]] = {}
-    for number in range(scene.partitions):
-        key = keys_of(scene.recount, number).state
-        found.setdefault(cluster.master_of(key).port, []).append(key)
-    return found
-
-
 def test_every_role_on_a_cluster(cluster: OwnCluster, recount: Recount, tmp_path: Path) -> None:
     """Each command by a user with just its rights, the first address being down: exact."""
     for node in cluster.nodes:
         with node.client as client:
             client.acl_log_reset()
+            before_7 = client.info("server")["redis_version"].startswith("6.")
             for role in ROLES:
-                rule = rule_of(role, recount.deployment, on_cluster=True)
+                rule = rule_of(role, recount.deployment, on_cluster=True, before_7=before_7)
                 client.execute_command("ACL", "SETUSER", role, *rule.split(" "))
     hosts = f"127.0.0.1:{free_port()},{cluster.url.partition('://')[2]}"
 
@@ -82,3 +88,141 @@ def test_every_role_on_a_cluster(cluster: OwnCluster, recount: Recount, tmp_path
     for node in cluster.nodes:
         with node.client as client:
             assert client.acl_log() == []
+
+
+async def asked_while_a_slot_moves(scene: Scene, cluster: OwnCluster) -> None:
+    """Ask one store before, within and after: half of what is listed is never an answer."""
+    store = store_of(scene.recount.services.redis, scene.recount.deployment)
+    state = store.keys(0).state
+    target = next(node for node in cluster.masters() if node is not cluster.master_of(state))
+    try:
+        before = await listed(store.addresses(0))
+        with cluster.moving(state, target) as half:
+            assert half > 1
+            await asyncio.to_thread(scene.publish)
+            for question in (listed(store.addresses(0)), listed(store.strays(0)), store.clear(0)):
+                with pytest.raises(StoreUnavailable, match="just being moved"):
+                    await question
+        assert cluster.master_of(state) is target
+        assert before
+        assert set(await listed(store.addresses(0))) >= set(before)
+        assert await listed(store.strays(0)) == []
+        assert await store.state(0) is not None
+    finally:
+        await store.close()
+
+
+async def listed(things: AsyncIterator[T]) -> list[T]:
+    """All of them."""
+    return [each async for each in things]
+
+
+@pytest.mark.parametrize(
+    "most",
+    [
+        pytest.param(redis_listing.SLOT_KEYS_MAX, id="slot"),
+        pytest.param(1, id="walk", marks=LONG),
+    ],
+)
+def test_f23_slots_move_under_traffic(
+    scene: Scene, cluster: OwnCluster, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition waits while its slot is on the move; whoever lists it meanwhile is refused.
+
+    Its keys are listed by its slot, and where these are too many by a walk.
+    """
+    monkeypatch.setattr(redis_listing, "SLOT_KEYS_MAX", most)
+    worker = scene.running()
+    children = scene.workers.children(worker)
+
+    asyncio.run(asked_while_a_slot_moves(scene, cluster))
+
+    scene.recovers()
+    scene.exact()
+    assert scene.workers.children(worker) == children
+
+
+def test_f22_a_replica_that_lags_is_promoted(scene: Scene, cluster: OwnCluster) -> None:
+    """A shard goes back, numbers and offsets together, and the log is applied again."""
+    worker = scene.running()
+    children = scene.workers.children(worker)
+    key = keys_of(scene.recount).state
+    master = cluster.master_of(key)
+    replica = cluster.replica_of(master)
+    cluster.stop_replicating(master)
+    scene.publish(2_000)
+    scene.caught_up()
+    lost = cluster.next_of(master, key) - cluster.next_of(replica, key)
+    master.kill()
+    scene.publish()
+
+    scene.recovers()
+    scene.exact()
+    assert lost > 0
+    assert cluster.master_of(key) is replica
+    assert scene.workers.children(worker) == children
+
+
+def test_f44_a_node_comes_back_empty(scene: Scene, cluster: OwnCluster) -> None:
+    """Its partitions halt; rebuilding these alone gives the exact numbers again."""
+    worker = scene.running()
+    keys = {number: keys_of(scene.recount, number).state for number in range(PARTITIONS)}
+    master = cluster.master_of(keys[0])
+    emptied = {number for number, key in keys.items() if cluster.master_of(key) is master}
+    before = scene.watch.nexts()
+    cluster.empty(master)
+    scene.publish()
+    eventually(
+        lambda: "recount rebuild" in scene.workers.logs(), within_s=40, because="it says so"
+    )
+    after = scene.watch.nexts()
+
+    assert 0 < len(emptied) < PARTITIONS
+    for number in range(PARTITIONS):
+        if number in emptied:
+            assert after[number] == -1
+        else:
+            assert after[number] >= before[number]
+    *first, last = sorted(emptied)
+    for number in first:  # its worker ends with 5, for others have halted still
+        scene.recount.run("rebuild", "--partition", str(number), exits=5)
+    scene.recount.run("rebuild", "--partition", str(last))
+    if worker.poll() is not None:
+        scene.worker()
+    scene.exact()
+
+
+def away(scene: Scene, cluster: OwnCluster, seconds: float) -> None:
+    """Freeze a master and its replica for some seconds, under traffic; the others go on."""
+    worker = scene.running()
+    children = scene.workers.children(worker)
+    keys = [keys_of(scene.recount, number).state for number in range(PARTITIONS)]
+    master = cluster.master_of(keys[0])
+    others = [number for number, key in enumerate(keys) if cluster.master_of(key) is not master]
+    assert 0 < len(others) < PARTITIONS
+    frozen = [master, cluster.replica_of(master)]
+    for node in frozen:
+        node.pause()
+    began = time.monotonic()
+    try:
+        while time.monotonic() - began < seconds:
+            scene.publish()
+            scene.watch.passed(others)
+    finally:
+        for node in frozen:
+            node.resume()
+
+    scene.recovers()
+    scene.exact()
+    assert scene.workers.children(worker) == children
+
+
+def test_f8_a_shard_away(scene: Scene, cluster: OwnCluster) -> None:
+    """Workers wait for a shard without master and replica, and apply the others meanwhile."""
+    away(scene, cluster, 4)
+
+
+@LONG
+def test_f8_a_shard_away_for_a_minute(scene: Scene, cluster: OwnCluster) -> None:
+    """The same for longer than any time limit of a worker."""
+    away(scene, cluster, 60)

@@ -1,7 +1,7 @@
 """Where the partitions stand, straight from Redis and Kafka."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import redis
@@ -33,12 +33,15 @@ class Watch:
             }
         )
 
-    def nexts(self) -> list[int]:
-        """Redis' offsets; -1 where a partition is being rebuilt, or its part of a cluster away."""
+    def nexts(self, numbers: Iterable[int] | None = None) -> list[int]:
+        """Redis' offsets, of these partitions or of all.
+
+        -1: a partition is being rebuilt or lost, or its part of a cluster is away.
+        """
         if len(self._tags) < self.partitions:
             self._tags = tags_of(self._recount.services.redis, self._recount.deployment)
         found = []
-        for number in range(self.partitions):
+        for number in range(self.partitions) if numbers is None else numbers:
             suffix = self._tags.get(number, "")
             key = Keys(self._recount.deployment, number, 3600, suffix).state
             found.append(int(self._held(key) or -1))
@@ -73,6 +76,15 @@ class Watch:
     def at_the_end(self) -> bool:
         """Whether nothing is left to apply."""
         return all(at >= end for at, end in zip(self.nexts(), self.ends(), strict=True))
+
+    def passed(self, numbers: Sequence[int], within_s: float = RECOVERY_S_MAX) -> None:
+        """Wait until these partitions have passed what is on the log by now."""
+        ends = [self._end(number) for number in numbers]
+        eventually(
+            lambda: all(at >= end for at, end in zip(self.nexts(numbers), ends, strict=True)),
+            within_s=within_s,
+            because=f"partitions {numbers} reach {ends}",
+        )
 
     def moved(self, within_s: float = RECOVERY_S_MAX, *, live: bool = False) -> float:
         """Wait until every partition passed where it stands, or the end; return the seconds.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,8 @@ from pipeline.errors import Halt, StoreUnavailable, UsageError
 from pipeline.ports import RollupStore
 
 from ...fault.cluster import own_cluster
+from ...fault.own import own_redis
+from ...servers import KINDS, binary_of
 from ...services import Services, fresh
 from ...stored import client_at
 from ...whole import whole
@@ -40,15 +42,22 @@ HELD = {CELL: Partial(1, 0), GROUPED: Partial(1, 2)}
 FIRST = PartitionState(store_id=STORE_ID, topic_id="topic", start=0, next=0)
 
 
-def _cluster(_: Services, folder: Path) -> Iterator[str]:
-    with own_cluster(folder) as made:
-        yield made.url
+SERVERS = ("redis", *KINDS, "cluster", "cluster of valkey-9.1")
 
 
-SERVERS: dict[str, Callable[[Services, Path], AbstractContextManager[str]]] = {
-    "redis": lambda stack, _: nullcontext(stack.redis),
-    "cluster": contextmanager(_cluster),
-}
+@contextmanager
+def _started(kind: str, folder: Path) -> Iterator[str]:
+    """A server, or a cluster of servers, that ends with the block."""
+    clustered, _, package = kind.partition("cluster of ")
+    binary = binary_of(package or clustered) if kind != "cluster" else ""
+    if kind.startswith("cluster"):
+        with own_cluster(folder, binary) as cluster:
+            yield cluster.url
+        return
+    with own_redis(folder, binary=binary) as one:
+        yield one.url
+
+
 Servers = Callable[[str], str]
 
 
@@ -59,8 +68,10 @@ def servers(stack: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
         @cache
         def url(kind: str) -> str:
-            folder = tmp_path_factory.mktemp(kind)
-            return started.enter_context(SERVERS[kind](stack, folder))
+            if kind == "redis":
+                return stack.redis
+            folder = tmp_path_factory.mktemp(kind.replace(" ", "-"))
+            return started.enter_context(_started(kind, folder))
 
         yield url
 

@@ -122,6 +122,14 @@ class Settings(BaseSettings):
         " when it was asked; 0: it does not wait.",
         json_schema_extra={"unit": "ms"},
     )
+    kafka_wait_ms: int = Field(
+        1_000,
+        ge=100,
+        le=60_000,
+        description="A reader waits at most this time for Kafka's first answer; then it answers"
+        " from Redis alone, and says so.",
+        json_schema_extra={"unit": "ms"},
+    )
     control_key: str | None = Field(
         None,
         description="A secret of at least 32 bytes: with it, a process obeys only records of the"

@@ -68,6 +68,8 @@ class Recount:
             "RECOUNT_REDIS": self.services.redis,
             "RECOUNT_DEPLOYMENT": self.deployment,
             **{variable(name): text for name, text in self.services.login.items()},
+            # On a busy machine Kafka is slow, not away: what is tested is how it answers.
+            "RECOUNT_KAFKA_WAIT_MS": "20000",
         }
         kept = {name: text for name, text in os.environ.items() if not name.startswith("RECOUNT_")}
         return {**kept, **own}

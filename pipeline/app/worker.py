@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import faust
 
+from ..control.kept import Copier
 from ..core.limits import Limits
 from ..deploy.opened import Deployed, opened
 from ..edges.clock import SystemClock
@@ -113,10 +114,11 @@ async def _work(
         near = await settings.address.nearest()
         app = _app(settings, lane, found.names["events"], near.aiokafka())
         definitions = lane.definitions
+        copier = Copier(settings.address, found.control, found.store)
         # Before the group lets us in: it may not, and aiokafka waits silently then.
         tasks = [
             asyncio.create_task(guarded(work))
-            for work in (definitions.follow(found.control), lane.check())
+            for work in (definitions.follow(found.control), lane.check(), copier.work())
         ]
         starting = asyncio.create_task(app.start())
         stopping = asyncio.create_task(stop.wait())

@@ -28,7 +28,7 @@ GROUPS: Final = {
         "kafka_security_ssl_endpoint_identification_algorithm",
     ),
     "Workers": ("flush_ms", "session_timeout_s", "rejected_consecutive_max", "rejected_ratio_max"),
-    "Reads": ("read_wait_ms", "lateness"),
+    "Reads": ("read_wait_ms", "kafka_wait_ms", "lateness"),
     "The HTTP server": (
         "tls_certificate",
         "tls_key",

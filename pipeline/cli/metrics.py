@@ -190,7 +190,7 @@ def list_command(
     """List the metrics with their status, and whether their values can be read."""
 
     async def work() -> list[dict[str, Any]]:
-        async with opened() as deployment:
+        async with opened(reads=True) as deployment:
             metrics = list(deployment.control.state.metrics.values())
             shown = [metric for metric in metrics if all_ or metric.archived_at is None]
             return await _summaries(deployment, shown)
@@ -208,7 +208,7 @@ def show_command(
     """Show a metric. With --format, print its native body unchanged, or the neutral model."""
 
     async def work() -> Any:
-        async with opened() as deployment:
+        async with opened(reads=True) as deployment:
             found = deployment.metric(metric)
             body = found.latest.body
             if format_ is None:

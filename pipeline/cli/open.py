@@ -1,5 +1,6 @@
 """What most commands open: the deployment of the settings, its numbers and its metrics."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from ..deploy import opened as deployed
 from ..edges.clock import SystemClock
 from ..edges.kafka import KafkaLog
 from ..edges.redis import RedisStore
-from ..errors import UnknownNameError
-from ..reads.marks import Patience
+from ..errors import UnknownNameError, harmless
+from ..reads.marks import Away, Patience
 from ..reads.usage import Reader
 from ..settings import Settings, load_settings
 
@@ -27,15 +28,15 @@ class Opened:
     identity: DeploymentRecord
     store: RedisStore
     log: KafkaLog
+    away: str | None = None
 
     @property
     def reader(self) -> Reader:
         """A reader of its numbers."""
         clock, settings = SystemClock(), self.settings
+        log = self.log if self.away is None else Away(self.away)
         patience = Patience(settings.read_wait_ms / 1000, clock)
-        return Reader(
-            self.identity, self.store, self.log, clock, settings.lateness, patience=patience
-        )
+        return Reader(self.identity, self.store, log, clock, settings.lateness, patience=patience)
 
     @property
     def writer(self) -> Writer:
@@ -61,13 +62,22 @@ class Opened:
 
 
 @asynccontextmanager
-async def opened(*, sends: bool = False) -> AsyncIterator[Opened]:
+async def opened(*, reads: bool = False, sends: bool = False) -> AsyncIterator[Opened]:
     """Open the deployment of the settings. sends: whether events will be sent.
+
+    reads: numbers and definitions alone. While Kafka is away Redis has both, which is said.
 
     Raises:
         UsageError: it does not exist. Halt: it must not be touched. Unavailable: a service does
             not answer.
     """
     settings = load_settings()
-    async with deployed.opened(settings.place, sends=sends) as found:
-        yield Opened(settings, found.control, found.record, found.store, found.log)
+    wait_s = settings.kafka_wait_ms / 1000 if reads else None
+    async with deployed.opened(settings.place, sends=sends, kafka_wait_s=wait_s) as found:
+        if found.away is not None:
+            sys.stderr.write(
+                f"recount: {harmless(found.away)}. This is from Redis alone, with the definitions "
+                f"up to offset {found.control.state.next} of the control log: nothing is "
+                "complete\n"
+            )
+        yield Opened(settings, found.control, found.record, found.store, found.log, found.away)

@@ -66,7 +66,7 @@ def usage(
 
     async def work() -> None:
         lines: list[dict[str, Any]] = []
-        async with opened() as deployment:
+        async with opened(reads=True) as deployment:
             query = _query(
                 deployment.metric(metric),
                 each_customer=each_customer,
@@ -159,7 +159,7 @@ def status(table: TableOption = False) -> None:
     """
 
     async def work() -> list[dict[str, Any]]:
-        async with opened() as deployment:
+        async with opened(reads=True) as deployment:
             return await deployment.reader.status()
 
     lines = wait(work())

@@ -47,14 +47,16 @@ class ControlLog:
         self.state = ControlState()
 
     async def __aenter__(self) -> Self:
-        self._consumer = await self._stack.enter_async_context(consumer(self._address))
-        # Questions go over a connection of their own: on the other one they would wait for the
-        # broker's answer to a fetch, which comes with the next record.
-        self._asker = await self._stack.enter_async_context(consumer(self._address))
-        assert self._consumer is not None
-        self._consumer.assign([self._point])
-        self._consumer.seek(self._point, self.state.next)
-        await self.catch_up()
+        async with AsyncExitStack() as opening:
+            self._consumer = await opening.enter_async_context(consumer(self._address))
+            # Questions go over a connection of their own: on the other one they would wait for
+            # the broker's answer to a fetch, which comes with the next record.
+            self._asker = await opening.enter_async_context(consumer(self._address))
+            assert self._consumer is not None
+            self._consumer.assign([self._point])
+            self._consumer.seek(self._point, self.state.next)
+            await self.catch_up()
+            self._stack = opening.pop_all()
         return self
 
     async def __aexit__(
@@ -65,6 +67,11 @@ class ControlLog:
     ) -> None:
         await self._producing.close()
         await self._stack.aclose()
+
+    @property
+    def topic(self) -> str:
+        """Where it is."""
+        return str(self._point.topic)
 
     async def catch_up(self) -> ControlState:
         """Read to the end that the log has now.

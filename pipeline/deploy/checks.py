@@ -117,7 +117,7 @@ async def check_copy(store: RedisStore, identity: DeploymentRecord) -> None:
         raise Halt(
             f"Redis has no identity of this deployment: emptied, or the wrong Redis; {REBUILD}"
         )
-    found = _store_id(copy)
+    found = store_id_in(copy)
     if found != identity.deployment.store_id:
         raise Halt(
             f"Redis holds a deployment of this name with store id {found!r}, Kafka's control log "
@@ -126,7 +126,8 @@ async def check_copy(store: RedisStore, identity: DeploymentRecord) -> None:
         )
 
 
-def _store_id(copy: bytes) -> object:
+def store_id_in(copy: bytes) -> object:
+    """Return the store id in Redis' copy of the identity; None where it has none."""
     try:
         return json.loads(copy)["store_id"]
     except (ValueError, LookupError, TypeError):

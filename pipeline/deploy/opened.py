@@ -5,10 +5,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from ..control.entities import DeploymentRecord
+from ..control.kept import copied
 from ..control.log import ControlLog
+from ..control.records import ControlState
+from ..control.seal import Seals
 from ..edges.kafka import KafkaLog, group_name, topic_names
-from ..edges.kafka_client import KafkaAdmin
+from ..edges.kafka_causes import ANSWER_S_MAX
+from ..edges.kafka_client import KafkaAdmin, TopicInfo
 from ..edges.redis import RedisStore
+from ..errors import LogUnavailable
 from .checks import (
     RIGHTS,
     check_copies,
@@ -18,6 +23,7 @@ from .checks import (
     check_topics,
     identity_of,
     known_identity,
+    store_id_in,
 )
 from .place import Place
 
@@ -27,7 +33,8 @@ class Deployed:
     """A deployment that is open.
 
     names: role → topic. control: read to the end it had, and able to read on. record: what the
-    deployment was when it was opened; control.state has what it is now.
+    deployment was when it was opened; control.state has what it is now. away: why Kafka was not
+    reached; then control.state is that of the copy in Redis, and nothing can be written.
     """
 
     place: Place
@@ -36,11 +43,16 @@ class Deployed:
     record: DeploymentRecord
     store: RedisStore
     log: KafkaLog
+    away: str | None = None
 
 
 @asynccontextmanager
 async def opened(
-    place: Place, *, commits: bool = False, sends: bool = False
+    place: Place,
+    *,
+    commits: bool = False,
+    sends: bool = False,
+    kafka_wait_s: float | None = None,
 ) -> AsyncIterator[Deployed]:
     """Open a deployment, and close all of it at the end.
 
@@ -48,6 +60,8 @@ async def opened(
         commits: Whether the process will write numbers. Then everything that a commit stands on
             is checked as well: topics, eviction policy, rights, and the state of each partition.
         sends: Whether it will send events. Then it is checked that no copy of them stands alone.
+        kafka_wait_s: For who reads numbers alone: how long Kafka may take to answer at first.
+            Afterwards the deployment is opened without it. None: nothing can be done without.
 
     Raises:
         UsageError: there is no such deployment. Halt: it is one that this release, on these
@@ -59,26 +73,46 @@ async def opened(
         stack.push_async_callback(store.close)
         log = KafkaLog(place.kafka, events=names["events"], rejected=names["rejected"])
         stack.push_async_callback(log.close)
-        admin = KafkaAdmin(place.kafka)
-        if commits:
-            rights = {name: RIGHTS[role] for role, name in names.items()}
-            topics = await admin.rightful(rights, group_name(place.name))
-        else:
-            topics = await admin.describe([names["control"]])
-        if names["control"] not in topics:
-            await known_identity(None, store)
-        control = await stack.enter_async_context(
-            ControlLog(place.kafka, names["control"], place.control_secrets)
-        )
+        admin = KafkaAdmin(place.kafka, ANSWER_S_MAX if kafka_wait_s is None else kafka_wait_s)
+        control = ControlLog(place.kafka, names["control"], place.control_secrets)
+        topics: dict[str, TopicInfo] = {}
+        away = None
+        try:
+            if commits:
+                rights = {name: RIGHTS[role] for role, name in names.items()}
+                topics = await admin.rightful(rights, group_name(place.name))
+            else:
+                topics = await admin.describe([names["control"]])
+            if names["control"] not in topics:
+                await known_identity(None, store)
+            await stack.enter_async_context(control)
+        except LogUnavailable as error:
+            if kafka_wait_s is None:
+                raise
+            control.state, away = await _copy(place, control.topic, store, error), str(error)
         record = await known_identity(control.state, store)
         store.base_bucket_s = record.deployment.base_bucket_s
         store.tags = lambda: identity_of(control.state).tags
         check_identity(record)
-        if commits or sends:
+        if away is None and (commits or sends):
             await check_copies(admin, record)
         if commits:
             check_topics(record, topics)
             await check_policy(store)
             await store.check_rights(record.starts)
             await check_store(store, record)
-        yield Deployed(place, names, control, record, store, log)
+        yield Deployed(place, names, control, record, store, log, away)
+
+
+async def _copy(
+    place: Place, topic: str, store: RedisStore, error: LogUnavailable
+) -> ControlState:
+    """What the copy of the control log says, while Kafka is away."""
+    held = await store.identity()
+    store_id = None if held is None else store_id_in(held)
+    if not isinstance(store_id, str):
+        raise error  # there is nothing here to be read
+    try:
+        return await copied(store, Seals(topic, place.control_secrets), store_id)
+    except LogUnavailable as lacks:
+        raise LogUnavailable(f"{error}; and {lacks}") from error

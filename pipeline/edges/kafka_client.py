@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
 from ..errors import Halt, LogUnavailable, UsageError
-from .kafka_causes import connected, places, reached
+from .kafka_causes import ANSWER_S_MAX, connected, places, reached
 from .kafka_security import aiokafka_login
 
 T = TypeVar("T")
@@ -185,14 +185,15 @@ async def _partitions_at(host: str, port: int, login: Mapping[str, Any], topic: 
 class KafkaAdmin:
     """Topics: made, described, grown. Calls block, so they run in a thread."""
 
-    def __init__(self, address: KafkaAddress) -> None:
+    def __init__(self, address: KafkaAddress, within_s: float = ANSWER_S_MAX) -> None:
         self._address = address
+        self._within_s = within_s  # how long all servers have for a first answer
         self._client: AdminClient | None = None
 
     async def _call(self, work: Callable[[AdminClient], T]) -> T:
         if self._client is None:
             # librdkafka keeps silent about causes, and waits for the longest of its limits.
-            await reached(self._address.bootstrap, self._address.security)
+            await reached(self._address.bootstrap, self._address.security, self._within_s)
             async with guard(self._address.bootstrap):
                 self._client = AdminClient(self._address.rdkafka())
         try:

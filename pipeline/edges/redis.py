@@ -15,7 +15,7 @@ from ..core.state import PartitionState, Trimmed, encode_state, fence_of
 from ..errors import Halt
 from .redis_books import REBUILDING
 from .redis_client import Node, ResponseError, guard, in_cluster, is_refused
-from .redis_keys import Keys, asked_key, identity_key, member
+from .redis_keys import Keys, asked_key, control_key, identity_key, member
 from .redis_listing import elements_of, names_of, slices_of
 from .redis_nodes import followed
 from .redis_reads import RedisReads
@@ -25,6 +25,7 @@ _LUA: Final = Path(__file__).parent / "lua"
 _APPLY: Final = Script((_LUA / "apply.lua").read_text())
 _LOAD: Final = Script((_LUA / "load.lua").read_text())
 _DROP_IDS: Final = Script((_LUA / "drop_ids.lua").read_text())
+_CONTROL: Final = Script((_LUA / "control.lua").read_text())
 _TRIM: Final = Script((_LUA / "trim.lua").read_text())
 _RIGHTS: Final = Script("""\
 for _, command in ipairs({
@@ -63,6 +64,21 @@ class RedisStore(RedisReads):
         key = identity_key(self.deployment)
         async with self._nodes.at(key) as redis:
             await redis.set(key, text, nx=not again)
+
+    @followed
+    async def keep_control(self, store_id: str, at: int = 0, element: bytes = b"") -> int:
+        """Append to the copy of the control log if it ends at an offset; return where it ends.
+
+        element: none only asks.
+        """
+        key = control_key(self.deployment)
+        async with self._nodes.at(key) as redis:
+            more = [element] if element else []
+            return int(await _CONTROL(redis, keys=[key], args=[store_id, str(at), *more]))
+
+    async def control_copy(self) -> list[bytes]:
+        """Return the elements of the copy of the control log; none where nobody wrote one."""
+        return await elements_of(self._nodes, control_key(self.deployment))
 
     async def eviction_policies(self) -> dict[str, str]:
         """Return maxmemory-policy by address: anything but noeviction may evict a bill.

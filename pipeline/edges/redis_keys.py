@@ -199,6 +199,11 @@ def identity_key(deployment: str) -> str:
     return f"recount:{deployment}:identity"
 
 
+def control_key(deployment: str) -> str:
+    """The copy of the control log, for readers while Kafka is away (control/kept.py)."""
+    return f"recount:{deployment}:control"
+
+
 def asked_key(deployment: str, key_id: str, window_s: int, window: int) -> str:
     """The count of the requests that an API key made in one window of time; it expires."""
     return f"recount:{deployment}:asked:{key_id}:{window_s}:{window}"

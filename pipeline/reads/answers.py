@@ -42,13 +42,14 @@ class AsOf:
 
     offsets: partition → the offset at which it was read first. offsets_until: the same of the last
     read, where that stood further on. applied_through: None where a partition is not known to be
-    applied through any moment. unapplied: durable offsets of all partitions that are not applied.
+    applied through any moment. unapplied: durable offsets of all partitions that are not applied;
+    None while Kafka is away, which alone knows.
     """
 
     topic: str
     offsets: Mapping[int, int]
     applied_through: datetime | None
-    unapplied: int
+    unapplied: int | None
     offsets_until: Mapping[int, int] | None = None
 
 
@@ -78,12 +79,13 @@ def joined(answers: Iterable[AsOf]) -> AsOf:
         number: max((each.offsets_until or each.offsets)[number] for each in found)
         for number in numbers
     }
+    unapplied = [each.unapplied for each in found]
     through = [each.applied_through for each in found]
     known = [moment for moment in through if moment is not None]
     return AsOf(
         found[0].topic,
         lows,
         min(known) if len(known) == len(through) else None,
-        max(each.unapplied for each in found),
+        None if None in unapplied else max(filter(None, unapplied), default=0),
         None if lows == highs else highs,
     )

@@ -8,6 +8,7 @@ from definitions.times import rfc3339
 from definitions.values import canonical
 
 from .answers import AsOf, End, UsageRow
+from .standing import UNREACHABLE
 
 
 def lines_of(topic: str, rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
@@ -18,7 +19,8 @@ def lines_of(topic: str, rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
 def end_line(end: End) -> dict[str, Any]:
     """Return the last line of an answer."""
     after = {} if end.after is None else {"after": end.after}
-    return {"as_of": as_of_line(end.as_of), **after}
+    away = UNREACHABLE if end.as_of.unapplied is None else {}
+    return {"as_of": as_of_line(end.as_of), **after, **away}
 
 
 def as_of_line(as_of: AsOf) -> dict[str, Any]:

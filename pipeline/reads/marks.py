@@ -4,6 +4,7 @@ Rule 1: the marks are taken before the cells are read, and the moment of the que
 marks: an answer never calls itself complete over an event that was durable when it was asked.
 Rule 2: a reader waits for its marks at most `wait_s`, and never again for a partition that did not
 move while somebody waited: where no worker runs, only the first question is slow.
+Rule 3: where Kafka does not say what is durable, nobody waits, and no answer is complete.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import Final, Protocol, cast
 
 from ..core.records import LogRecord
 from ..core.state import PartitionState
+from ..errors import LogUnavailable
 from ..ports import Clock, RollupStore, Span
 
 _POLL_S: Final = 0.02
@@ -35,11 +37,31 @@ class Ends(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The log when a question was asked. strangers: offsets in partitions nobody registered."""
+    """The log when a question was asked. strangers: offsets in partitions nobody registered.
+
+    away: Kafka did not say; there are no spans then.
+    """
 
     spans: Mapping[int, Span]
     asked_at: datetime
     strangers: int = 0
+    away: bool = False
+
+
+class Away:
+    """The events topic while Kafka is away."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    async def marks(self) -> dict[int, Span]:
+        """Raise LogUnavailable."""
+        raise LogUnavailable(self._why)
+
+    async def read(self, partition: int, lo: int, hi: int) -> AsyncIterator[Sequence[LogRecord]]:  # noqa: ARG002  as all ends
+        """Raise LogUnavailable."""
+        raise LogUnavailable(self._why)
+        yield ()
 
 
 class Patience:
@@ -53,7 +75,7 @@ class Patience:
 
     async def wait(self, store: RollupStore, spans: Mapping[int, Span]) -> None:
         """Wait until these partitions have passed their marks, as far as that makes sense."""
-        if not self._wait_s:
+        if not self._wait_s or not spans:
             return
         deadline, first = self._clock.monotonic() + self._wait_s, None
         while True:
@@ -107,7 +129,10 @@ class Patience:
 async def marks_of(log: Ends, clock: Clock, registered: Mapping[int, int]) -> Marks:
     """Take the marks of a question that is asked now."""
     asked_at = clock.now()
-    spans = await log.marks()
+    try:
+        spans = await log.marks()
+    except LogUnavailable:
+        return Marks({}, asked_at, away=True)
     strangers = sum(
         span.durable - span.start for number, span in spans.items() if number not in registered
     )

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from definitions.times import NS_PER_MS, rfc3339
 
@@ -20,17 +20,21 @@ from ..ports import Span
 from .answers import AsOf
 from .query import versions_of
 
+# What an answer says that was made without Kafka.
+UNREACHABLE: Final[Mapping[str, Any]] = {"complete": False, "kafka": "unreachable"}
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Where a partition stands for a reader: its state, the log's span, and how far that is.
 
+    span: None while Kafka is away: nobody knows what the log holds.
     unapplied: offsets that were durable when the question was asked, and are not applied.
     closed: why the partition is not open for reading; None where it is.
     """
 
     state: PartitionState
-    span: Span
+    span: Span | None
     applied_through: datetime | None
     unapplied: int = 0
     closed: str | None = None
@@ -49,21 +53,29 @@ def standing_of(
     unapplied = span.durable - passed.next
     if unapplied <= 0:
         return Standing(state, span, asked_at)
+    return Standing(state, span, _last_append(state), unapplied)
+
+
+def standing_away(state: PartitionState) -> Standing:
+    """A partition while Kafka is away: applied through the append time of its last record."""
+    return Standing(state, None, _last_append(state))
+
+
+def _last_append(state: PartitionState) -> datetime | None:
     stamp = state.last[1]
-    through = None if stamp < 0 else moment_of(stamp * NS_PER_MS)
-    return Standing(state, span, through, unapplied)
+    return None if stamp < 0 else moment_of(stamp * NS_PER_MS)
 
 
 @dataclass(frozen=True, slots=True)
 class Stands:
     """What an answer stands on. first and last: where its first and its last read stood.
 
-    unapplied: over all partitions, those that nobody registered too.
+    unapplied: over all partitions, those that nobody registered too; None while Kafka is away.
     """
 
     first: Mapping[int, Standing]
     last: Mapping[int, PartitionState]
-    unapplied: int
+    unapplied: int | None
 
     def as_of(self, topic: str) -> AsOf:
         """Where the answer stands (R-3)."""
@@ -89,7 +101,7 @@ def is_complete(
     max_ahead_ms: int,
 ) -> bool:
     """Whether nothing that was durable can be missing from a window (R-2)."""
-    if stands.unapplied:
+    if stands.unapplied or stands.unapplied is None:
         return False
     versions = versions_of(metric, window)
     for standing in stands.first.values():
@@ -133,8 +145,8 @@ def status_line(number: int, stands: Standing) -> dict[str, Any]:
         "partition": number,
         "state": "open" if stands.closed is None else "rebuilding",
         "next": state.next,
-        "end": stands.span.end,
-        "lag": max(stands.span.end - state.next, 0),
+        "end": None if stands.span is None else stands.span.end,
+        "lag": None if stands.span is None else max(stands.span.end - state.next, 0),
         **state.counters,
         "rejected_by_reason": dict(state.rejected),
         "applied_through": None if through is None else rfc3339(through),
@@ -148,17 +160,21 @@ def status_line(number: int, stands: Standing) -> dict[str, Any]:
 def status_total(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The total of the partitions' lines."""
     total: dict[str, Any] = {
-        name: sum(line[name] for line in lines) for name in ("next", "end", "lag", *COUNTERS)
+        name: sum(line[name] for line in lines) for name in ("next", *COUNTERS)
     }
+    away = any(line["end"] is None for line in lines)
     reasons: Counter[str] = Counter()
     for line in lines:
         reasons.update(line["rejected_by_reason"])
     through = min((line["applied_through"] or "" for line in lines), default="")
     return {
+        "next": total.pop("next"),
+        **{name: None if away else sum(line[name] for line in lines) for name in ("end", "lag")},
         **total,
         "rejected_by_reason": dict(reasons),
         "applied_through": through or None,
         "balanced": all(line["balanced"] for line in lines),
+        **(UNREACHABLE if away else {}),
     }
 
 

@@ -10,7 +10,7 @@ from definitions.times import rfc3339
 from ..control.entities import Metric, Version
 from ..control.writer import status_of
 from ..core.fold.spelled import SLOW_TESTS, slow_tests
-from .standing import Standing
+from .standing import UNREACHABLE, Standing
 from .usage import Reader
 
 
@@ -49,6 +49,7 @@ def summary_of(
         "fast_path": not slow,
         "slow_because": slow,
         "reasons": [*(() if body is None else body.definition.reasons), *unresolved],
+        **(UNREACHABLE if any(each.span is None for each in standings.values()) else {}),
     }
 
 

@@ -37,6 +37,7 @@ from .standing import (
     closed_as,
     history_of,
     is_complete,
+    standing_away,
     standing_of,
     status_line,
     status_total,
@@ -122,6 +123,9 @@ class Reader:
         later = await self._log.marks() if ahead else {}
         found = {}
         for number, state in states.items():
+            if marks.away:
+                found[number] = standing_away(state)
+                continue
             span = marks.spans.get(number)
             cut = number in ahead and (number not in later or state.next > later[number].durable)
             passed = state
@@ -285,7 +289,7 @@ class Reader:
         if before is None:
             first = await self._standings(states, marks)
             unapplied = sum(each.unapplied for each in first.values()) + marks.strangers
-            return Stands(first, states, unapplied)
+            return Stands(first, states, None if marks.away else unapplied)
         if any(state.next < before.last[number].next for number, state in states.items()):
             raise StoreUnavailable("Redis went back while it was read; ask again")
         return replace(before, last=states)

@@ -324,11 +324,15 @@ def _bucket(starts: datetime, asked: Mapping[str, Any]) -> str:
     return opening_of(starts, size=size, zone=zone).isoformat()
 
 
-def _told(metric: Metric, lines: Sequence[UsageRow], unapplied: list[int]) -> dict[str, Any]:
+def _told(
+    metric: Metric, lines: Sequence[UsageRow], unapplied: list[int | None]
+) -> dict[str, Any]:
     """lines: one of every window. unapplied: of every read that the answer was made of."""
     return {
         "definition": metric.id,
         "registered_at": metric.versions[0].created_at,
-        "complete": not any(unapplied) and all(line.complete for line in lines),
+        "complete": None not in unapplied
+        and not any(unapplied)
+        and all(line.complete for line in lines),
         "history": max((line.history for line in lines), default="complete"),
     }

@@ -15,6 +15,7 @@ use crate::cells::Total;
 use crate::element::put_element;
 use crate::keys::{Address, Layout, Together, suffix, unsuffix};
 use crate::plan::{Plan, group_of};
+use crate::records::{View, no_row};
 use crate::requests::Lists;
 use crate::rules::Kind;
 use crate::values::{Partial, Position, Value};
@@ -53,12 +54,7 @@ pub struct Store {
 }
 
 impl Store {
-    pub fn gather_plan(
-        &mut self,
-        plan: &Plan,
-        measures: &[Option<u16>],
-        offsets: &[i64],
-    ) -> PyResult<()> {
+    pub fn gather_plan(&mut self, plan: &Plan, measures: &[Option<u16>]) -> PyResult<()> {
         let unknown = || PyRuntimeError::new_err("a measure that was not learned");
         let cells = &plan.cells;
         let mut owners = vec![NONE; plan.owners.names.len()];
@@ -75,7 +71,7 @@ impl Store {
                 let Some(total) = totals.get(place) else {
                     continue;
                 };
-                if let Some(change) = self.change(total, offsets)? {
+                if let Some(change) = self.change(total, &plan.records)? {
                     let measure = measures[rule].ok_or_else(unknown)?;
                     let key = Key {
                         owner,
@@ -103,7 +99,7 @@ impl Store {
         };
         for (&(rule, place, group), total) in &cells.grouped {
             let key = key_of(rule, place, group)?;
-            if let Some(change) = self.change(total, offsets)? {
+            if let Some(change) = self.change(total, &plan.records)? {
                 self.add(key, self.measures[key.measure as usize].kind, change);
             }
         }
@@ -122,15 +118,14 @@ impl Store {
     }
 
     /// A total of a plan as a change.
-    fn change(&self, total: &Total, offsets: &[i64]) -> PyResult<Option<Partial>> {
+    fn change(&self, total: &Total, records: &View) -> PyResult<Option<Partial>> {
         let value = match *total {
             Total::Nothing => return Ok(None),
             Total::Count(count) => Value::Count(count),
             Total::Number(number) => Value::Number(number),
             Total::Mean(sum, count) => Value::Mean(sum, count),
             Total::Reading(at, number) => {
-                let offset = offsets.get(at.row);
-                let offset = *offset.ok_or_else(|| PyValueError::new_err("no such record"))?;
+                let offset = records.offset(at.row).ok_or_else(no_row)?;
                 let position = Position {
                     event_ns: at.event_ns,
                     clock_ms: at.clock_ms,

@@ -8,8 +8,8 @@
 //! those rules are evaluated there. So a rule that is missing here costs speed and never a number, and
 //! every rule stands in Python first.
 //!
-//! **Life of a plan.** `begin` takes the values and append times of the records. `take` goes from a
-//! row on: `scan` finds the members of the event without making objects, and keeps the `fields` that
+//! **Life of a plan.** `records` finds where the records of a batch of Kafka lie, without an object for
+//! each. `begin` takes some of them. `take` goes from a row on: `scan` finds the members of the event without making objects, and keeps the `fields` that
 //! rules read; `time` and `decimal` read the timestamp and the numbers; `identity` hashes the pair
 //! (customer_id, transaction_id); `index` looks it up in the arrays of Python's IdIndex, and adds it;
 //! `rules` evaluates the conditions of the event type; `cells` adds to totals, groups and UNIQUE
@@ -45,6 +45,7 @@ mod index;
 mod keys;
 mod owner;
 mod plan;
+mod records;
 mod requests;
 mod rules;
 mod scan;
@@ -57,18 +58,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use numpy::{PyReadonlyArray1, PyReadwriteArray1, PyReadwriteArray2};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::fields::Fields;
 use crate::flush::Store;
 use crate::index::{ID_BYTES, Index};
 use crate::plan::{Catalogue, Odd, Plan, Stretch, Terms};
+use crate::records::{Records, View, no_row};
 use crate::rules::{Kind, Rule, Spelled};
 use crate::scan::{Slots, Value};
 
 /// What this module and pipeline/core/fold/rust.py agree on; it goes up with every change of either.
-const PROTOCOL: u32 = 6;
+const PROTOCOL: u32 = 7;
 const TYPES_MAX: usize = 4_096; // event types; others are Python's
 
 /// Folds the plain events of one partition under one set of rules, plan after plan.
@@ -77,8 +78,6 @@ struct Folder {
     terms: Terms,
     catalogue: Catalogue,
     plan: Plan,
-    values: Vec<Option<PyBackedBytes>>,
-    stamps: Vec<i64>,
 }
 
 type Arrays<'py> = (
@@ -127,9 +126,7 @@ impl Folder {
         Ok(Self {
             terms,
             catalogue: Catalogue::default(),
-            plan: Plan::new(),
-            values: Vec::new(),
-            stamps: Vec::new(),
+            plan: Plan::default(),
         })
     }
 
@@ -144,14 +141,9 @@ impl Folder {
         Ok(numbers)
     }
 
-    /// Begin a plan of records: their values and append times.
-    fn begin(&mut self, values: Vec<Option<PyBackedBytes>>, stamps: Vec<i64>) -> PyResult<()> {
-        if values.len() != stamps.len() {
-            return Err(PyValueError::new_err(
-                "a value and a time of each record are due",
-            ));
-        }
-        (self.values, self.stamps, self.plan) = (values, stamps, Plan::new());
+    /// Begin a plan of some records.
+    fn begin(&mut self, records: &Records, begin: usize, end: usize) -> PyResult<()> {
+        self.plan = Plan::new(records.view(begin, end)?);
         Ok(())
     }
 
@@ -176,24 +168,16 @@ impl Folder {
     ) -> PyResult<Took<'py>> {
         let mut arrays = index;
         let mut index = view(&mut arrays)?;
-        if row > self.values.len() {
+        if row > self.plan.records.length {
             return Err(PyValueError::new_err("the plan has no such row"));
         }
         let Self {
             terms,
             catalogue,
             plan,
-            values,
-            stamps,
         } = self;
         let known = plan.new_ids.len();
-        let stretch = Stretch {
-            values: &values[row..],
-            stamps: &stamps[row..],
-            row,
-            last_ms,
-            tag,
-        };
+        let stretch = Stretch { row, last_ms, tag };
         plan.clock_ms = clock_ms;
         // A panic is a fault of this module. Python can go on without it, if it is told.
         let take = || {
@@ -238,41 +222,42 @@ impl Folder {
 
     /// End the plan; return what it took, by name. Its cells stay, for a store of cells.
     fn end<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        (self.values, self.stamps) = (Vec::new(), Vec::new());
         let (plan, taken) = (&self.plan, PyDict::new(py));
+        let offset = |&row: &usize| plan.records.offset(row);
+        let duplicates: Option<Vec<i64>> = plan.duplicates.iter().map(offset).collect();
         taken.set_item("counted", plan.counted)?;
-        taken.set_item("duplicates", &plan.duplicates)?;
+        taken.set_item("duplicates", duplicates.ok_or_else(no_row)?)?;
         taken.set_item("new_ids", PyBytes::new(py, &plan.new_ids))?;
         taken.set_item("first", self.first(plan)?)?;
+        if !self.has_readings() {
+            self.plan.records = View::default(); // nobody asks for an offset any more
+        }
         Ok(taken)
-    }
-
-    /// Whether a cell of the plan that ended needs the offset of its record.
-    #[getter]
-    fn has_readings(&self) -> bool {
-        let kinds = self.catalogue.rules.iter().map(|rule| rule.kind);
-        kinds
-            .into_iter()
-            .any(|kind| matches!(kind, Kind::Latest | Kind::First))
     }
 }
 
 impl Folder {
     fn take_plan(&mut self) -> Plan {
-        std::mem::replace(&mut self.plan, Plan::new())
+        std::mem::take(&mut self.plan)
+    }
+
+    /// Whether a cell needs the offset of its record.
+    fn has_readings(&self) -> bool {
+        let mut kinds = self.catalogue.rules.iter().map(|rule| rule.kind);
+        kinds.any(|kind| matches!(kind, Kind::Latest | Kind::First))
     }
 
     fn rules(&self) -> &[Rule] {
         &self.catalogue.rules
     }
 
-    /// Event type → the row of its first new event.
-    fn first(&self, plan: &Plan) -> PyResult<Vec<(&str, usize)>> {
+    /// Event type → the offset of its first new event.
+    fn first(&self, plan: &Plan) -> PyResult<Vec<(&str, i64)>> {
         let types = &self.catalogue.types;
         types
             .iter()
             .filter_map(|(name, (number, _))| Some((name, *plan.first.get(number)?)))
-            .map(|(name, row)| Ok((text(name)?, row)))
+            .map(|(name, row)| Ok((text(name)?, plan.records.offset(row).ok_or_else(no_row)?)))
             .collect()
     }
 }
@@ -365,6 +350,7 @@ fn recount_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("PROTOCOL", PROTOCOL)?;
     module.add_class::<Folder>()?;
     module.add_class::<Store>()?;
+    module.add_class::<Records>()?;
     module.add_function(wrap_pyfunction!(insert, module)?)?;
     // For the laws of tests/property/test_native.py only.
     module.add_function(wrap_pyfunction!(time_of, module)?)?;

@@ -75,15 +75,13 @@ impl Store {
     }
 
     /// Take what the plain events of a plan change.
-    ///
-    /// offsets: of the records of the plan, where it has readings.
-    fn gather(&mut self, py: Python<'_>, folder: &mut Folder, offsets: Vec<i64>) -> PyResult<()> {
+    fn gather(&mut self, py: Python<'_>, folder: &mut Folder) -> PyResult<()> {
         let plan = folder.take_plan();
         let rules = folder.rules();
         guarded(py, || {
             let measures = rules.iter().map(|rule| self.by_key.get(&rule.key).copied());
             let measures: Vec<_> = measures.collect();
-            self.gather_plan(&plan, &measures, &offsets)
+            self.gather_plan(&plan, &measures)
         })
     }
 

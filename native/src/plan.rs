@@ -4,13 +4,13 @@
 //! nothing but names; then, in the order of the log, each is asked for in the index and added.
 
 use hashbrown::HashMap;
-use pyo3::pybacked::PyBackedBytes;
 
 use crate::cells::{Cells, Contribution, Interner, Moment};
 use crate::decimal;
 use crate::fields::{Field, Fields};
 use crate::identity;
 use crate::index::{ID_BYTES, Index};
+use crate::records::View;
 use crate::rules::{Kind, Left, Rule, Spelled, Whose, name_of, text_form};
 use crate::scan::{Slots, Value, scan};
 use crate::time;
@@ -84,11 +84,9 @@ impl Odd {
     }
 }
 
-/// Records that follow each other, the first one number `row` of the plan.
+/// The records of a plan from number `row` on.
 #[derive(Clone, Copy)]
-pub struct Stretch<'a> {
-    pub values: &'a [Option<PyBackedBytes>],
-    pub stamps: &'a [i64],
+pub struct Stretch {
     pub row: usize,
     /// The last log clock of their generation, and the mark of it in the index.
     pub last_ms: i64,
@@ -121,6 +119,7 @@ pub struct Share {
 /// What one plan has taken so far. clock_ms: the log clock after the last event.
 #[derive(Default)]
 pub struct Plan {
+    pub records: View,
     pub clock_ms: i64,
     pub counted: usize,
     /// The rows of duplicates.
@@ -146,8 +145,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn new() -> Self {
-        let mut plan = Self::default();
+    pub fn new(records: View) -> Self {
+        let mut plan = Self {
+            records,
+            ..Self::default()
+        };
         plan.owner(b"");
         plan
     }
@@ -162,21 +164,22 @@ impl Plan {
         (cells_max, shares_max): (usize, usize),
         index: &mut Index,
     ) -> usize {
+        let View {
+            rows,
+            begin,
+            length,
+        } = self.records.clone();
+        let length = length - stretch.row;
         let mut slots = Slots::new(catalogue.fields.len());
         let mut taken = 0;
         (self.odd, self.shares) = (None, Vec::new());
-        while taken < stretch.values.len()
-            && self.cells.size < cells_max
-            && self.shares.len() < shares_max
-        {
+        while taken < length && self.cells.size < cells_max && self.shares.len() < shares_max {
             self.pending.clear();
             self.due.clear();
             self.left.clear();
-            let end = stretch.values.len().min(taken + BLOCK);
-            let values = &stretch.values[taken..end];
-            for (value, &stamp) in values.iter().zip(&stretch.stamps[taken..end]) {
-                let value = value.as_deref().unwrap_or_default();
-                let row = stretch.row + taken + self.pending.len();
+            let end = length.min(taken + BLOCK);
+            for row in stretch.row + taken..stretch.row + end {
+                let (value, stamp) = rows.at(begin + row);
                 let clock_ms = self.clock_ms.max(stamp);
                 if clock_ms > stretch.last_ms {
                     break;

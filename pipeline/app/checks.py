@@ -10,6 +10,7 @@ from definitions.times import NS_PER_MS
 from ..core.buckets import moment_of
 from ..core.limits import Rejections
 from ..core.plan import Plan
+from ..core.raw import RawRecords, offsets_of
 from ..core.records import LogRecord
 from ..errors import Halt
 
@@ -20,7 +21,8 @@ _STAMP_KIND: Final = attrgetter("timestamp_type")
 
 def check_kind(partition: int, records: Sequence[LogRecord]) -> None:
     """Halt on records whose time was not given by the broker."""
-    if set(map(_STAMP_KIND, records)) != {_APPEND_TIME}:
+    # Raw ones are read of batches with append times only.
+    if not isinstance(records, RawRecords) and set(map(_STAMP_KIND, records)) != {_APPEND_TIME}:
         raise Halt(
             f"a record of partition {partition} from {records[0].offset} on has no append time; "
             "set message.timestamp.type=LogAppendTime on the topic"
@@ -43,7 +45,7 @@ def check_rejections(
     """Halt where too much is rejected, before anything of the flush is written."""
     taken = plan.counters["consumed"]
     letters = plan.dead_letters
-    offsets = [record.offset for record in records[:taken]] if letters else range(taken)
+    offsets = offsets_of(records[:taken]) if letters else range(taken)
     too_much = rejections.add(offsets, letters)
     if too_much is not None:
         raise Halt(

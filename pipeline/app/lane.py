@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..core.limits import Limits
-from ..core.records import LogRecord
+from ..core.raw import Delivered
 from ..deploy.checks import RIGHTS, check_copies, check_copy, check_policy, check_topics
 from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
@@ -29,7 +29,7 @@ _CHECK_EVERY_S: Final = 5.0
 _OPEN_AT_ONCE: Final = 4
 
 Seek = Callable[[int, int], Awaitable[None]]
-_Batch = tuple[list[LogRecord], Seek]
+_Batch = tuple[Delivered, Seek]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class _Desk:
         self._batches: asyncio.Queue[_Batch] = asyncio.Queue(_BATCHES_MAX)
         self._task: asyncio.Task[None] | None = None
 
-    async def put(self, records: list[LogRecord], seek: Seek) -> None:
+    async def put(self, records: Delivered, seek: Seek) -> None:
         """Hand a batch over; wait while two are waiting, which is how fetching is slowed down."""
         if self._task is None:
             self._task = asyncio.create_task(guarded(self._work()))
@@ -105,6 +105,11 @@ class Lane:
     def definitions(self) -> Definitions:
         """What this process knows of the control log."""
         return self._parts.definitions
+
+    @property
+    def events(self) -> str:
+        """The topic of events."""
+        return self._parts.definitions.identity.topics["events"][0]
 
     async def open(self, partitions: Sequence[int]) -> dict[int, int]:
         """Own exactly these partitions, afresh; return where to fetch each from.
@@ -164,7 +169,7 @@ class Lane:
         if partition in self._desks:
             self._desks[partition].waiting += 1
 
-    async def take(self, partition: int, records: list[LogRecord], seek: Seek) -> None:
+    async def take(self, partition: int, records: Delivered, seek: Seek) -> None:
         """Hand a batch to its partition's owner; seek is for what must be fetched again."""
         desk = self._desks.get(partition)
         if desk is not None:
@@ -226,7 +231,7 @@ class Lane:
             rights = {name: RIGHTS[role] for role, (name, _) in identity.topics.items()}
             found = await parts.admin.rightful(rights, parts.group)
             identity = parts.definitions.identity
-            events = found.get(identity.topics["events"][0])
+            events = found.get(self.events)
             # `init` tells the control log before it grows the topic: we may be behind it once.
             ahead = events is not None and events.partitions > len(identity.starts)
             check_topics(identity, found, growing=ahead and not self._ahead)

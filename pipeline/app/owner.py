@@ -41,13 +41,14 @@ from definitions.matcher import Matcher
 
 from ..core.commit import Answer, Commit, transitions
 from ..core.compiled import MODULE, Broken
-from ..core.cursor import Step, from_next, step_of
+from ..core.cursor import Step, step_of
 from ..core.dedup import IdIndex
 from ..core.fold.fold import fold
 from ..core.fold.rust import RustFold
 from ..core.limits import Limits, Rejections
 from ..core.names import Names
 from ..core.plan import Plan, nothing
+from ..core.raw import since
 from ..core.records import LogRecord
 from ..core.state import PartitionState
 from ..ports import Clock, EventLog, RollupStore
@@ -191,7 +192,7 @@ class Owner:
                 return
             self._expected = None
             check_kind(self.partition, records)
-            rest = from_next(self.state.next, records)
+            rest = since(records, self.state.next)
             async with self._checked():
                 while rest:
                     taken = await self._flush(rest)

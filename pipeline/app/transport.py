@@ -5,11 +5,11 @@ with the event: 10 to 16 thousand events/s on a core. Here a message is a whole 
 partition; its value is the list of records. The owner of the partition (app/owner.py) takes it
 from there (docs/design.md 8).
 
-How a fetch travels. aiokafka's fetcher receives the bytes and splits them by partition. Two
-classes of edges/kafka_batches.py replace its own, so that the records of a batch are made in C, in
-one list, without an object of Python for each. LaneConsumer.getmany() yields one message
-for each partition. Faust puts it into the agent's stream, the agent gives it to the lane, the
-lane to the owner's desk. Two batches wait at a desk; then the stream is full, and fetching of
+How a fetch travels. aiokafka's fetcher receives the bytes and splits them by partition. Classes of
+edges/kafka_batches.py and edges/kafka_raw.py replace its own, so that the records of a batch stay
+where they lie, for native/, or are made in C, in one list. LaneConsumer.getmany() yields one
+message for each partition. Faust puts it into the agent's stream, the agent gives it to the lane,
+the lane to the owner's desk. Two batches wait at a desk; then the stream is full, and fetching of
 this partition stops.
 
 Where it starts. Faust asks for committed offsets after every rebalance. seek_to_committed()
@@ -38,8 +38,10 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from ..core.raw import Delivered
 from ..edges.kafka_batches import BoundedResult, WholeRecords
 from ..edges.kafka_client import guard
+from ..edges.kafka_raw import RawBatches
 from ..errors import Halt
 from .crash import CrashOnly, die, guarded
 from .lane import Lane
@@ -55,13 +57,14 @@ _WAIT_S_MAX = 0.1  # for records of the other partitions
 class LaneResult(BoundedResult):
     """What a reader gets, but that an error of ours ends the process."""
 
-    def _next_part(self, source: WholeRecords) -> list[Any] | None:
+    def _next_part(self, source: WholeRecords) -> Delivered | None:
         with CrashOnly():
             return super()._next_part(source)
 
 
 # This module is imported by worker processes only.
 fetcher.FetchResult = LaneResult
+fetcher.PartitionRecords = RawBatches
 
 
 class LaneThread(driver.AIOKafkaConsumerThread):
@@ -69,6 +72,7 @@ class LaneThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:  # noqa: ARG002  Faust's signature
         conf = self.app.conf
+        RawBatches.topics.add(self.app.lane.events)
         self._assignor = RoundRobinPartitionAssignor
         return aiokafka.AIOKafkaConsumer(
             **self.app.kafka,
@@ -149,7 +153,7 @@ class LaneConsumer(driver.Consumer):
         self,
         timeout: float,  # noqa: ASYNC109  Faust's signature
     ) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """Yield one message for each partition of a fetch; its value is the list of records."""
+        """Yield one message for each partition of a fetch; its value is the records."""
         while self.flow_active and not self.should_stop and not self._get_active_partitions():
             await self.sleep(_LOOK_AGAIN_S)
         try:
@@ -168,7 +172,7 @@ class LaneConsumer(driver.Consumer):
                 self.lane.queued(tp.partition)
                 yield tp, self._batch(tp, records)
 
-    def _batch(self, tp: TP, records: list[Any]) -> ConsumerMessage:
+    def _batch(self, tp: TP, records: Delivered) -> ConsumerMessage:
         first = records[0]
         return ConsumerMessage(
             tp.topic,

@@ -19,9 +19,3 @@ def step_of(next_offset: int, records: Sequence[LogRecord]) -> Step:
     if not records or records[-1].offset < next_offset:
         return Step.REPLAY
     return Step.HOLE if records[0].offset > next_offset else Step.IN_LINE
-
-
-def from_next(next_offset: int, records: Sequence[LogRecord]) -> Sequence[LogRecord]:
-    if records[0].offset >= next_offset:
-        return records
-    return [record for record in records if record.offset >= next_offset]

@@ -18,6 +18,7 @@ that its fetcher makes. tests/integration/test_codecs.py holds both to what is r
 import hashlib
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from aiokafka.consumer import fetcher
@@ -29,6 +30,7 @@ from aiokafka.record._crecords import default_records as fast_default_records
 from aiokafka.record._crecords import legacy_records as fast_legacy_records
 from aiokafka.record.memory_records import MemoryRecords
 
+from ..core.raw import Delivered, joined, since
 from ..core.records import Unheld
 from ..errors import Halt
 from .kafka_codecs import BATCH_BYTES_MAX, CODECS, Oversized, decoder, pieces
@@ -58,18 +60,23 @@ _RECORDS_AT: Final = 61
 
 
 class Part(NamedTuple):
-    """Records of a batch, in order. size: of their values, in bytes, where they were packed."""
+    """Records of a batch, in order. size: their bytes, where they were packed."""
 
-    records: list[Any]
+    records: Delivered
     size: int
 
 
 class Batch:
-    """A batch as aiokafka reads it, and its bytes for what aiokafka cannot read."""
+    """A batch as aiokafka reads it, and its bytes for what aiokafka cannot read.
 
-    def __init__(self, own: Any, raw: memoryview) -> None:
+    They are begin to end of what was fetched.
+    """
+
+    def __init__(self, own: Any, fetched: bytes, begin: int, end: int) -> None:
         self._own = own
-        self._raw = raw
+        self.fetched = fetched
+        self.begin = begin
+        self.end = end
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._own, name)
@@ -81,27 +88,41 @@ class Batch:
         for part in self.parts():
             yield from part.records
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self, reader: "Reader | None" = None) -> Iterator[Part]:
         """Yield the records: all of them, or in parts where they are too large to be held.
+
+        Args:
+            reader: Is asked first.
 
         Raises:
             CorruptRecordException, UnsupportedCodecError: the batch cannot be read.
         """
         own = self._own
         try:
+            part = reader(self) if reader is not None else None
+            if part is not None:
+                yield part
+                return
             records = list(own)
         except Oversized as error:
             if own.magic < 2:
                 raise CorruptRecordException(
                     f"it has more than {BATCH_BYTES_MAX} bytes unpacked, in an old message format"
                 ) from error
-            yield from _parts(_Unpacked(own, self._raw, headers=False))
+            yield from _parts(_Unpacked(own, self._raw(), headers=False))
             return
         except UnicodeDecodeError:
             # A header's name is no UTF-8. Kafka takes it, and aiokafka ends there.
-            records = list(_Unpacked(own, self._raw, headers=True))
+            records = list(_Unpacked(own, self._raw(), headers=True))
         size = sum(len(record.value or b"") for record in records) if own.compression_type else 0
         yield Part(records, size)
+
+    def _raw(self) -> memoryview:
+        return memoryview(self.fetched)[self.begin : self.end]
+
+
+# Reads the records of a batch as they lie; None where it cannot.
+Reader = Callable[[Batch], Part | None]
 
 
 def _parts(records: Iterator[Any]) -> Iterator[Part]:
@@ -251,8 +272,9 @@ class Fetched:
 
     def __init__(self, raw: bytes) -> None:
         self._own = MemoryRecords(raw)
-        self._raw = memoryview(raw)
+        self._raw = raw
         self._at = 0
+        self.kind: Callable[..., Batch] = Batch
         self.has_next = self._own.has_next
         self.size_in_bytes = self._own.size_in_bytes
 
@@ -261,23 +283,18 @@ class Fetched:
         begins = self._at
         length = int.from_bytes(self._raw[begins + _LENGTH_AT : begins + _BEFORE])
         self._at += _BEFORE + length
-        return Batch(self._own.next_batch(), self._raw[begins : self._at])
+        return self.kind(self._own.next_batch(), self._raw, begins, self._at)
 
 
-class _WholeBatch:
-    """A record batch that iterates as one thing: the list of its records, made in C."""
+class _WholeBatch(Batch):
+    """A record batch that iterates as one thing: all of its records."""
 
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._batch, name)
-
-    def __next__(self) -> Any:
-        return next(self._batch)  # a control record, for whoever looks for abort markers
+    def __init__(self, reader: Reader | None, *batch: Any) -> None:
+        super().__init__(*batch)
+        self._reader = reader
 
     def __iter__(self) -> Iterator["_Chunk"]:
-        for records, size in self._batch.parts():
+        for records, size in self.parts(self._reader):
             if records:
                 yield _Chunk(records, records[-1].offset, size)
 
@@ -285,20 +302,9 @@ class _WholeBatch:
 class _Chunk(NamedTuple):
     """The records of a batch, or a part of them. offset: the last one's. size: unpacked bytes."""
 
-    records: list[Any]
+    records: Delivered
     offset: int
     size: int
-
-
-class _WholeBatches:
-    """The record batches of a fetch, each to be taken whole."""
-
-    def __init__(self, records: Fetched) -> None:
-        self.has_next = records.has_next
-        self._next_batch = records.next_batch
-
-    def next_batch(self) -> _WholeBatch:
-        return _WholeBatch(self._next_batch())
 
 
 class WholeRecords(OwnPartitionRecords):
@@ -312,56 +318,63 @@ class WholeRecords(OwnPartitionRecords):
     packed batches had that were taken since it was set to 0.
     """
 
-    def __init__(self, tp: Any, records: Any, *more: Any) -> None:
-        super().__init__(tp, _WholeBatches(records), *more)
-        self.rest: list[Any] = []
+    def __init__(self, tp: Any, records: Fetched, *more: Any) -> None:
+        records.kind = partial(_WholeBatch, self._reader(tp.topic))
+        super().__init__(tp, records, *more)
+        self.rest: Delivered = []
         self.unpacked = 0
+
+    def _reader(self, topic: str) -> Reader | None:  # noqa: ARG002  a worker's looks at it
+        """What reads the records of a topic's batches as they lie."""
+        return None
 
     def _unpack_records(self) -> Any:
         # A generator that held this object would keep a fetch that is dropped half read, at a
         # seek or a rebalance, until the collector comes by: after hours.
         return OwnPartitionRecords._unpack_records(weakref.proxy(self))  # noqa: SLF001  ours
 
-    def _consumer_record(self, tp: Any, chunk: _Chunk) -> list[Any]:  # noqa: ARG002  aiokafka's signature
+    def _consumer_record(self, tp: Any, chunk: _Chunk) -> Delivered:  # noqa: ARG002  aiokafka's signature
         self.unpacked += chunk.size
         # A fetch begins with the whole batch that holds its offset.
-        if chunk.records[0].offset >= self.next_fetch_offset:
-            return chunk.records
-        return [record for record in chunk.records if record.offset >= self.next_fetch_offset]
+        return since(chunk.records, self.next_fetch_offset)
 
 
 class BoundedResult(OwnFetchResult):
-    """Gives the records of a partition as one list, made without a loop for each.
+    """Gives the records of a partition as one thing, made without a loop for each.
 
     Records that were packed are handed on until they are too many bytes; the rest comes with the
-    next answer. Others are as many as a fetch asks for.
+    next answer. Others are as many as a fetch asks for. All of an answer lie in their batches, or
+    none does.
     """
 
-    def getall(self, max_records: int | None = None) -> list[Any]:
+    def getall(self, max_records: int | None = None) -> Delivered:
         """Return up to max_records, and move the position past them."""
         if not self.check_assignment(self._topic_partition) or not self.has_more():
             return []
         source: WholeRecords = self._partition_records  # type: ignore[has-type]
-        records, source.rest, source.unpacked = source.rest, [], 0
-        while source.unpacked < HELD_BYTES_MAX and (
-            max_records is None or len(records) < max_records
-        ):
+        parts, source.rest, source.unpacked = [source.rest] if source.rest else [], [], 0
+        count = sum(map(len, parts))
+        while source.unpacked < HELD_BYTES_MAX and (max_records is None or count < max_records):
             part = self._next_part(source)
             if part is None:
                 self._update_position()
                 self._partition_records = None
-                return records
-            records += part
-        if max_records is not None:
-            source.rest = records[max_records:]
-            del records[max_records:]
+                return joined(parts)
+            if parts and type(part) is not type(parts[0]):
+                source.rest = part
+                break
+            parts.append(part)
+            count += len(part)
+        records = joined(parts)
+        if max_records is not None and count > max_records:
+            records, source.rest = records[:max_records], records[max_records:]
         source.next_fetch_offset = records[-1].offset + 1
         self._update_position()
         return records
 
-    def _next_part(self, source: WholeRecords) -> list[Any] | None:
+    def _next_part(self, source: WholeRecords) -> Delivered | None:
         """The records of the next batch, or of a part of it; None at the end."""
-        part: list[Any] | None = next_of(source)
+        part: Delivered | None = next_of(source)
         return part
 
 

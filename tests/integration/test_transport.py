@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from pipeline.core.compiled import MODULE
 from pipeline.edges.kafka import producer
 from pipeline.edges.kafka_client import KafkaAddress, KafkaAdmin
 
@@ -18,6 +19,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 import pipeline.edges.kafka
 if sys.argv[3] == "worker":
     import pipeline.app.transport
+    from pipeline.edges.kafka_raw import RawBatches
+    RawBatches.topics.add(sys.argv[2])
 from pipeline.edges.kafka_batches import WholeRecords
 async def read():
     client = AIOKafkaConsumer(bootstrap_servers=sys.argv[1], auto_offset_reset="earliest")
@@ -34,7 +37,7 @@ async def read():
         for record in (await client.getmany(timeout_ms=500, max_records=2)).get(point, []):
             found.append([type(record).__module__, record.offset, record.timestamp > 0,
                           record.timestamp_type, record.key, record.value])
-    kept = sum(type(each) is WholeRecords for each in gc.get_objects())
+    kept = sum(issubclass(type(each), WholeRecords) for each in gc.get_objects())
     await client.stop()
     print(json.dumps({"found": found, "kept": kept}, default=lambda raw: raw.decode()))
 asyncio.run(read())
@@ -42,8 +45,8 @@ asyncio.run(read())
 
 
 @pytest.mark.parametrize("reader", ["worker", "other"])
-def test_records_are_c_level_and_complete(stack: Services, reader: str) -> None:
-    """Whole batches come as aiokafka's own records, split and entered in the middle as asked.
+def test_batches_are_taken_whole(stack: Services, reader: str) -> None:
+    """Whole batches come as they lie, or as aiokafka's own records; entered and split as asked.
 
     What is dropped at a seek leaves memory at once: a worker's collector hardly ever comes by.
     """
@@ -71,5 +74,6 @@ def test_records_are_c_level_and_complete(stack: Services, reader: str) -> None:
     found = told["found"]
     rows = [[0, True, 1, "k", "a"], [1, True, 1, "k", None], [2, True, 1, "k", ""]]
     assert [row[1:] for row in found] == [*rows, *rows[1:], *rows[:2], *rows[1:]]
-    assert all("_crecords" in row[0] for row in found)
+    raw = reader == "worker" and MODULE is not None
+    assert all(("pipeline.core.raw" if raw else "_crecords") in row[0] for row in found)
     assert told["kept"] <= 1

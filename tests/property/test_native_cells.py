@@ -469,6 +469,7 @@ class Failing:
 
     def __init__(self, call: str, flush: int) -> None:
         self.Folder = MODULE.Folder if MODULE is not None else None
+        self.Records = MODULE.Records if MODULE is not None else None
         self._call, self._left = call, flush
 
     def Store(self, **terms: Any) -> Any:  # noqa: N802  what native/ calls it

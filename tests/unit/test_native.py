@@ -57,7 +57,8 @@ def test_a_partition_goes_on_without_it() -> None:
             raise RuntimeError("broken")
 
     store = MODULE.Store if MODULE is not None else NoStore
-    native = SimpleNamespace(Folder=Folder, Store=store)
+    records = MODULE.Records if MODULE is not None else SimpleNamespace(of=lambda *_: None)
+    native = SimpleNamespace(Folder=Folder, Records=records, Store=store)
     world = World(native=cast("ModuleType", native))
     world.append(event(number % 70) for number in range(100))
 

@@ -150,7 +150,7 @@ def _gather(
                 continue
         # In slices that stay in the processor's cache: decoded, judged, looked up, tallied,
         # forgotten. The more was plain before, the sooner the next is.
-        part = records[taken : taken + max(SLICE // (plain + 1), 1)]
+        part = list(records[taken : taken + max(SLICE // (plain + 1), 1)])
         rows = judge.take(part, tally.decode([record.value or b"" for record in part]))
         new = index.add(rows.ids, judge.generation)
         if not all(new):

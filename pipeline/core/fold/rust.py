@@ -22,13 +22,13 @@ from definitions.times import NS_PER_S
 from ..compiled import told
 from ..dedup import IdIndex, seed_of, tag_of
 from ..deployment import Deployment
+from ..raw import RawRecords, offsets_of
 from ..records import LogRecord
 from .judge import Judge, PythonShare
 from .spelled import path_of, spelled
 
 _VALUE: Final = attrgetter("value")
 _STAMP: Final = attrgetter("timestamp")
-_OFFSET: Final = attrgetter("offset")
 _SHARES_REMEMBERED_MAX: Final = 256  # sets of rules that were left together
 
 
@@ -43,6 +43,7 @@ class RustFold:
         self, module: ModuleType, partition: int, deployment: Deployment, matcher: Matcher
     ) -> None:
         self._matcher = matcher
+        self._module = module
         self._kinds: dict[str, Aggregation] = {}  # by rule
         self._rules: dict[tuple[int, ...], tuple[Rule, ...]] = {}  # by their numbers
         self._numbered: dict[int, Rule] = {}
@@ -61,7 +62,11 @@ class RustFold:
 
     def begin(self, records: Sequence[LogRecord]) -> None:
         self._records, self.paths = records, Counter()
-        self._folder.begin(list(map(_VALUE, records)), list(map(_STAMP, records)))
+        if isinstance(records, RawRecords):
+            self._folder.begin(records.native, records.begin, records.end)
+            return
+        columns = list(map(_VALUE, records)), list(map(_STAMP, records)), offsets_of(records)
+        self._folder.begin(self._module.Records.of(*columns), 0, len(records))
 
     @property
     def size(self) -> int:
@@ -123,11 +128,14 @@ class RustFold:
     def end(self) -> "Taken":
         """End the plan; return what was taken of it."""
         found = self._folder.end()
-        first = {name: self._records[row].offset for name, row in found["first"]}
-        duplicates = [self._records[row].offset for row in found["duplicates"]]
-        plain = RustPlain(self._folder, self._kinds, self._records)
         self._records = ()
-        return Taken(found["counted"], duplicates, found["new_ids"], first, plain)
+        return Taken(
+            found["counted"],
+            found["duplicates"],
+            found["new_ids"],
+            dict(found["first"]),
+            RustPlain(self._folder, self._kinds),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +155,10 @@ class Taken:
 class RustPlain:
     """PlainChanges (core/plan.py)."""
 
-    def __init__(
-        self, folder: Any, kinds: Mapping[str, Aggregation], records: Sequence[LogRecord]
-    ) -> None:
+    def __init__(self, folder: Any, kinds: Mapping[str, Aggregation]) -> None:
         self._folder = folder
         self.kinds = kinds
-        self._records = records
 
     def give(self, store: Any) -> None:
         """Give the cells to a store of native/."""
-        offsets = list(map(_OFFSET, self._records)) if self._folder.has_readings else []
-        store.gather(self._folder, offsets)
+        store.gather(self._folder)

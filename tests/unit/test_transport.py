@@ -52,7 +52,9 @@ def fetch_once() -> None:
             self.waited: list[float] = []
             self.slept: list[float] = []
             self.flow_active = True
-            self.app = type("App", (), {"consumer_generation_id": 1, "lane": Lane()})()
+            kafka = {"bootstrap_servers": ["localhost"]}
+            parts = {"consumer_generation_id": 1, "kafka": kafka, "lane": Lane()}
+            self.app = type("App", (), parts)()
 
         should_stop = False
 

@@ -10,6 +10,7 @@ import pytest
 from ..services import Recount, Services
 from .brokers import OwnBrokers, own_brokers
 from .own import OwnKafka, own_kafka
+from .sending import Sending
 from .stage import Stage, staged
 
 Staging = Callable[..., AbstractContextManager[Stage]]
@@ -71,3 +72,14 @@ def replicated(
         yield made
         brokers.proxy.release()
         brokers.start()
+
+
+@pytest.fixture
+def sending(replicated: Stage) -> Iterator[Sending]:
+    """A worker and traffic on three brokers."""
+    replicated.worker("--processes", "2")
+    made = Sending(replicated)
+    made.traffic.start()
+    made.moves("start")
+    yield made
+    made.traffic.end()

@@ -50,14 +50,15 @@ def create_five(command: Recount) -> dict[str, dict[str, Any]]:
 class Workers:
     """`recount worker` processes of one deployment, each with a log file."""
 
-    def __init__(self, command: Recount, folder: Path) -> None:
+    def __init__(self, command: Recount, folder: Path, session_s: float = SESSION_S) -> None:
         self.command = command
+        self.session_s = session_s
         self.folder = folder
         self.all: list[subprocess.Popen[bytes]] = []
 
     def start(self, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
         """Start a supervisor with its worker process, in a process group of its own."""
-        own = {"RECOUNT_SESSION_TIMEOUT_S": str(SESSION_S), **environment}
+        own = {"RECOUNT_SESSION_TIMEOUT_S": str(self.session_s), **environment}
         with (self.folder / f"worker-{len(self.all)}.log").open("wb") as log:
             process = subprocess.Popen(
                 [*_PYTHON, "worker", *options],

@@ -4,9 +4,11 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from pipeline.stack.probe import brokers_of
@@ -16,9 +18,11 @@ from ..integration.test_stack import gone, stack
 from ..services import fresh
 from ..waiting import eventually
 from .brokers import OwnBrokers
+from .sending import Sending
 from .stage import PARTITIONS, Stage
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
+_HASTY = 50  # events that one copy alone acknowledges
 _PERIOD = ("--starting-on", "2020-01-01T00:00:00Z", "--ending-before", "2100-01-01T00:00:00Z")
 _COPIES = ("--partitions", str(PARTITIONS), "--replication-factor", "3")
 
@@ -145,6 +149,109 @@ def test_what_fewer_copies_mean_is_said_once(stage: Stage) -> None:
     assert b"copy" not in again.stderr
     done = made.ended("init", "--replication-factor", "3")
     assert (done.returncode, b"replication_factor is 1, not 3" in done.stderr) == (5, True)
+
+
+# -- brokers lost under traffic: afterwards each record is there once, and counted --------------
+
+
+def test_f15_the_leader_is_killed(sending: Sending, brokers: OwnBrokers) -> None:
+    """Kill -9 of the leader of a partition: another one leads, and the stream goes on."""
+    brokers.leader(sending.topic).kill()
+
+    sending.moves("leader killed")
+    sending.exact(brokers)
+
+
+@pytest.mark.long
+def test_f15_the_controller_is_killed(sending: Sending, brokers: OwnBrokers) -> None:
+    """Kill -9 of the broker that leads the quorum of controllers: another one does."""
+    killed = brokers.controller()
+    killed.kill()
+
+    sending.moves("controller killed")
+    eventually(
+        lambda: brokers.controller() is not killed, within_s=30, because="another one leads"
+    )
+    sending.exact(brokers)
+
+
+@pytest.mark.long
+def test_f15_two_of_three_brokers_away(sending: Sending, brokers: OwnBrokers) -> None:
+    """With one broker left nothing is acknowledged, so nothing is lost; then all goes on."""
+    one, two = brokers.others(brokers.leader(sending.topic))
+    one.kill()
+    two.kill()
+    refused: list[Any] = []
+    producer = Producer(
+        {**sending.stage.recount.services.address.rdkafka(), "message.timeout.ms": 5_000}
+    )
+    producer.produce(
+        sending.topic, b"{}", partition=0, on_delivery=lambda error, _: refused.append(error)
+    )
+    producer.flush(30)
+    event = json.dumps(sending.stage.events(1)[0]).encode()
+    published = sending.stage.recount.ended("publish", "-", stdin=event + b"\n", within_s=200)
+    (before,) = {tuple(sending.stage.watch.nexts())}
+    one.begin()
+    two.begin()
+
+    sending.moves("two of three away")
+    assert refused[0] is not None
+    assert published.returncode == 4, published.stderr.decode()
+    assert sum(sending.stage.watch.nexts()) > sum(before)
+    # What was refused may be there all the same: refused is not the same as not taken.
+    brokers.start()
+    sending.traffic.stop()
+    sending.stage.exact()
+    assert 0 <= len(sending.values()) - sending.traffic.sent <= 2
+
+
+@pytest.mark.long
+def test_f15_a_rolling_restart(sending: Sending, brokers: OwnBrokers) -> None:
+    """Each broker in turn is ended cleanly and started, under traffic."""
+    for node in brokers.nodes:
+        node.terminate()
+        node.start()
+        brokers.whole()
+
+    sending.moves("rolling restart")
+    sending.exact(brokers)
+
+
+@pytest.mark.long
+def test_f15_the_leader_is_killed_with_its_followers_behind(
+    sending: Sending, brokers: OwnBrokers
+) -> None:
+    """What the leader alone had is gone, and none of it was acknowledged or counted."""
+    leader = brokers.leader(sending.topic)
+    behind = brokers.others(leader)
+    for node in behind:
+        node.pause()
+    # These ask for the leader's word alone, as no producer of ours does: the proof that it was
+    # ahead of the others.
+    hasty = Producer({"bootstrap.servers": leader.plain, "acks": 1, "log_level": 0})
+    told: list[Any] = []
+    for number in range(_HASTY):
+        hasty.produce(
+            sending.topic,
+            json.dumps({"hasty": number}).encode(),
+            partition=0,
+            on_delivery=lambda error, _: told.append(error),
+        )
+    assert hasty.flush(20) == 0
+    leader.kill()
+    for node in behind:
+        node.signal(signal.SIGCONT)
+
+    sending.moves("leader killed, followers behind")
+    assert told == [None] * _HASTY
+    brokers.start()
+    sending.traffic.stop()
+    sending.stage.exact()
+    values = sending.values()
+    kept = sum(b'"hasty"' in value for value in values)
+    assert kept < _HASTY, "the followers were not behind"
+    assert len(values) - kept == sending.traffic.sent
 
 
 @pytest.mark.long

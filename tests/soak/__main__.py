@@ -1,6 +1,7 @@
 """`make soak`: seeded faults under live traffic with a continuous audit; one summary line.
 
-Without RUNS one run lasts MINUTES; with it, runs of at least EVENTS events and FAULTS faults each.
+SHAPE is plain, secure, cluster or both (shapes.py). Without RUNS one run lasts MINUTES; with it,
+runs of at least EVENTS events and FAULTS_MIN faults each.
 Every run ends at the end of the log, compared by `recount audit` and by the tests' own oracle.
 """
 
@@ -20,17 +21,16 @@ from statistics import median
 from typing import Any
 
 from ..fault.harness import Workers, assert_exact, create_five
-from ..fault.own import OwnKafka, OwnRedis, own_kafka, own_redis
-from ..fault.proxy import Proxy
-from ..fault.watch import RECOVERY_S_MAX, Watch
-from ..services import ROOT, Recount, Services, fresh
+from ..fault.watch import Watch
+from ..services import ROOT, Recount, fresh
 from ..waiting import eventually
-from .faults import FAULTS, Ground, Memory, grow
+from .faults import Ground, Memory, grow
+from .shapes import SHAPES, Place, place_of
 from .traffic import Traffic
 
 EVENTS_MIN = 200_000
 FAULTS_MIN = 15
-RATE, RATE_OF_HOURS = 2_500, 400  # events a second: the oracle holds a run in memory
+RATE_OF_HOURS = 400  # events a second: the oracle holds a run in memory
 RATE_AFTERWARDS = 300  # once a run has its events, while faults go on
 END_S_MAX = 180.0
 AUDIT_PAUSE_S = 10.0
@@ -114,23 +114,20 @@ class Tally:
 class Run:
     """One deployment, from init to its last audit."""
 
-    def __init__(
-        self, kafka: OwnKafka, redis: OwnRedis, seed: int, folder: Path, rate: int
-    ) -> None:
-        self.seed, self.rate = seed, rate
+    def __init__(self, place: Place, seed: int, folder: Path, rate: int) -> None:
+        self.seed, self.rate, self.place = seed, rate, place
         self.draw = random.Random(seed)
-        self.recount = Recount(Services(kafka.address, redis.url), fresh("soak"))
-        self.redis_proxy = Proxy(redis.port)
+        self.recount = Recount(place.services, fresh("soak"))
+        self.redis_proxy = place.proxy()
         folder.mkdir()
-        through = replace(
-            self.recount,
-            services=Services(kafka.proxied, f"redis://127.0.0.1:{self.redis_proxy.port}/0"),
-        )
+        through = replace(place.services, kafka=place.kafka.proxied)
+        if self.redis_proxy is not None:
+            through = replace(through, redis=f"redis://127.0.0.1:{self.redis_proxy.port}/0")
         self.ground = Ground(
             recount=self.recount,
-            workers=Workers(through, folder),
-            kafka=kafka,
-            redis=redis,
+            workers=Workers(replace(self.recount, services=through), folder, place.session_s),
+            kafka=place.kafka,
+            store=place.store,
             redis_proxy=self.redis_proxy,
             draw=self.draw,
             folder=folder,
@@ -141,7 +138,8 @@ class Run:
 
     def prepare(self) -> Traffic:
         """Make the deployment and its metrics; start workers and traffic."""
-        self.recount.run("init", "--partitions", "4")
+        copies = str(self.place.copies)
+        self.recount.run("init", "--partitions", "4", "--replication-factor", copies)
         self.metrics = create_five(self.recount)
         for system, body in SHARED.items():
             text = json.dumps(body).encode()
@@ -182,7 +180,7 @@ class Run:
     def moved(self) -> float:
         """Wait until the stream moves again; return how long that took, seconds."""
         self.watch.partitions = self.ground.partitions
-        return self.watch.moved(within_s=3 * RECOVERY_S_MAX, live=True)
+        return self.watch.moved(within_s=3 * self.place.stall_s_max, live=True)
 
     def go(self, tally: Tally, *, until: float, events: int, faults: int) -> None:
         """Inject faults until time, events and faults are enough; then reach the end, exact."""
@@ -192,9 +190,9 @@ class Run:
         auditor = threading.Thread(target=self.audit, args=(tally,), daemon=True)
         auditor.start()
         injected = 0
-        names = list(FAULTS)
+        names = list(self.place.faults)
         while time.monotonic() < until or injected < faults or traffic.sent < events:
-            fault = self.draw.choices(names, list(FAULTS.values()))[0]
+            fault = self.draw.choices(names, list(self.place.faults.values()))[0]
             if fault is grow and self.ground.partitions > 4:
                 continue
             self.ground.pause(self.draw.uniform(0, 1.5))
@@ -207,7 +205,7 @@ class Run:
             injected += 1
             if traffic.sent >= events:
                 traffic.slow_down(RATE_AFTERWARDS)
-            if stall > RECOVERY_S_MAX:
+            if stall > self.place.stall_s_max:
                 tally.failures.append(f"seed {self.seed}: {fault.__name__} stalled {stall:.0f} s")
         traffic.stop()
         self.auditing.set()
@@ -228,7 +226,8 @@ class Run:
         """End what still runs."""
         self.auditing.set()
         self.ground.workers.end()
-        self.redis_proxy.close()
+        if self.redis_proxy is not None:
+            self.redis_proxy.close()
         self.watch.close()
 
 
@@ -238,22 +237,24 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--runs", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shape", choices=SHAPES, default=SHAPES[0])
+    parser.add_argument("--events", type=int, default=EVENTS_MIN, help="of a run, with --runs")
     asked = parser.parse_args()
     seed = asked.seed or random.SystemRandom().randrange(10**6)
-    say(f"SEED={seed}")
+    say(f"SHAPE={asked.shape} SEED={seed}")
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(143)
     )  # nothing outlives a soak that is ended
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="recount-soak-") as made:
         folder = Path(made)
-        with own_kafka(folder) as kafka, own_redis(folder) as redis:
+        with place_of(asked.shape, folder) as place:
             for number in range(max(asked.runs, 1)):
-                rate = RATE if asked.runs else RATE_OF_HOURS
-                run = Run(kafka, redis, seed + number, folder / f"run-{number}", rate)
+                rate = place.rate if asked.runs else RATE_OF_HOURS
+                run = Run(place, seed + number, folder / f"run-{number}", rate)
                 until = 0.0 if asked.runs else time.monotonic() + asked.minutes * 60
                 try:
-                    run.go(tally, until=until, events=EVENTS_MIN, faults=FAULTS_MIN)
+                    run.go(tally, until=until, events=asked.events, faults=FAULTS_MIN)
                 except AssertionError as error:
                     tally.failures.append(f"seed {run.seed}: {str(error)[-1500:]}")
                     say(tally.failures[-1])
@@ -264,7 +265,7 @@ def main() -> int:
     long_enough = not asked.runs and asked.minutes >= FLAT_FROM_MINUTES
     if long_enough and grown["last_quarter"] > GROWTH_MAX * grown["first_quarter"]:
         tally.failures.append(f"workers grew: {grown} MiB")
-    summary = tally.summary(seed)
+    summary = {"shape": asked.shape, **tally.summary(seed)}
     sys.stdout.write(json.dumps(summary) + "\n")
     return 1 if tally.failures or tally.mismatches else 0
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Final, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from ..fault.brokers import OwnBrokers, Proxies
+from ..fault.cluster import OwnCluster
 from ..fault.harness import Workers
 from ..fault.own import OwnKafka, OwnRedis
 from ..fault.proxy import Proxy, is_commit
@@ -71,15 +73,50 @@ class Ground:
 
     recount: Recount
     workers: Workers
-    kafka: OwnKafka
-    redis: OwnRedis
-    redis_proxy: Proxy
+    kafka: OwnKafka | OwnBrokers
+    store: OwnRedis | OwnCluster
+    redis_proxy: Proxy | None  # before one Redis; a cluster's nodes are reached directly
     draw: random.Random
     folder: Path
     alive: list["subprocess.Popen[bytes]"] = field(default_factory=list)
     telemetry: dict[int, list[int]] = field(default_factory=dict)  # of supervisors: their ports
     partitions: int = 4
     defined: int = 0
+
+    @property
+    def broker(self) -> OwnKafka:
+        """The one broker."""
+        assert isinstance(self.kafka, OwnKafka)
+        return self.kafka
+
+    @property
+    def brokers(self) -> OwnBrokers:
+        """The three brokers."""
+        assert isinstance(self.kafka, OwnBrokers)
+        return self.kafka
+
+    @property
+    def redis(self) -> OwnRedis:
+        """The one Redis."""
+        assert isinstance(self.store, OwnRedis)
+        return self.store
+
+    @property
+    def cluster(self) -> OwnCluster:
+        """The Redis Cluster."""
+        assert isinstance(self.store, OwnCluster)
+        return self.store
+
+    @property
+    def commits(self) -> Proxy:
+        """Where commits of workers come by."""
+        assert self.redis_proxy is not None
+        return self.redis_proxy
+
+    @property
+    def proxies(self) -> list[Proxy | Proxies]:
+        """All that workers go through."""
+        return [self.kafka.proxy, *([self.redis_proxy] if self.redis_proxy else [])]
 
     def pause(self, seconds: float) -> None:
         """Let a fault last."""
@@ -124,7 +161,7 @@ def freeze_worker(at: Ground) -> None:
     """A worker process frozen beyond its session, a zombie when it wakes."""
     pid = at.child()
     os.kill(pid, signal.SIGSTOP)
-    at.pause(at.draw.uniform(2.5, 5))
+    at.pause(at.draw.uniform(1.25, 2.5) * at.workers.session_s)
     os.kill(pid, signal.SIGCONT)
 
 
@@ -193,51 +230,53 @@ def redis_forgets_scripts(at: Ground) -> None:
 
 def reply_lost(at: Ground) -> None:
     """Commits are applied and their replies swallowed; then the connection dies."""
-    at.redis_proxy.swallow(is_commit)
+    at.commits.swallow(is_commit)
     at.pause(at.draw.uniform(0.5, 2))
-    at.redis_proxy.release()
-    at.redis_proxy.reset()
+    at.commits.release()
+    at.commits.reset()
 
 
 def reply_late(at: Ground) -> None:
     """Commits are held back for a while."""
-    at.redis_proxy.hold(is_commit)
+    at.commits.hold(is_commit)
     at.pause(at.draw.uniform(0.5, 4))
-    at.redis_proxy.release()
+    at.commits.release()
 
 
 def slow_network(at: Ground) -> None:
     """Half a second more each way, to Redis and to Kafka."""
-    with at.redis_proxy.delaying(0.25), at.kafka.proxy.delaying(0.25):
+    with ExitStack() as stack:
+        for proxy in at.proxies:
+            stack.enter_context(proxy.delaying(0.25))
         at.pause(at.draw.uniform(1, 3))
 
 
 def connections_reset(at: Ground) -> None:
     """Every connection reset, again and again."""
     for _ in range(5):
-        at.redis_proxy.reset()
-        at.kafka.proxy.reset()
+        for proxy in at.proxies:
+            proxy.reset()
         at.pause(at.draw.uniform(0, 0.3))
 
 
 def kafka_killed(at: Ground) -> None:
     """Kill -9 of the broker, started on the same data."""
-    at.kafka.kill()
-    at.kafka.start()
+    at.broker.kill()
+    at.broker.start()
 
 
 def kafka_restarted(at: Ground) -> None:
     """A clean restart of the broker."""
-    at.kafka.terminate()
+    at.broker.terminate()
     at.pause(at.draw.uniform(0, 2))
-    at.kafka.start()
+    at.broker.start()
 
 
 def kafka_frozen(at: Ground) -> None:
     """The broker does not answer for a while."""
-    at.kafka.pause()
+    at.broker.pause()
     at.pause(at.draw.uniform(1, 6))
-    at.kafka.resume()
+    at.broker.resume()
 
 
 def kafka_unreachable(at: Ground) -> None:
@@ -299,12 +338,23 @@ def skewed(at: Ground, hours: int = 25) -> None:
 
 
 # fault → how often it is drawn beside the others
-FAULTS: Final[dict[Callable[[Ground], None], int]] = {
+Faults = Mapping[Callable[[Ground], None], int]
+ANYWHERE: Final[Faults] = {
     kill_worker: 4,
     kill_supervisor: 2,
     freeze_worker: 3,
     roll: 2,
     storm: 1,
+    slow_network: 1,
+    connections_reset: 2,
+    kafka_unreachable: 1,
+    define: 1,
+    grow: 1,
+    rebuild: 1,
+    rebuild_killed: 1,
+    skewed: 1,
+}
+OF_ONE_REDIS: Final[Faults] = {
     redis_killed: 3,
     redis_torn: 3,
     redis_frozen: 2,
@@ -313,15 +363,9 @@ FAULTS: Final[dict[Callable[[Ground], None], int]] = {
     redis_forgets_scripts: 1,
     reply_lost: 3,
     reply_late: 2,
-    slow_network: 1,
-    connections_reset: 2,
+}
+OF_ONE_BROKER: Final[Faults] = {
     kafka_killed: 2,
     kafka_restarted: 1,
     kafka_frozen: 1,
-    kafka_unreachable: 1,
-    define: 1,
-    grow: 1,
-    rebuild: 1,
-    rebuild_killed: 1,
-    skewed: 1,
 }

@@ -58,10 +58,14 @@ class Traffic:
 
     def stop(self) -> None:
         """End; everything is durable afterwards."""
-        self._stop.set()
+        self.end()
         self._thread.join()
         self._aborting.join()
         assert not self.failed, self.failed
+
+    def end(self) -> None:
+        """End, and do not wait."""
+        self._stop.set()
 
     def line(self, draw: random.Random) -> tuple[str | None, bytes]:
         """One more event, or a copy of an earlier one, or rubbish: its key and its bytes."""

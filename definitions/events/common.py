@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from ..formats.bodies import Problems
+from ..formats.bodies import Problems, dump_json
+from ..limits import nested_deeper
 from ..times import NS_PER_S
 
 _DATE_TIME: Final = re.compile(
@@ -16,6 +17,8 @@ _DATE_TIME: Final = re.compile(
     re.ASCII,
 )
 _NAMED_CHARS_MAX: Final = 128
+KEPT_BYTES_MAX: Final = 16_384  # of what an event holds besides; of more nothing is kept
+KEPT_NESTING_MAX: Final = 16
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -117,3 +120,19 @@ def digest(*parts: str) -> str:
         raw = part.encode()
         hashed.update(len(raw).to_bytes(8, "big") + raw)
     return hashed.hexdigest()
+
+
+def kept(members: dict[str, Any]) -> dict[str, Any]:
+    """Return what of an event nothing reads, as it came: the log keeps it.
+
+    Empty members are left out; so is all of it beyond a bound, which must not refuse an event.
+    """
+    held = {name: each for name, each in members.items() if is_full(each)}
+    text = dump_json(held)
+    fits = len(text.encode()) <= KEPT_BYTES_MAX and not nested_deeper(text, held, KEPT_NESTING_MAX)
+    return held if fits else {}
+
+
+def is_full(value: object) -> bool:
+    """Whether a member says anything."""
+    return value not in (None, {}, [])

@@ -3,14 +3,15 @@
 from datetime import datetime
 from typing import Any, Final
 
-from ..formats.bodies import TEXT, Kind, Problems, dump_json, is_number
-from ..limits import nested_deeper
+from ..formats.bodies import TEXT, Kind, Problems, is_number
 from ..times import rfc3339
 from .common import (
     Arrival,
     ReadEvent,
     add_named,
     instant,
+    is_full,
+    kept,
     named,
     of_milliseconds,
 )
@@ -19,8 +20,6 @@ from .common import (
 DROPPED: Final = frozenset('"\\[]{}<>#=;&$%|\0\r\n')
 NOBODY: Final = "anonymous"  # the customer of an event without any id
 PRODUCTION: Final = "production"  # the environment of an event that names none
-KEPT_BYTES_MAX: Final = 16_384  # of what an event holds besides; of more nothing is kept
-KEPT_NESTING_MAX: Final = 16
 _MS: Final = 10**18  # of Unix; far outside the calendar
 _USER_MEMBERS: Final = ("userID", "email", "ip", "userAgent", "country", "locale", "appVersion")
 # What of a user is read, or never stored; the rest is kept beside.
@@ -123,21 +122,10 @@ def _event(
 
 
 def _more(event: dict[str, Any], user: dict[str, Any]) -> dict[str, Any]:
-    """Return what an event holds besides, as it came: nothing reads it, and the log keeps it.
-
-    Empty members are left out; so is all of it beyond a bound, which must not refuse an event.
-    """
-    held = {name: each for name, each in event.items() if name not in _EVENT and _is_full(each)}
-    of_user = {n: each for n, each in user.items() if n not in _USER_READ and _is_full(each)}
-    if of_user:
-        held["user"] = of_user
-    text = dump_json(held)
-    fits = len(text.encode()) <= KEPT_BYTES_MAX and not nested_deeper(text, held, KEPT_NESTING_MAX)
-    return held if fits else {}
-
-
-def _is_full(value: Any) -> bool:
-    return value not in (None, {}, [])
+    """Return what an event holds besides, as it came (CS25)."""
+    held = {name: each for name, each in event.items() if name not in _EVENT}
+    of_user = {name: each for name, each in user.items() if name not in _USER_READ}
+    return kept({**held, "user": {name: each for name, each in of_user.items() if is_full(each)}})
 
 
 def _customer(user: dict[str, Any], ids: dict[str, Any]) -> str:

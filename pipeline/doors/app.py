@@ -37,6 +37,7 @@ from .klaviyo import resources as klaviyo_resources
 from .klaviyo import routes as klaviyo
 from .klaviyo import usage as klaviyo_usage
 from .metronome import routes as metronome
+from .openmeter import routes as openmeter
 from .statsig import routes as statsig
 
 _HEADER_BYTES_MAX: Final = 65_536
@@ -68,7 +69,7 @@ def application(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.vital = ServerVitals()
-    for door in (metronome, klaviyo, klaviyo_resources, klaviyo_usage, statsig, own):
+    for door in (metronome, klaviyo, klaviyo_resources, klaviyo_usage, statsig, openmeter, own):
         app.include_router(door.router)
     app.add_middleware(Browsers)
     app.add_middleware(Identified)
@@ -100,7 +101,7 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "Metronome's door and Recount's own: the key alone.",
+        "description": "The doors of Metronome, OpenMeter and Recount: the key alone.",
     },
     "klaviyo": {
         "type": "apiKey",

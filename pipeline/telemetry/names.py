@@ -113,7 +113,8 @@ SERVER_NAMES: Final[dict[ServerName, TelemetryKind]] = {
     "recount_requests_total": TelemetryKind(
         is_counter=True,
         labels=("door", "status"),
-        meaning="answers of a server: metronome, klaviyo, statsig, recount or other; HTTP status",
+        meaning="answers of a server by door (metronome, klaviyo, statsig, openmeter, recount or"
+        " other) and HTTP status",
     ),
     "recount_request_seconds_total": TelemetryKind(
         is_counter=True, labels=("door",), meaning="how long they took together"

@@ -14,6 +14,7 @@ from definitions.events.common import Arrival
 from definitions.formats import parse, updated
 from definitions.formats.bodies import DEFAULT_TERMS, Terms, parse_json
 from definitions.metric import Origin
+from definitions.times import rfc3339
 from pipeline.log.publish import line_of
 
 from ..services import ROOT
@@ -236,11 +237,50 @@ def test_cs25_unknown_members_are_kept_within_bounds() -> None:
     assert more(d=deep(16)) is None
 
 
+def cloudevent(**members: Any) -> dict[str, Any]:
+    """A CloudEvent, translated."""
+    event = {"specversion": "1.0", "id": "1", "source": "/a", "type": "E", "subject": "u"}
+    (made,) = translate("cloudevents", {**event, **members}, Arrival(NOW, new_id=lambda: "id"))
+    return made
+
+
+def test_ce1_identity_is_the_subject_with_source_and_id() -> None:
+    """Another source or id is another event; so is another subject; nothing else is (CE1)."""
+
+    def identity(**members: Any) -> tuple[str, str]:
+        made = cloudevent(**members)
+        return made["customer_id"], made["transaction_id"]
+
+    others = [{"id": "2"}, {"source": "/b"}, {"subject": "v"}]
+    found = {identity(), *(identity(**each) for each in others)}
+    assert len(found) == 4
+    assert identity(type="F", time="2026-11-19T00:00:00Z", data={"n": 1}) == identity()
+    # Lengths are in the hash: a part of one is no part of the other.
+    assert identity(id="b", source="/ab") != identity(id="bb", source="/a")
+
+
+def test_ce2_other_attributes_are_kept() -> None:
+    """As they came, id and source among them (CE2)."""
+    assert cloudevent(traceparent="00-a", dataschema=None)["context"] == {
+        "more": {"id": "1", "source": "/a", "traceparent": "00-a"}
+    }
+    assert cloudevent(big="x" * 20_000)["context"] == {"more": {}}
+
+
+def test_ce3_data_is_an_object_or_null() -> None:
+    """Null attributes are absent ones; data of another form is refused (CE3)."""
+    made = cloudevent(data=None, time=None, datacontenttype=None, data_base64=None)
+    assert (made["properties"], made["timestamp"]) == ({}, rfc3339(NOW))
+    for wrong in ({"data": "text"}, {"data": [1]}, {"data_base64": "AA=="}, {"time": 7}):
+        with pytest.raises(ValueError, match="CE-TYPE"):
+            cloudevent(**wrong)
+
+
 def test_every_choice_is_documented_and_named_by_a_test() -> None:
     """docs/semantics.md lists each choice; a test or a case names it."""
     text = (ROOT / "docs/semantics.md").read_text()
-    documented = dict(re.findall(r"^\| (C[KSM]?\d+) \| (.*) \|$", text, re.MULTILINE))
-    assert len(documented) == 83
+    documented = dict(re.findall(r"^\| (C[EKMS]?\d+) \| (.*) \|$", text, re.MULTILINE))
+    assert len(documented) == 88
     named = "".join(
         path.read_text() for path in (ROOT / "tests").rglob("*") if path.suffix in {".py", ".json"}
     )

@@ -8,8 +8,8 @@ from .test_tidy import sources
 
 # Modules whose names are words of everyday programming, or of the systems that they speak with.
 _ORDINARY = """
-    answer answers api_keys app bodies browsers checks clients clock cloudevents columns common
-    compiled conditions configuration connections crash cursors decimal demo demo_data
+    answer answers api_keys app asking bodies browsers checks clients clock cloudevents columns
+    common compiled conditions configuration connections crash cursors decimal demo demo_data
     described entities errors event_models explain fields init kafka kafka_batches kafka_causes
     kafka_client kafka_codecs kafka_raw kafka_security kafka_sender keys klaviyo letter_headers lib
     lines

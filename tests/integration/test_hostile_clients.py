@@ -264,6 +264,8 @@ PATHS = (
     "/console/v1/metrics",
     "/v1/log_event",
     "/v1/rgstr",
+    "/api/v1/events",
+    "/api/v1/meters/m/query",
 )
 
 
@@ -273,7 +275,7 @@ def test_bodies_that_mean_harm(server: Server) -> None:
     with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
         for body, encoding, status in HARMFUL:
             for path in PATHS:
-                more = {"Content-Encoding": encoding}
+                more = {"Content-Encoding": encoding, "Content-Type": "application/json"}
                 answer = client.post(path, content=body, headers=more)
                 assert answer.status_code == status, (path, body[:20], answer.text[:300])
                 assert len(answer.content) < 10_000

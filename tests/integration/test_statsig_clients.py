@@ -3,10 +3,7 @@
 import asyncio
 import gzip
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,12 +12,12 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from ..nodejs import NEEDS_NODE, packages
+from ..nodejs import NEEDS_NODE
 from ..services import Recount, Services, fresh
+from .clients import driven as driven_by
 from .doors import Server, serving
 
 pytestmark = pytest.mark.timeout(300)  # the first that needs Node installs its packages
-CLIENTS = Path(__file__).parent / "clients"
 KEYS = {"statsig-server": "secret-", "statsig-client": "client-"}
 VALUES = [1.5, 2.25, 4]
 HOUR = timedelta(hours=1)
@@ -41,23 +38,9 @@ def server(stack: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield made
 
 
-def driven(command: Sequence[str], server: Server, like: str, **told: Any) -> Any:
+def driven(file: str, server: Server, like: str, **told: Any) -> Any:
     """What a client says, which has logged VALUES."""
-    given = {"url": server.url, "key": server.keys[like], "values": VALUES, **told}
-    found = {"PATH": os.environ["PATH"]}
-    if command[0] == "node":
-        found["NODE_PATH"] = str(packages() / "node_modules")
-    done = subprocess.run(
-        [*command, json.dumps(given)],
-        env=found,
-        cwd=CLIENTS,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return json.loads(done.stdout.splitlines()[-1])
+    return driven_by(file, url=server.url, key=server.keys[like], values=VALUES, **told)
 
 
 def counted(server: Server, event: str) -> tuple[float, float]:
@@ -100,8 +83,7 @@ def test_a_client_starts_and_its_events_count(
     """It has a configuration without gates, checks one, logs events; every one counts once."""
     event = f"{Path(file).stem}_{int(bool(more.get('packed')))}"
     follow(server, event)
-    command = ["node" if file.endswith(".js") else sys.executable, file]
-    said = driven(command, server, like, event=event, user="ann", **more)
+    said = driven(file, server, like, event=event, user="ann", **more)
 
     assert said == {"started": True, "gate": False, "config": {}}
     assert counted(server, event) == (len(VALUES), sum(VALUES))
@@ -146,7 +128,7 @@ def test_the_log_keeps_what_clients_add_and_never_a_key(server: Server) -> None:
         headers={"STATSIG-API-KEY": key},
     )
     assert answer.status_code == 202, answer.text
-    driven([sys.executable, "statsig_python.py"], server, "statsig-server", event="e", user="ann")
+    driven("statsig_python.py", server, "statsig-server", event="e", user="ann")
 
     records = held(server)
     (kept,) = [json.loads(each) for each in records if b'"kept"' in each]
@@ -164,13 +146,12 @@ def test_environments_that_count(server: Server, tmp_path: Path) -> None:
     """Events of another tier are taken and left out, unless the setting names it."""
     follow(server, "tiers")
     told = {"event": "tiers", "user": "ann", "tier": "staging"}
-    command = [sys.executable, "statsig_python.py"]
-    assert driven(command, server, "statsig-server", **told)["started"]
+    assert driven("statsig_python.py", server, "statsig-server", **told)["started"]
     assert counted(server, "tiers") == (0, 0)
     more = ("RECOUNT_STATSIG_ENVIRONMENTS=production, Staging",)
     log = tmp_path / "serve.log"
     with serving(server.recount, log, server.keys, more=more) as other:
-        assert driven(command, other, "statsig-server", **told)["started"]
+        assert driven("statsig_python.py", other, "statsig-server", **told)["started"]
     assert counted(server, "tiers") == (len(VALUES), sum(VALUES))
 
 

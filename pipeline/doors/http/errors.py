@@ -27,6 +27,7 @@ from .paths import EVENTS_OF_STATSIG, door_of
 from .service import Limited
 
 JSON_API: Final = "application/vnd.api+json"
+PROBLEM_JSON: Final = "application/problem+json"
 _TEXT_CHARS_MAX: Final = 2_000
 PROBLEMS_MAX: Final = 100  # told of one body
 _MESSAGE_CHARS_MAX: Final = 32_000
@@ -36,6 +37,8 @@ _TITLES: Final = {
     403: "Permission denied.",
     404: "Not found.",
     405: "Method not allowed.",
+    406: "Not acceptable.",
+    408: "Request timeout.",
     409: "Conflict.",
     413: "Too large.",
     415: "Unsupported media type.",
@@ -120,6 +123,8 @@ def rendered(request: Request, refused: Refused) -> Response:
     if door == "klaviyo":
         refused = _as_invalid(refused, "klaviyo")
         body, media = _klaviyo(refused), JSON_API
+    elif door == "openmeter":
+        body, media = _problem_details(refused), PROBLEM_JSON
     elif path in EVENTS_OF_STATSIG and refused.status == 503:
         body = {"success": False}
     elif door == "statsig":
@@ -160,6 +165,24 @@ def _klaviyo(refused: Refused) -> dict[str, Any]:
             for problem in problems
         ]
     }
+
+
+def _problem_details(refused: Refused) -> dict[str, Any]:
+    """RFC 7807, as OpenMeter has it."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": _TITLES.get(refused.status, "Error.").rstrip("."),
+        "status": refused.status,
+        "detail": refused.message,
+        "instance": f"urn:uuid:{uuid.uuid4()}",
+    }
+    wrong = [
+        {"code": each.rule, "field": each.pointer, "message": each.message[:_TEXT_CHARS_MAX]}
+        for each in refused.problems
+    ]
+    if refused.parameter is not None:
+        wrong.append({"code": "parameter", "field": refused.parameter, "message": refused.message})
+    return {**body, "extensions": {"validationErrors": wrong}} if wrong else body
 
 
 def _statsig(refused: Refused) -> dict[str, Any]:

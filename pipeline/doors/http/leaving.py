@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _ASKED_BY_POST: Final = frozenset(
     {"/v1/usage", "/v1/usage/groups", "/v1/events/search", "/api/metric-aggregates"}
 )
+_METERS: Final = "/api/v1/meters/"
 
 
 class GivenUp:
@@ -44,7 +45,8 @@ class GivenUp:
 
 def _is_read(scope: Scope) -> bool:
     path = scope["path"].rstrip("/")
-    return scope["method"] == "GET" or (scope["method"] == "POST" and path in _ASKED_BY_POST)
+    by_post = path in _ASKED_BY_POST or (path.startswith(_METERS) and path.endswith("/query"))
+    return scope["method"] == "GET" or (scope["method"] == "POST" and by_post)
 
 
 class _Inbox:

@@ -15,7 +15,7 @@ _CHOOSES: Final = re.compile(
     r"(?:filters?|sort|page|page_size|page_cursor|limit|offset|cursor|next_page)(?:\[.*\])?",
     re.DOTALL,
 )
-_REPEATABLE: Final = frozenset({"tags", "group_key", "group_filter"})
+_REPEATABLE: Final = frozenset({"tags", "group_key", "group_filter", "subject", "groupBy"})
 
 
 def number_in(request: Request, name: str, default: int, most: int) -> int:

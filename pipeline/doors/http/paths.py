@@ -18,6 +18,8 @@ _OF_CLIENTS: Final = (
 _DOORS: Final = {
     **dict.fromkeys(_OF_CLIENTS, "statsig"),
     "/v1/": "metronome",
+    "/api/v1/": "openmeter",
+    "/api/v2/": "openmeter",
     "/api/": "klaviyo",
     "/console/": "statsig",
     "/recount/": "recount",

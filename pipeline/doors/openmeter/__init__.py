@@ -1,0 +1,1 @@
+"""OpenMeter's door: CloudEvents in, usage of a meter out."""

@@ -34,7 +34,14 @@ from .variants import CHECKING, Place
 PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "fetch: sockets, checksums, records": (
         "1.2",
-        ("aiokafka/", "app/transport.py", "asyncio/streams.py", "asyncio/selector_events.py"),
+        (
+            "aiokafka/",
+            "app/transport.py",
+            "edges/kafka",
+            "core/raw.py",
+            "asyncio/streams.py",
+            "asyncio/selector_events.py",
+        ),
     ),
     "plain events: decode, judge, look up, fold (native/)": ("3.0", ("RustFold.take (",)),
     "their records in, their cells out": ("", ("core/fold/rust.py",)),

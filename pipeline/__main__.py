@@ -14,6 +14,14 @@ def main() -> None:
         leave_with_parent()
         run(load_settings(), int(sys.argv[2]))
         return
+    if sys.argv[1:2] == ["worker-staying"]:
+        from .app.staying import stay
+        from .app.supervisor import leave_with_parent
+        from .settings import load_settings
+
+        leave_with_parent()
+        stay(load_settings(), int(sys.argv[2]), sys.argv[3])
+        return
     from .cli import run_command_line
 
     run_command_line()

@@ -9,8 +9,9 @@ PipelineError
 │   │   └── NotOpen     a partition that is being rebuilt: readers come back later
 │   ├── LogUnavailable
 │   └── TooBusy         a server that works on as many large questions as it may
-└── Halt                the operator's: wrong store, topic or range; exit 5, never restarted
-    └── PartitionHalt   the same of one partition, told to whoever reads it
+└── Halt                the operator's: wrong store, topic or settings; exit 5, never restarted
+    └── Damage          what is stored or logged of one partition; a worker halts only this one
+        └── PartitionHalt   the same where the partition is known
 
 Anything else is ours: exit 70, nothing written.
 """
@@ -114,8 +115,15 @@ class Halt(PipelineError):
     exit_code = ExitCode.HALT
 
 
-class PartitionHalt(Halt):
-    """Redis has lost a partition, or holds one that is not ours."""
+class Damage(Halt):
+    """What is stored or logged of one partition is not what can be gone on with.
+
+    A worker halts this partition and goes on with the others; to anybody else it is a Halt.
+    """
+
+
+class PartitionHalt(Damage):
+    """Going on with this partition would make its numbers wrong."""
 
     def __init__(self, partition: int, message: str) -> None:
         super().__init__(message)

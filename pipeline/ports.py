@@ -13,7 +13,8 @@ What every method may raise, beside what it names itself:
 * StoreUnavailable, LogUnavailable: the service does not answer, or refuses for now. Nothing is
   known about a write: it may have been done. Every write here may be sent again, unchanged.
 * Halt: going on would make numbers wrong. Repeating does not help; a person has to act.
-* NotOpen (a StoreUnavailable), PartitionHalt (a Halt): methods that return a PartitionState, or
+* Damage (a Halt): the same of one partition alone, that is named in the call.
+* NotOpen (a StoreUnavailable), PartitionHalt (a Damage): methods that return a PartitionState, or
   cells with it, raise these for a partition that a rebuild is emptying, or whose state is damaged
   or foreign.
 """
@@ -157,6 +158,13 @@ class RollupStore(Protocol):
         """
         ...
 
+    async def tell_halted(self, partition: int, state: PartitionState, text: str) -> bool:
+        """Note beside a state why its owner has halted (core/state.py, Halted); empty: it goes on.
+
+        False: the partition does not stand at `state`; nothing was noted. No number depends on it.
+        """
+        ...
+
     async def apply(self, commit: Commit) -> Answer:
         """Write a commit whole, or refuse it whole.
 
@@ -170,7 +178,7 @@ class RollupStore(Protocol):
         Raises:
             StoreUnavailable: the commit was applied or not. Sending it again tells: a commit
                 that was applied is ALREADY.
-            Halt: a key is of a foreign type; nothing was written.
+            PartitionHalt: a key is of a foreign type; nothing was written.
         """
         ...
 
@@ -208,7 +216,7 @@ class RollupStore(Protocol):
 
         Raises:
             StoreUnavailable: days are added faster than they can be read; ask again.
-            Halt: a key that was asked for holds something foreign.
+            Damage: a key that was asked for holds something foreign.
         """
         ...
 
@@ -273,7 +281,7 @@ class EventLog(Protocol):
         Raises:
             LogUnavailable: no progress for half a minute, as where hi lies behind an open
                 transaction. What was yielded before is right.
-            Halt: the log does not hold lo any more, or a batch cannot be read.
+            Damage: the log does not hold lo any more, or a batch cannot be read.
         """
         ...
 
@@ -284,7 +292,7 @@ class EventLog(Protocol):
         delivered is no proof that nothing lies between (docs/faults.md 37).
 
         Raises:
-            Halt: the log does not hold the offset any more.
+            Damage: the log does not hold the offset any more, or the batch cannot be read.
         """
         ...
 

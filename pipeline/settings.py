@@ -7,7 +7,7 @@ import os
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -158,18 +158,25 @@ class Settings(BaseSettings):
         json_schema_extra={"unit": "s"},
     )
 
+    halt: Literal["exit", "stay"] = Field(
+        "exit",
+        description="What a worker process does where the whole deployment cannot be gone on"
+        " with: `exit` ends it with exit 5; `stay` keeps it up, doing nothing, not ready, with the"
+        " reason in /readyz, for whoever would restart it for ever.",
+    )
+
     rejected_consecutive_max: int = Field(
         10_000,
         ge=0,
-        description="A worker stops (exit 5) rather than reject more events in a row than this in"
-        " one partition; events that can be re-driven do not count; 0: no limit.",
+        description="A partition halts rather than reject more events in a row than this; events"
+        " that can be re-driven do not count; 0: no limit.",
     )
     rejected_ratio_max: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="A worker stops (exit 5) rather than reject more than this share of the last"
-        " 20,000 events of one partition; 0: no limit.",
+        description="A partition halts rather than reject more than this share of its last 20,000"
+        " events; 0: no limit.",
     )
 
     key_requests_per_s_max: int = Field(
@@ -256,6 +263,10 @@ class Settings(BaseSettings):
         if match is None:
             return value
         return timedelta(seconds=int(match[1]) * _UNIT_S[match[2]])
+
+    def telemetry_port_of(self, process: int) -> int | None:
+        """The port on which a worker's process answers; None: it does not."""
+        return None if self.telemetry_port is None else self.telemetry_port + process
 
     @property
     def group(self) -> str:

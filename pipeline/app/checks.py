@@ -1,4 +1,4 @@
-"""What stops a flush before anything of it is written: exit 5, with what to do."""
+"""What stops a flush before anything of it is written: the partition halts, with what to do."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from ..core.limits import Rejections
 from ..core.plan import Plan
 from ..core.raw import RawRecords, offsets_of
 from ..core.records import LogRecord
-from ..errors import Halt
+from ..errors import PartitionHalt
 
 _CLOCK_SKEW_MAX: Final = timedelta(hours=1)
 _APPEND_TIME: Final = 1
@@ -23,9 +23,12 @@ def check_kind(partition: int, records: Sequence[LogRecord]) -> None:
     """Halt on records whose time was not given by the broker."""
     # Raw ones are read of batches with append times only.
     if not isinstance(records, RawRecords) and set(map(_STAMP_KIND, records)) != {_APPEND_TIME}:
-        raise Halt(
+        raise PartitionHalt(
+            partition,
             f"a record of partition {partition} from {records[0].offset} on has no append time; "
-            "set message.timestamp.type=LogAppendTime on the topic"
+            "set message.timestamp.type=LogAppendTime on the topic; "
+            f"what it holds already cannot be counted: delete it, then run `recount rebuild "
+            f"--partition {partition}`",
         )
 
 
@@ -33,9 +36,10 @@ def check_clock(partition: int, clock_ms: int, now: datetime) -> None:
     """Halt where the log clock is far ahead of this machine's."""
     stamp = moment_of(clock_ms * NS_PER_MS)
     if stamp > now + _CLOCK_SKEW_MAX:
-        raise Halt(
+        raise PartitionHalt(
+            partition,
             f"partition {partition}: append times ({stamp.isoformat()}) are more than an hour "
-            "ahead of this machine's clock; correct the clock that is wrong"
+            "ahead of this machine's clock; correct the clock that is wrong",
         )
 
 
@@ -48,9 +52,10 @@ def check_rejections(
     offsets = offsets_of(records[:taken]) if letters else range(taken)
     too_much = rejections.add(offsets, letters)
     if too_much is not None:
-        raise Halt(
+        raise PartitionHalt(
+            partition,
             f"partition {partition}: {too_much}; nothing at or after {plan.lo} was written. "
             "Correct the producer or the release; where the events are to be rejected all the "
             "same, raise RECOUNT_REJECTED_CONSECUTIVE_MAX and RECOUNT_REJECTED_RATIO_MAX (0 is no "
-            "limit) and start again"
+            "limit) and start the worker again",
         )

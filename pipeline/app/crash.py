@@ -8,15 +8,33 @@ from collections.abc import Awaitable
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 
-from ..errors import ExitCode, PipelineError, harmless
+from ..errors import ExitCode, Halt, PipelineError, harmless
 
 T = TypeVar("T")
+
+
+def say(text: str) -> None:
+    """Tell the operator, on stderr."""
+    sys.stderr.write(f"recount worker: {harmless(text)}\n")
+    sys.stderr.flush()
 
 
 def leave(error: PipelineError) -> NoReturn:
     """End the process now, from any thread, without waiting for any lock of another one."""
     os.write(2, f"recount: {harmless(str(error))}\n".encode())
     os._exit(error.exit_code)
+
+
+# What becomes of a process that a Halt ends: a program in its place, with the reason behind it.
+_instead: list[str] = []
+
+
+def stay_instead(*program: str) -> None:
+    """Have a Halt end in this program, in the same process, and not in exit 5.
+
+    All that the process did ends with it, as an exit would end it: threads, connections, locks.
+    """
+    _instead[:] = program
 
 
 def die(error: BaseException) -> NoReturn:
@@ -32,6 +50,10 @@ def die(error: BaseException) -> NoReturn:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
+    if _instead and isinstance(error, Halt):
+        os.execv(  # noqa: S606  our own program
+            sys.executable, [sys.executable, *_instead, harmless(str(error))]
+        )
     os._exit(code)
 
 

@@ -2,34 +2,35 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from ..core.limits import Limits
 from ..core.raw import Delivered
-from ..deploy.checks import RIGHTS, check_copies, check_copy, check_policy, check_topics
+from ..deploy.checks import (
+    RIGHTS,
+    check_copies,
+    check_copy,
+    check_policy,
+    check_release,
+    check_topics,
+)
 from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
 from ..errors import LogUnavailable, StoreUnavailable
 from ..ports import Clock, EventLog
 from .catalogue import Definitions
-from .crash import guarded
-from .opening import Released
-from .owner import Owner, SeekBack
+from .desk import Desk, Seek
+from .owner import Owner
 from .reporting import Owned
 
-RELEASE_S_MAX: Final = 2.0
 OPEN_S_MAX: Final = 80.0  # below Faust's own limit, which is 90 s
 _TICK_S: Final = 0.5
 CACHED_BYTES_MAX: Final = 192 * 1_048_576  # of cells, in a process: docs/performance.md
-_BATCHES_MAX: Final = 2  # fetches that may wait for an owner
 _CHECK_EVERY_S: Final = 5.0
 _OPEN_AT_ONCE: Final = 4
-
-Seek = Callable[[int, int], Awaitable[None]]
-_Batch = tuple[Delivered, Seek]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,55 +47,12 @@ class Parts:
     limits: Limits
 
 
-class _Desk:
-    """One owner with the batches that wait for it, and the task that takes them.
-
-    Owners work side by side: while one waits for the store, another one folds.
-    """
-
-    def __init__(self, owner: Owner) -> None:
-        self.owner = owner
-        self.waiting = 0  # batches handed over and not yet taken
-        self._batches: asyncio.Queue[_Batch] = asyncio.Queue(_BATCHES_MAX)
-        self._task: asyncio.Task[None] | None = None
-
-    async def put(self, records: Delivered, seek: Seek) -> None:
-        """Hand a batch over; wait while two are waiting, which is how fetching is slowed down."""
-        if self._task is None:
-            self._task = asyncio.create_task(guarded(self._work()))
-        await self._batches.put((records, seek))
-
-    async def _work(self) -> None:
-        while not self.owner.released:
-            records, seek = await self._batches.get()
-            try:
-                await self.owner.take(records)
-            except SeekBack as back:
-                self.owner.done["seeks"] += 1
-                await seek(self.owner.partition, back.offset)
-            except Released:
-                return
-            finally:
-                self.waiting -= 1
-                records.clear()  # Faust keeps the last message of a stream until the next comes
-
-    async def release(self) -> None:
-        """Let the partition go, within the limit."""
-        await self.owner.release(RELEASE_S_MAX)
-        task, self._task = self._task, None  # it would keep the owner, and the owner's ids
-        if task is not None:
-            task.cancel()
-        # Whoever waits to hand over a batch must go on: the next owner reads it again.
-        while not self._batches.empty():
-            self._batches.get_nowait()[0].clear()
-
-
 class Lane:
     """The owners of this process. seek and positions come from the transport."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._desks: dict[int, _Desk] = {}
+        self._desks: dict[int, Desk] = {}
         self._done: Counter[str] = Counter()  # by owners that are gone
         self.ends: dict[int, int] = {}  # of the log, as they were looked at last
         self.opening = False  # whether partitions are being opened: that has its own limit
@@ -113,6 +71,8 @@ class Lane:
 
     async def open(self, partitions: Sequence[int]) -> dict[int, int]:
         """Own exactly these partitions, afresh; return where to fetch each from.
+
+        One that has halted is owned, and there is nothing to fetch for it.
 
         Raises:
             StoreUnavailable: not within OPEN_S_MAX. The group waits for us meanwhile: the process
@@ -134,8 +94,8 @@ class Lane:
 
     async def _open(self, partitions: Sequence[int]) -> dict[int, int]:
         parts = self._parts
-        owners = {
-            number: Owner(
+        owners = [
+            Owner(
                 number,
                 store=parts.store,
                 log=parts.log,
@@ -146,16 +106,18 @@ class Lane:
                 cells_bytes_max=CACHED_BYTES_MAX // len(partitions),
             )
             for number in partitions
-        }
+        ]
         gate = asyncio.Semaphore(_OPEN_AT_ONCE)
 
-        async def opened(owner: Owner) -> int:
+        async def opened(desk: Desk) -> int | None:
             async with gate:
-                return await owner.open()
+                return await desk.open()
 
-        starts = await asyncio.gather(*(opened(owner) for owner in owners.values()))
-        self._desks = {number: _Desk(owner) for number, owner in owners.items()}
-        return dict(zip(owners, starts, strict=True))
+        desks = {owner.partition: Desk(owner, parts.clock) for owner in owners}
+        starts = await asyncio.gather(*(opened(desk) for desk in desks.values()))
+        self._desks = desks
+        pairs = zip(desks, starts, strict=True)
+        return {number: start for number, start in pairs if start is not None}
 
     async def release(self) -> None:
         """Let every partition go, within its limit."""
@@ -169,11 +131,16 @@ class Lane:
         if partition in self._desks:
             self._desks[partition].waiting += 1
 
-    async def take(self, partition: int, records: Delivered, seek: Seek) -> None:
-        """Hand a batch to its partition's owner; seek is for what must be fetched again."""
+    def close(self, partition: int) -> None:
+        """Fetch nothing more of a partition: a batch of it cannot be read."""
+        if partition in self._desks:
+            self._desks[partition].is_closed = True
+
+    async def take(self, partition: int, fetch: Delivered, seek: Seek) -> None:
+        """Hand a fetch to its partition's owner; seek is for what must be fetched again."""
         desk = self._desks.get(partition)
         if desk is not None:
-            await desk.put(records, seek)
+            await desk.put(fetch, seek)
 
     async def tend(self, positions: Callable[[], Mapping[int, int]], seek: Seek) -> None:
         """Tick idle partitions, for ever."""
@@ -193,12 +160,7 @@ class Lane:
         stands = (-1 if position is None else position, desk.owner.taken)
         idle = stands == last.get(number) and not desk.waiting
         last[number] = stands
-        try:
-            await desk.owner.tick(position if idle else None)
-        except SeekBack as back:
-            await seek(number, back.offset)
-        except Released:
-            return
+        await desk.tick(position if idle else None, seek)
 
     async def check(self) -> None:
         """Look at topics, rights, store and settings for ever, also while owners wait."""
@@ -221,8 +183,23 @@ class Lane:
 
     @property
     def nexts(self) -> dict[int, int | None]:
-        """Where every owned partition stands; None while it is being opened."""
-        return {number: desk.owner.stands for number, desk in self._desks.items()}
+        """Where every owned partition stands that has not halted; None while it is opened."""
+        return {
+            number: desk.owner.stands
+            for number, desk in self._desks.items()
+            if desk.halted is None
+        }
+
+    @property
+    def halted(self) -> dict[int, str]:
+        """The owned partitions that have halted, and why."""
+        desks = list(self._desks.items())
+        return {number: why for number, desk in desks if (why := desk.halted) is not None}
+
+    @property
+    def closed(self) -> frozenset[int]:
+        """The owned partitions for which nothing is fetched."""
+        return frozenset(number for number, desk in self._desks.items() if desk.is_closed)
 
     async def _check(self) -> None:
         """Look at topics and store again. A service that is away is looked at the next time."""
@@ -231,6 +208,7 @@ class Lane:
             rights = {name: RIGHTS[role] for role, (name, _) in identity.topics.items()}
             found = await parts.admin.rightful(rights, parts.group)
             identity = parts.definitions.identity
+            check_release(identity)
             events = found.get(self.events)
             # `init` tells the control log before it grows the topic: we may be behind it once.
             ahead = events is not None and events.partitions > len(identity.starts)

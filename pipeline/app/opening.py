@@ -14,10 +14,11 @@ from typing import Final, Protocol, TypeVar
 from ..core.dedup import ID_BYTES, IdIndex, count_in, ids_in, superfluous
 from ..core.state import PartitionState
 from ..core.verdicts import Offsets, add_up, kept_of, offsets_in, trim
-from ..deploy.checks import REBUILD, check_span, check_state, unregistered
-from ..errors import Halt, Unavailable
+from ..deploy.checks import REBUILD, check_span, check_state, rebuild_of, unregistered
+from ..errors import Halt, PartitionHalt, Unavailable
 from ..ports import Clock, EventLog, RollupStore
 from .catalogue import Definitions
+from .checks import check_clock, check_kind
 
 T = TypeVar("T")
 _TRIES_MAX: Final = 20
@@ -78,11 +79,26 @@ class Opening:
         self._clock = clock
         self._retry = retry
 
+    async def glance(self) -> object:
+        """Check the state and the log around it, without the ids; return what was seen of them.
+
+        Raises:
+            Damage: the partition is not one that can be gone on with.
+        """
+        state = await self._checked_state()
+        await self._check_log(state)
+        first = await self._retry(lambda: self._log.probe(self._partition, state.next))
+        if first is None:
+            return state, None
+        check_kind(self._partition, [first])
+        check_clock(self._partition, first.timestamp, self._clock.now())
+        return state, (first.offset, first.timestamp)
+
     async def load(self) -> tuple[PartitionState, IdIndex]:
         """Return the state, and the index of its living ids.
 
         Raises:
-            Halt: the partition is not one that this release, on this log, can go on with.
+            PartitionHalt: it is not one that can be gone on with. Halt: this release cannot.
         """
         differed = 0
         for _ in range(_TRIES_MAX):
@@ -103,17 +119,19 @@ class Opening:
                 elif counts != dict(state.id_counts):
                     # First, for half of a commit leaves both its ids and its verdicts.
                     if not await self._mended(state, packed):
-                        raise Halt(
+                        raise PartitionHalt(
+                            self._partition,
                             f"partition {self._partition}: the id log holds {counts} ids by "
                             f"generation, the state says {dict(state.id_counts)}: a list was "
                             "lost, somebody else wrote to it, or Redis ran half of a commit after "
-                            f"a crash (docs/reliability.md); {REBUILD}"
+                            f"a crash (docs/reliability.md); {rebuild_of(self._partition)}",
                         )
                 else:
-                    raise Halt(
+                    raise PartitionHalt(
+                        self._partition,
                         f"partition {self._partition}: {state.counters['duplicate']} records were "
                         "judged duplicates, and the list of them does not say the same: it was "
-                        f"lost, or somebody else wrote to it; {REBUILD}"
+                        f"lost, or somebody else wrote to it; {rebuild_of(self._partition)}",
                     )
                 continue
             start = await self._check_log(state)
@@ -129,9 +147,10 @@ class Opening:
                     index.record(ids[at : at + _IDS_AT_ONCE], generation)
                     await asyncio.sleep(0)
             return state, index
-        raise Halt(
+        raise PartitionHalt(
+            self._partition,
             f"partition {self._partition}: another worker changed it at each of {_TRIES_MAX} "
-            "attempts to open it; stop the other worker, or start this one again"
+            "attempts to open it; stop the other worker",
         )
 
     async def _mended(self, state: PartitionState, packed: Mapping[int, Sequence[bytes]]) -> bool:
@@ -201,15 +220,19 @@ class Opening:
         spans = await self._retry(self._log.spans)
         span = spans.get(self._partition)
         if span is None:
-            raise Halt(f"partition {self._partition} is gone from the topic; {REBUILD}")
+            raise PartitionHalt(
+                self._partition, f"partition {self._partition} is gone from the topic; {REBUILD}"
+            )
         check_span(state, self._partition, span.start, span.end)
         offset, stamp = state.last
         if offset >= span.start:
             record = await self._retry(lambda: self._log.probe(self._partition, offset))
             if record is None or (record.offset, record.timestamp) != (offset, stamp):
-                raise Halt(
+                raise PartitionHalt(
+                    self._partition,
                     f"partition {self._partition}: the record at {offset} is not the one that was "
-                    f"applied last: the log was cut and filled again; {REBUILD}"
+                    "applied last: the log was cut and filled again; "
+                    f"{rebuild_of(self._partition)}",
                 )
         return span.start
 

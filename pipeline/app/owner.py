@@ -34,6 +34,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import ModuleType
 from typing import Final, NamedTuple, TypeVar
 
@@ -55,6 +56,7 @@ from ..ports import Clock, EventLog, RollupStore
 from .catalogue import Definitions
 from .cell_cache import Cells, NativeCells, PythonCells
 from .checks import check_clock, check_kind, check_rejections
+from .note import HaltNote
 from .opening import Opening, retrying
 
 T = TypeVar("T")
@@ -126,6 +128,7 @@ class Owner:
         self._expected: int | None = None  # after a seek: the first offset that must come
         self._slice = 1_000
         self._lock = asyncio.Lock()
+        self.note = HaltNote(partition, store, definitions, clock)
         self.released = False
         self.taken = 0  # batches, for whoever watches progress
         self.done: Counter[str] = Counter()  # commits, refused, gaps, seeks, broken, paths
@@ -160,12 +163,32 @@ class Owner:
         async with self._lock:
             return await self._open()
 
-    async def _open(self) -> int:
+    async def drop(self) -> None:
+        """Forget what was loaded: until it is opened again, the partition is not gone on with."""
+        async with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
         self._state, self._index, self._expected = None, IdIndex(), None
         self._cells.clear()
+
+    async def glance(self) -> object:
+        """Check what can be checked without loading the ids: the state, the log around it.
+
+        Returns:
+            What was seen, to be compared with what is seen later.
+
+        Raises:
+            Damage: the partition cannot be gone on with.
+        """
+        return await self._opening().glance()
+
+    async def _open(self) -> int:
+        self._forget()
         state, self._index = await self._opening().load()
         self._names = Names(await self._retry(lambda: self._store.names(self.partition)))
-        self._state, self._changes_seen = state, -1
+        self.note.is_there = state.halted is not None
+        self._state, self._changes_seen = replace(state, halted=None), -1
         return state.next
 
     def _opening(self) -> Opening:

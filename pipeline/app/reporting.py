@@ -25,9 +25,13 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class WorkerVitals:
-    """What is asked at every request. owned: by partition. done: counters of the process."""
+    """What is asked at every request.
+
+    owned: by partition. halted: why, by partition. done: counters of the process.
+    """
 
     owned: Callable[[], dict[int, Owned]]
+    halted: Callable[[], dict[int, str]]
     done: Callable[[], Counter[str]]
     is_alive: Callable[[], bool]
 
@@ -36,6 +40,7 @@ def samples(vital: WorkerVitals) -> Iterator[Sample]:
     """Give every value of a worker's telemetry as it is now."""
     owned, done = vital.owned(), vital.done()
     yield "recount_assigned_partitions", [], len(owned)
+    yield "recount_halted_partitions", [], len(vital.halted())
     yield "recount_commits_total", [], done["commits"]
     yield "recount_refused_commits_total", [], done["refused"]
     yield "recount_gaps_total", [], done["gaps"]
@@ -67,6 +72,13 @@ def serve(host: str, port: int, vital: WorkerVitals) -> None:
         port,
         Sampled(NAMES, lambda: samples(vital)),
         is_alive=vital.is_alive,
-        is_ready=lambda: bool(vital.owned()),
-        not_ready="no partition is open",
+        readiness=lambda: _readiness(vital),
     )
+
+
+def _readiness(vital: WorkerVitals) -> tuple[bool, str]:
+    """Ready is a process that counts something; what it does not count is named all the same."""
+    is_ready = bool(vital.owned())
+    lines = ["ready" if is_ready else "no partition is open"]
+    lines += [f"halted: {why}" for why in vital.halted().values()]
+    return is_ready, "\n".join(lines)

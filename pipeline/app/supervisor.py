@@ -17,12 +17,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..core.commit import transitions
+from ..core.state import Halted, PartitionState
 from ..deploy.checks import check_state
 from ..deploy.opened import Deployed, opened
 from ..edges.clock import SystemClock
-from ..errors import ExitCode, Unavailable, harmless
+from ..errors import Damage, ExitCode, Unavailable
 from ..settings import Settings
 from .catalogue import Definitions
+from .crash import say
 
 CHILD: Final = "worker-process"
 _BACKOFF_S: Final = (0.5, 8.0)  # a service that is back is used within ten seconds
@@ -33,12 +35,6 @@ _STOP_S_MAX: Final = 15.0
 _FINAL: Final = (ExitCode.DONE, ExitCode.USAGE, ExitCode.DEFINITION, ExitCode.HALT)
 
 
-def say(text: str) -> None:
-    """Tell the operator, on stderr."""
-    sys.stderr.write(f"recount worker: {harmless(text)}\n")
-    sys.stderr.flush()
-
-
 class Supervisor:
     """Keeps the children running until it is told to stop."""
 
@@ -47,6 +43,7 @@ class Supervisor:
         self._processes = processes
         self._stopping = asyncio.Event()
         self._code = ExitCode.DONE
+        self._environment = dict(os.environ)
         self._children: dict[int, asyncio.subprocess.Process] = {}
 
     async def run(self, *, until_caught_up: bool) -> ExitCode:
@@ -54,6 +51,10 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        if until_caught_up:
+            self._environment["RECOUNT_HALT"] = (
+                "exit"  # whoever waits for the end must learn of it
+            )
         tasks = [asyncio.create_task(self._keep(number)) for number in range(self._processes)]
         watch = asyncio.create_task(self._catch_up()) if until_caught_up else None
         await self._stopping.wait()
@@ -76,7 +77,9 @@ class Supervisor:
         while not self._stopping.is_set():
             began = clock.monotonic()
             child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "pipeline", CHILD, str(number), stdin=asyncio.subprocess.PIPE
+                *(sys.executable, "-m", "pipeline", CHILD, str(number)),
+                stdin=asyncio.subprocess.PIPE,
+                env=self._environment,
             )
             self._children[number] = child
             if self._stopping.is_set():
@@ -98,32 +101,50 @@ class Supervisor:
                 delay = min(delay * 2, longest)
 
     async def _catch_up(self) -> None:
-        """Stop once every partition stands at the end of the log as it was at start."""
+        """Stop once every partition stands at the end of the log as it was at start.
+
+        Where some have halted, once all others stand there: HALT.
+        """
         delay, longest = _BACKOFF_S
         while True:
             try:
                 async with opened(self._settings.place) as found:
-                    await self._wait_for_end(found)
+                    halted = await self._wait_for_end(found)
             except Unavailable as error:
                 say(f"{error}; trying again in {delay:.1f} s")
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, longest)
             else:
+                for reason in halted.values():
+                    say(f"stands at the end of the log, but for what has halted: {reason}")
+                    self._code = ExitCode.HALT
                 self._stopping.set()
                 return
 
-    async def _wait_for_end(self, found: Deployed) -> None:
+    async def _wait_for_end(self, found: Deployed) -> dict[int, str]:
+        """Return the partitions that have halted, once all others are there."""
         record, definitions = found.record, Definitions(found.control.state)
+        noted: dict[int, Halted | None] = {}  # before any worker of ours had looked
         targets = {number: span.end for number, span in (await found.log.spans()).items()}
         with _progress(sum(targets.values())) as show:
             while True:
-                states = {
-                    number: check_state(await found.store.state(number), record, number)
-                    for number in record.starts
-                }
+                states: dict[int, PartitionState] = {}
+                halted: dict[int, str] = {}
+                for number in record.starts:
+                    try:
+                        state = check_state(await found.store.state(number), record, number)
+                    except Damage as error:
+                        halted[number] = str(error)
+                        continue
+                    before = noted.setdefault(number, state.halted)
+                    if state.halted is not None and state.halted != before:
+                        halted[number] = state.halted.reason
+                    else:
+                        states[number] = state
                 show(sum(min(states[n].next, end) for n, end in targets.items() if n in states))
                 there = all(
                     state.next >= targets.get(number, 0)
+                    and state.halted is None
                     and transitions(
                         state,
                         definitions.foldable(),
@@ -134,7 +155,7 @@ class Supervisor:
                     for number, state in states.items()
                 )
                 if there:
-                    return
+                    return halted
                 await asyncio.sleep(_POLL_S)
 
 

@@ -42,8 +42,9 @@ from ..core.raw import Delivered
 from ..edges.kafka_batches import BoundedResult, WholeRecords
 from ..edges.kafka_client import guard
 from ..edges.kafka_raw import RawBatches
-from ..errors import Halt
+from ..errors import Damage, Halt
 from .crash import CrashOnly, die, guarded
+from .desk import BadBatch
 from .lane import Lane
 
 FETCH_BYTES = 12 * 1_048_576
@@ -55,11 +56,27 @@ _WAIT_S_MAX = 0.1  # for records of the other partitions
 
 
 class LaneResult(BoundedResult):
-    """What a reader gets, but that an error of ours ends the process."""
+    """What a reader gets, but that an error of ours ends the process.
+
+    A batch that cannot be read is told in its place: it halts its partition, and no other one.
+    """
+
+    def getall(self, max_records: int | None = None) -> Delivered:
+        """Return up to max_records, or the one that stands for what cannot be read."""
+        try:
+            return super().getall(max_records)
+        except Damage as error:
+            source: WholeRecords | None = self._partition_records
+            assert source is not None  # what raises is read from it
+            return [BadBatch(source.next_fetch_offset, error)]
 
     def _next_part(self, source: WholeRecords) -> Delivered | None:
         with CrashOnly():
-            return super()._next_part(source)
+            try:
+                return super()._next_part(source)
+            except Damage as error:
+                why = error
+        raise why
 
 
 # This module is imported by worker processes only.
@@ -169,8 +186,21 @@ class LaneConsumer(driver.Consumer):
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
             if records and (active is None or tp in active):
+                if isinstance(records[0], BadBatch):
+                    self.lane.close(tp.partition)
                 self.lane.queued(tp.partition)
                 yield tp, self._batch(tp, records)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109  Faust's signature
+        """Fetch of those partitions only that are not closed."""
+        closed = self.lane.closed
+        if not closed or active_partitions is None:
+            return await super()._getmany(active_partitions, timeout)
+        active = {tp for tp in active_partitions if tp.partition not in closed}
+        if not active:  # aiokafka takes none for all
+            await self.sleep(_LOOK_AGAIN_S)
+            return {}
+        return await super()._getmany(active, timeout)
 
     def _batch(self, tp: TP, records: Delivered) -> ConsumerMessage:
         first = records[0]

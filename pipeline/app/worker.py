@@ -22,9 +22,11 @@ from ..edges.kafka_client import KafkaAdmin
 from ..errors import ExitCode, UsageError, harmless
 from ..settings import Settings
 from .catalogue import Definitions
-from .crash import guarded
-from .lane import Lane, Parts, Seek
+from .crash import guarded, stay_instead
+from .desk import Seek
+from .lane import Lane, Parts
 from .reporting import WorkerVitals, serve
+from .staying import STAYING
 from .transport import LaneConsumer, LaneTransport, NoTables
 from .watchdog import Doctor, Signs, examine, keep_beating, watch_loop
 
@@ -51,6 +53,8 @@ def run(settings: Settings, number: int) -> None:
     gc.set_threshold(100_000, 50, 50)
     # Two threads share the lock, fetching and folding: fewer, longer turns waste less.
     sys.setswitchinterval(_SWITCH_S)
+    if settings.halt == "stay":
+        stay_instead("-m", "pipeline", STAYING, str(number))
     asyncio.run(guarded(_serve(settings, number)))
 
 
@@ -88,7 +92,7 @@ async def _serve(settings: Settings, process: int) -> None:
         loop.add_signal_handler(number, stop.set)
     beats, is_alive = watch_loop()
     beating = asyncio.create_task(keep_beating(beats))
-    port = None if settings.telemetry_port is None else settings.telemetry_port + process
+    port = settings.telemetry_port_of(process)
     working = asyncio.create_task(guarded(_work(settings, stop, port, is_alive)))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -109,7 +113,7 @@ async def _work(
             _answer(
                 settings.telemetry_host,
                 port,
-                WorkerVitals(lane.owned, lambda: lane.done, is_alive),
+                WorkerVitals(lane.owned, lambda: lane.halted, lambda: lane.done, is_alive),
             )
         near = await settings.address.nearest()
         app = _app(settings, lane, found.names["events"], near.aiokafka())
@@ -132,7 +136,8 @@ async def _work(
         def signs() -> Signs:
             assigned: dict[int, int | None] = {}
             if not lane.opening:
-                assigned = {tp.partition: None for tp in consumer.assignment()}
+                numbers = {tp.partition for tp in consumer.assignment()}
+                assigned = dict.fromkeys(numbers.difference(lane.halted))
             return Signs(assigned | lane.nexts, consumer.generation(), lane.store_answers)
 
         tasks += [

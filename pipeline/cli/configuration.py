@@ -4,7 +4,7 @@ import types
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -27,7 +27,13 @@ GROUPS: Final = {
         "kafka_security_ssl_key_password_file",
         "kafka_security_ssl_endpoint_identification_algorithm",
     ),
-    "Workers": ("flush_ms", "session_timeout_s", "rejected_consecutive_max", "rejected_ratio_max"),
+    "Workers": (
+        "flush_ms",
+        "session_timeout_s",
+        "halt",
+        "rejected_consecutive_max",
+        "rejected_ratio_max",
+    ),
     "Reads": ("read_wait_ms", "kafka_wait_ms", "lateness"),
     "The HTTP server": (
         "tls_certificate",
@@ -82,6 +88,8 @@ def _type(field: FieldInfo, *, secret: bool) -> str:
     annotation: Any = field.annotation
     if isinstance(annotation, types.UnionType):
         (annotation,) = (each for each in get_args(annotation) if each is not types.NoneType)
+    if get_origin(annotation) is Literal:
+        return f"one of {', '.join(f'`{each}`' for each in get_args(annotation))}"
     bounds = {name: _bound(field, name) for name in ("ge", "le", "max_length")}
     text = "secret text" if secret else _TYPES[annotation]
     if bounds["max_length"] is not None:

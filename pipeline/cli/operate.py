@@ -294,13 +294,19 @@ def _spooled(file: str) -> Iterator[BinaryIO]:
 def worker_command(
     processes: Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")] = 1,
     until_caught_up: Annotated[
-        bool, typer.Option("--until-caught-up", help="Exit 0 at the end of the log as it is now.")
+        bool,
+        typer.Option(
+            "--until-caught-up",
+            help="Exit 0 at the end of the log as it is now; 5 where partitions have halted and "
+            "the others are there.",
+        ),
     ] = False,
 ) -> None:
     """Count the events of the log until SIGTERM.
 
-    A process that crashes is started again. A HALT (exit 5) says what to do and
-    ends the command.
+    A process that crashes is started again. What is wrong with one partition
+    halts this one; the others go on, and `recount status` says what to do. What
+    is wrong with the deployment ends the command (exit 5) and says what to do.
 
     Example: recount worker --processes 2
     """

@@ -154,8 +154,9 @@ def _json(option: str, text: str) -> Any:
 def status(table: TableOption = False) -> None:
     """Show how far each partition is applied, its lag, and how many events have which fate.
 
-    Exit 1 if counted, unmatched, duplicate and rejected do not add up to the
-    consumed events.
+    A partition is open, rebuilding, or halted: then `reason` says why it does
+    not go on, and what to do. Exit 1 if counted, unmatched, duplicate and
+    rejected do not add up to the consumed events.
     """
 
     async def work() -> list[dict[str, Any]]:
@@ -163,7 +164,14 @@ def status(table: TableOption = False) -> None:
             return await deployment.reader.status()
 
     lines = wait(work())
-    show(lines, table=table)
+    reasons = [
+        {"partition": line["partition"], "reason": line["reason"]}
+        for line in lines
+        if "reason" in line
+    ]
+    show((_unexplained(line) for line in lines) if table else lines, table=table)
+    if table:  # a table of its own: in a narrow column nobody could read it
+        show(reasons, table=True)
     if lines[-1]["rejected"]:
         each = ", ".join(
             f"{count:,} {why}" for why, count in lines[-1]["rejected_by_reason"].items()
@@ -174,6 +182,10 @@ def status(table: TableOption = False) -> None:
         )
     if not lines[-1]["balanced"]:
         raise typer.Exit(ExitCode.DIFFERENCE)
+
+
+def _unexplained(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: held for name, held in line.items() if name not in {"reason", "looked_at"}}
 
 
 def audit(

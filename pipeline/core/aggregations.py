@@ -16,7 +16,7 @@ from definitions.metric import Aggregation
 from definitions.times import NS_PER_MS
 from definitions.values import EXACT, QUOTIENT, canonical
 
-from ..errors import Halt
+from ..errors import Damage
 
 _POWER_MAX: Final = 1_000
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -220,12 +220,12 @@ def stored_partial(aggregation: Aggregation, text: str, cell: object) -> Partial
     """Read the text that a store holds for a cell.
 
     Raises:
-        Halt: nothing of ours wrote it.
+        Damage: nothing of ours wrote it.
     """
     try:
         return decode_partial(aggregation, text)
     except (ValueError, ArithmeticError, LookupError, TypeError) as error:
-        raise Halt(
+        raise Damage(
             f"Redis holds {text[:80]!r} for {cell}, which Recount did not write for "
             f"{aggregation}; `recount audit` names what else is wrong; run `recount rebuild`"
         ) from error

@@ -113,7 +113,7 @@ class RustCells:
             texts: What the store holds for the missing cells; None of one that does not exist.
 
         Raises:
-            Halt: nothing of ours wrote one of them.
+            Damage: nothing of ours wrote one of them.
             Broken: native/ failed.
         """
         with told():

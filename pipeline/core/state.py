@@ -14,6 +14,7 @@ from .deployment import FORMAT_VERSION, RULES
 
 FATES: Final = ("counted", "unmatched", "duplicate", "rejected")
 NO_RECORD: Final = (-1, -1)
+_REASON_CHARS_MAX: Final = 2_000
 COUNTERS: Final = ("consumed", *FATES, "misplaced")
 
 
@@ -41,6 +42,34 @@ def trimmed_of(text: str) -> Trimmed:
     return Trimmed(int(duplicates), int(below))
 
 
+class Halted(NamedTuple):
+    """Why the owner of a partition does not go on, and when it looked last.
+
+    at: where the partition stood. Once it stands elsewhere, this says nothing any more: whoever
+    moved it goes on. reason: for people, with what to do. looked_ms: milliseconds since 1970.
+    """
+
+    at: int
+    looked_ms: int
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """What is stored of it."""
+        return f"{self.at} {self.looked_ms} {self.reason[:_REASON_CHARS_MAX]}"
+
+
+def halted_of(text: str, at: int) -> Halted | None:
+    """Read a stored text, where the partition stands at an offset; None: it goes on.
+
+    Raises ValueError: it is not ours.
+    """
+    if not text:
+        return None
+    stood, looked_ms, reason = text.split(" ", 2)
+    return Halted(at, int(looked_ms), reason) if int(stood) == at else None
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionState:
     """One partition of a deployment, as Redis holds it.
@@ -51,7 +80,8 @@ class PartitionState:
     ended: offset at which a version stopped counting. hist: how far the past of versions is
     counted; always empty so far, and part of the fence. trimmed: see Trimmed. rebuilt_to: end of
     the log when a rebuild emptied the partition; it is no part of the fence, and workers do not
-    look at it.
+    look at it. halted: what its owner says beside it; no part of the fence either, and two states
+    that differ in nothing else are equal.
     """
 
     store_id: str
@@ -70,6 +100,7 @@ class PartitionState:
     hist: str = ""
     trimmed: Trimmed = NOTHING_TRIMMED
     rebuilt_to: int = 0
+    halted: Halted | None = field(default=None, compare=False)
 
     @property
     def is_open(self) -> bool:
@@ -196,6 +227,7 @@ def decode_state(fields: Mapping[str, str]) -> PartitionState:
         hist=fields["hist"],
         trimmed=trimmed_of(fields["trimmed"]),
         rebuilt_to=int(fields.get("rebuilt_to", 0)),
+        halted=halted_of(fields.get("halted", ""), int(fields["next"])),
     )
 
 
@@ -226,6 +258,7 @@ _FIELDS: Final = frozenset(
         "hist",
         "trimmed",
         "rebuilt_to",
+        "halted",
     )
 ) | frozenset(COUNTERS)
 

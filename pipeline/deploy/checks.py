@@ -22,6 +22,11 @@ IN_SYNC_MIN: Final = 2
 REBUILD: Final = "run `recount rebuild`, which applies the log again from its start"
 
 
+def rebuild_of(partition: int) -> str:
+    """Say how to mend one partition."""
+    return f"run `recount rebuild --partition {partition}`, which applies its log again"
+
+
 def first_state(identity: DeploymentRecord, start: int) -> PartitionState:
     """Return the state of a partition that nothing was applied to."""
     return PartitionState(
@@ -103,6 +108,23 @@ def check_identity(identity: DeploymentRecord) -> None:
         )
 
 
+def check_release(identity: DeploymentRecord) -> None:
+    """Halt where another release has judged the deployment: no worker of this one may go on."""
+    wrong = [
+        f"{what} is {found}, not {wanted}"
+        for what, found, wanted in (
+            ("rules number", identity.rules, RULES),
+            ("format version", identity.format_version, FORMAT_VERSION),
+        )
+        if found != wanted
+    ]
+    if wrong:
+        raise Halt(
+            f"another release counted this deployment: {'; '.join(wrong)}; run that release, "
+            f"or {REBUILD}"
+        )
+
+
 async def check_store(store: RedisStore, identity: DeploymentRecord) -> None:
     """Halt where Redis is emptied, foreign, or lacks a registered partition."""
     await check_copy(store, identity)
@@ -141,7 +163,8 @@ def check_state(
     if state is None:
         raise PartitionHalt(
             partition,
-            f"partition {partition} is registered but Redis has lost its state; {REBUILD}",
+            f"partition {partition} is registered but Redis has lost its state; "
+            f"{rebuild_of(partition)}",
         )
     wrong = [
         f"{what} is {found!r}, not {wanted!r}"
@@ -205,7 +228,9 @@ def unregistered(identity: DeploymentRecord, partitions: int) -> str:
 def check_span(state: PartitionState, partition: int, start: int, end: int) -> None:
     """Halt where the log does not hold what comes next."""
     if not start <= state.next <= end:
-        raise Halt(
+        raise PartitionHalt(
+            partition,
             f"partition {partition} is applied up to {state.next}, but the log holds offsets "
-            f"{start} to {end}: retention overtook the worker, or the log was cut; {REBUILD}"
+            f"{start} to {end}: retention overtook the worker, or the log was cut; "
+            f"{rebuild_of(partition)}",
         )

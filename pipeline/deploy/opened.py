@@ -17,9 +17,10 @@ from ..errors import LogUnavailable
 from .checks import (
     RIGHTS,
     check_copies,
+    check_copy,
     check_identity,
     check_policy,
-    check_store,
+    check_release,
     check_topics,
     identity_of,
     known_identity,
@@ -58,7 +59,8 @@ async def opened(
 
     Args:
         commits: Whether the process will write numbers. Then everything that a commit stands on
-            is checked as well: topics, eviction policy, rights, and the state of each partition.
+            is checked as well: release, topics, eviction policy, rights. The state of a partition
+            is its owner's to check: what is wrong with it halts this partition only.
         sends: Whether it will send events. Then it is checked that no copy of them stands alone.
         kafka_wait_s: For who reads numbers alone: how long Kafka may take to answer at first.
             Afterwards the deployment is opened without it. None: nothing can be done without.
@@ -97,10 +99,11 @@ async def opened(
         if away is None and (commits or sends):
             await check_copies(admin, record)
         if commits:
+            check_release(record)
             check_topics(record, topics)
             await check_policy(store)
             await store.check_rights(record.starts)
-            await check_store(store, record)
+            await check_copy(store, record)
         yield Deployed(place, names, control, record, store, log, away)
 
 

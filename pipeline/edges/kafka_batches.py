@@ -7,7 +7,7 @@ piece and handed on in parts of about PART_BYTES_MAX. A value in it of more than
 is not kept: an Unheld stands for it, which knows its length and its digest, and is judged
 `too_large` like any other.
 
-Rule 1: a batch that cannot be read is Halt with topic, partition, offset and codec, in every
+Rule 1: a batch that cannot be read is Damage with topic, partition, offset and codec, in every
 process that reads; nothing at or after it is handed on.
 Rule 2: what Kafka takes is read. A header whose name is no UTF-8 ends aiokafka's reader; such a
 batch is read here, and signs stand for the wrong bytes, as Java's clients have it.
@@ -32,7 +32,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from ..core.raw import Delivered, joined, since
 from ..core.records import Unheld
-from ..errors import Halt
+from ..errors import Damage
 from .kafka_codecs import BATCH_BYTES_MAX, CODECS, Oversized, decoder, pieces
 
 # aiokafka's own class, from before it is replaced below, is for tests too.
@@ -247,7 +247,7 @@ def next_of(source: OwnPartitionRecords) -> Any:
     """Return the next of what a partition's fetch holds; None at its end.
 
     Raises:
-        Halt: a batch of it cannot be read.
+        Damage: a batch of it cannot be read.
     """
     point = source._tp  # noqa: SLF001  aiokafka names it nowhere else
     place = f"{point.topic}/{point.partition}: the record batch at or after offset "
@@ -255,12 +255,12 @@ def next_of(source: OwnPartitionRecords) -> Any:
     try:
         return next(source, None)
     except CorruptRecordException as error:
-        raise Halt(
+        raise Damage(
             f"{place} is corrupt ({error}); nothing past it was applied. Restore the partition "
-            "from a replica or a copy, then start again"
+            "from a replica or a copy"
         ) from error
     except UnsupportedCodecError as error:
-        raise Halt(
+        raise Damage(
             f"{place} has a codec that cannot be read ({error}); nothing past it was applied. "
             "Have its producer use gzip, snappy, lz4, zstd or none, and restore or recreate what "
             "it wrote"
@@ -355,7 +355,12 @@ class BoundedResult(OwnFetchResult):
         parts, source.rest, source.unpacked = [source.rest] if source.rest else [], [], 0
         count = sum(map(len, parts))
         while source.unpacked < HELD_BYTES_MAX and (max_records is None or count < max_records):
-            part = self._next_part(source)
+            try:
+                part = self._next_part(source)
+            except Damage:
+                if not parts:
+                    raise
+                break  # what lies before it comes first; the next call meets it again
             if part is None:
                 self._update_position()
                 self._partition_records = None

@@ -14,7 +14,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
-from ..errors import Halt, LogUnavailable, UsageError
+from ..errors import Damage, Halt, LogUnavailable, UsageError
 from .kafka_causes import ANSWER_S_MAX, connected, places, reached
 from .kafka_security import aiokafka_login
 
@@ -138,11 +138,11 @@ async def guard(place: str, topic: str = "") -> AsyncIterator[None]:
             "of the topic"
         ) from error
     except kerr.CorruptRecordException as error:
-        raise Halt(
+        raise Damage(
             f"{at}: a record batch is corrupt{about}: {error}; restore the partition"
         ) from error
     except kerr.OffsetOutOfRangeError as error:
-        raise Halt(
+        raise Damage(
             f"{at}: the log no longer holds an offset{about}: {error}; run `recount rebuild`"
         ) from error
     except _DENIALS as error:

@@ -142,6 +142,14 @@ class MemoryStore:
                 held.ids[generation].remove(element)
         return True
 
+    async def tell_halted(self, partition: int, state: PartitionState, text: str) -> bool:
+        """Note why an owner has halted; False where the partition stands elsewhere."""
+        held = self._partitions.get(partition)
+        if held is None or self._differs("load", held.fields, fence_of(state)):
+            return False
+        held.fields["halted"] = text
+        return True
+
     async def apply(self, commit: Commit) -> Answer:
         """Write a commit whole, or refuse it whole."""
         held = self._partitions.get(commit.partition)

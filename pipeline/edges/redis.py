@@ -12,12 +12,12 @@ from ..core.cells import ELEMENTS, CellKey
 from ..core.commit import Answer, Commit
 from ..core.dedup import flushes_of
 from ..core.state import PartitionState, Trimmed, encode_state, fence_of
-from ..errors import Halt
+from ..errors import PartitionHalt
 from .redis_books import REBUILDING
 from .redis_client import Node, ResponseError, guard, in_cluster, is_refused
 from .redis_keys import Keys, asked_key, control_key, identity_key, member
 from .redis_listing import elements_of, names_of, slices_of
-from .redis_nodes import followed
+from .redis_nodes import Nodes, followed
 from .redis_reads import RedisReads
 from .requests import Script, commit_frame, load_frame
 
@@ -27,6 +27,7 @@ _LOAD: Final = Script((_LUA / "load.lua").read_text())
 _DROP_IDS: Final = Script((_LUA / "drop_ids.lua").read_text())
 _CONTROL: Final = Script((_LUA / "control.lua").read_text())
 _TRIM: Final = Script((_LUA / "trim.lua").read_text())
+_TELL_HALTED: Final = Script((_LUA / "tell_halted.lua").read_text())
 _RIGHTS: Final = Script("""\
 for _, command in ipairs({
   {'HSET', 'f', 'v'}, {'SADD', 'm'}, {'RPUSH', 'e'}, {'LREM', 1, 'e'}
@@ -223,13 +224,23 @@ class RedisStore(RedisReads):
             )
         return done is not None
 
+    @followed
+    async def tell_halted(self, partition: int, state: PartitionState, text: str) -> bool:
+        """Note why an owner has halted; False where the partition stands elsewhere."""
+        key = self.keys(partition).state
+        async with self._nodes.at(key) as redis:
+            done = await _TELL_HALTED(redis, keys=[key], args=[*fence_of(state), text])
+        return done is not None
+
     async def apply(self, commit: Commit) -> Answer:
         """Write a commit whole, or refuse it whole, by the script."""
         word, detail = await (self._written(commit) if commit.rust is None else self._sent(commit))
         if word == b"wrong_type":
-            raise Halt(
-                f"Redis key {detail.decode()!r} is of a foreign type; nothing was written. "
-                "Remove it, or run `recount rebuild`"
+            raise PartitionHalt(
+                commit.partition,
+                f"partition {commit.partition}: Redis key {detail.decode()!r} is of a foreign "
+                "type; nothing was written. Remove it, or run `recount rebuild --partition "
+                f"{commit.partition}`",
             )
         return Answer(word.decode())
 
@@ -313,20 +324,13 @@ class RedisStore(RedisReads):
         async for found in names_of(self._nodes, keys, keys.every):
             names = [name for name in found if name.decode(errors="replace") != keys.state]
             if names:
-                count += await self._unlink(keys, names)
+                count += await _unlink(self._nodes, keys, names)
         return count
 
-    @followed
-    async def _unlink(self, keys: Keys, names: Sequence[bytes]) -> int:
-        async with self._nodes.at(keys.state) as redis:
-            return int(await redis.unlink(*names))
-
-    @followed
     async def forget(self, partition: int) -> None:
         """Delete the state of a cleared partition that will have keys of other names."""
-        key = self.keys(partition).state
-        async with self._nodes.at(key) as redis:
-            await redis.unlink(key)
+        keys = self.keys(partition)
+        await _unlink(self._nodes, keys, [keys.state.encode()])
 
     @followed
     async def finish_rebuild(self, partition: int, state: PartitionState) -> None:
@@ -337,6 +341,13 @@ class RedisStore(RedisReads):
             pipe.unlink(key)
             pipe.hset(key, mapping=encode_state(state))
             await pipe.execute()
+
+
+@followed
+async def _unlink(nodes: Nodes, keys: Keys, names: Sequence[bytes]) -> int:
+    """Delete keys of a partition; return how many there were."""
+    async with nodes.at(keys.state) as redis:
+        return int(await redis.unlink(*names))
 
 
 async def _policy(node: Node, *, in_one: bool) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from ..core.activation import next_number
 from ..core.cells import CELLS, CellAddress, CellKey
 from ..core.state import PartitionState, decode_state
-from ..errors import Halt, NotOpen, PartitionHalt
+from ..errors import Damage, NotOpen, PartitionHalt
 from ..ports import Book
 from .redis_keys import Keys
 
@@ -45,7 +45,7 @@ def state_in(fields: Mapping[bytes, bytes], partition: int) -> PartitionState | 
         raise PartitionHalt(
             partition,
             f"the hash of partition {partition} in Redis is damaged or foreign ({error}); "
-            "run `recount rebuild`",
+            f"run `recount rebuild --partition {partition}`",
         ) from error
 
 
@@ -108,7 +108,7 @@ def quoted(raw: bytes) -> str:
 def all_ours(book: Book) -> Book:
     """Return a book, or halt: numbers beside foreign fields cannot be answered for."""
     if book.foreign:
-        raise Halt(f"Redis: {book.foreign[0]}: {_CLEAN}")
+        raise Damage(f"Redis: {book.foreign[0]}: {_CLEAN}")
     return book
 
 
@@ -118,7 +118,9 @@ def ours() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise Halt(f"Redis: an index or a list of names is damaged ({error}): {_CLEAN}") from error
+        raise Damage(
+            f"Redis: an index or a list of names is damaged ({error}): {_CLEAN}"
+        ) from error
 
 
 def among(days: Sequence[int], known: Iterable[int]) -> list[int]:

@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
-from ..errors import Halt, PipelineError, StoreUnavailable, UsageError
+from ..errors import Damage, Halt, PipelineError, StoreUnavailable, UsageError
 from .redis_address import RedisAddress
 
 NoScriptError = rex.NoScriptError
@@ -36,6 +36,7 @@ _LATER_TYPES: Final = (
     rex.ClusterDownError,
 )
 # Of a right that is missing; inside a script 7.0 says it in words of its own.
+_WRONG_TYPE: Final = "WRONGTYPE"  # somebody else's key under a name of ours
 _NO_RIGHT: Final = re.compile(r"NOPERM|no permissions?|can't (run|access)", re.IGNORECASE)
 _RIGHTS: Final = "give it the rights of its role (docs/operations.md, Rights on Redis)"
 
@@ -133,6 +134,11 @@ async def guard(node: Node) -> AsyncIterator[None]:
             raise Halt(
                 f"Redis at {node.place} refused a command, for its user lacks a right: {text}; "
                 f"{_RIGHTS}"
+            ) from error
+        if text.startswith(_WRONG_TYPE):
+            raise Damage(
+                f"Redis at {node.place} holds a key of ours that is of a foreign type: {text}; "
+                "remove it, or run `recount rebuild` for its partition"
             ) from error
         raise Halt(f"Redis at {node.place} refused a command: {text}") from error
 

@@ -43,7 +43,8 @@ class AsOf:
     offsets: partition → the offset at which it was read first. offsets_until: the same of the last
     read, where that stood further on. applied_through: None where a partition is not known to be
     applied through any moment. unapplied: durable offsets of all partitions that are not applied;
-    None while Kafka is away, which alone knows.
+    None while Kafka is away, which alone knows. halted: partitions that do not go on until
+    somebody mends them.
     """
 
     topic: str
@@ -51,6 +52,7 @@ class AsOf:
     applied_through: datetime | None
     unapplied: int | None
     offsets_until: Mapping[int, int] | None = None
+    halted: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +90,5 @@ def joined(answers: Iterable[AsOf]) -> AsOf:
         min(known) if len(known) == len(through) else None,
         None if None in unapplied else max(filter(None, unapplied), default=0),
         None if lows == highs else highs,
+        tuple(sorted({number for each in found for number in each.halted})),
     )

@@ -33,6 +33,8 @@ def as_of_line(as_of: AsOf) -> dict[str, Any]:
     }
     if until is not None:
         told["offsets_until"] = named_offsets(as_of.topic, until)
+    if as_of.halted:
+        told["halted_partitions"] = list(as_of.halted)
     return told
 
 

@@ -16,7 +16,7 @@ from typing import Final, Protocol, cast
 
 from ..core.records import LogRecord
 from ..core.state import PartitionState
-from ..errors import LogUnavailable
+from ..errors import Damage, LogUnavailable
 from ..ports import Clock, RollupStore, Span
 
 _POLL_S: Final = 0.02
@@ -116,14 +116,24 @@ class Patience:
         if not self._is_hole(partition, state.next, span):
             if self._holes.get(partition) == (state.next, -1):
                 return state  # there is a record; it was seen before
-            batches = log.read(partition, state.next, span.end)
-            async with aclosing(cast("AsyncGenerator[Sequence[LogRecord]]", batches)):
-                async for records in batches:
-                    if records:
-                        self._holes[partition] = (state.next, -1)
-                        return state
+            if await _has_record(log, partition, state.next, span.end):
+                self._holes[partition] = (state.next, -1)
+                return state
             self._holes[partition] = (state.next, span.end)
         return replace(state, next=span.end)
+
+
+async def _has_record(log: Ends, partition: int, lo: int, hi: int) -> bool:
+    """Whether [lo, hi) holds anything; what cannot be read is something."""
+    batches = log.read(partition, lo, hi)
+    try:
+        async with aclosing(cast("AsyncGenerator[Sequence[LogRecord]]", batches)):
+            async for records in batches:
+                if records:
+                    return True
+    except Damage:
+        return True
+    return False
 
 
 async def marks_of(log: Ends, clock: Clock, registered: Mapping[int, int]) -> Marks:

@@ -1,7 +1,7 @@
 """Where the partitions of a deployment stand, and what may be said of numbers read there.
 
-Rule R-2 (docs/semantics.md): a window is complete if the stream has passed its end plus lateness
-and nothing that was durable when the question was asked is unapplied.
+Rule R-2 (docs/semantics.md): a window is complete if the stream has passed its end plus lateness,
+nothing that was durable when the question was asked is unapplied, and no partition has halted.
 """
 
 from collections import Counter
@@ -30,7 +30,8 @@ class Standing:
 
     span: None while Kafka is away: nobody knows what the log holds.
     unapplied: offsets that were durable when the question was asked, and are not applied.
-    closed: why the partition is not open for reading; None where it is.
+    closed: why the partition is not open for reading; None where it is. halted: why it does not
+    go on; None where it does.
     """
 
     state: PartitionState
@@ -38,6 +39,7 @@ class Standing:
     applied_through: datetime | None
     unapplied: int = 0
     closed: str | None = None
+    halted: str | None = None
 
 
 def standing_of(
@@ -48,17 +50,22 @@ def standing_of(
     passed: the state past offsets that hold no record. span None: the log lacks the partition, or
     ends before what was applied. It was made anew or cut, and nothing is applied through there.
     """
+    halted = _halted(state)
     if span is None:
-        return Standing(state, Span(state.next, state.next), None)
+        return Standing(state, Span(state.next, state.next), None, halted=halted)
     unapplied = span.durable - passed.next
     if unapplied <= 0:
-        return Standing(state, span, asked_at)
-    return Standing(state, span, _last_append(state), unapplied)
+        return Standing(state, span, asked_at, halted=halted)
+    return Standing(state, span, _last_append(state), unapplied, halted=halted)
 
 
 def standing_away(state: PartitionState) -> Standing:
     """A partition while Kafka is away: applied through the append time of its last record."""
-    return Standing(state, None, _last_append(state))
+    return Standing(state, None, _last_append(state), halted=_halted(state))
+
+
+def _halted(state: PartitionState) -> str | None:
+    return None if state.halted is None else state.halted.reason
 
 
 def _last_append(state: PartitionState) -> datetime | None:
@@ -89,7 +96,13 @@ class Stands:
             min(known) if known and len(known) == len(through) else None,
             self.unapplied,
             None if until == offsets else until,
+            self.halted,
         )
+
+    @property
+    def halted(self) -> tuple[int, ...]:
+        """The partitions that have halted: what they hold is right, and not all that is there."""
+        return tuple(number for number, each in self.first.items() if each.halted is not None)
 
 
 def is_complete(
@@ -101,7 +114,7 @@ def is_complete(
     max_ahead_ms: int,
 ) -> bool:
     """Whether nothing that was durable can be missing from a window (R-2)."""
-    if stands.unapplied or stands.unapplied is None:
+    if stands.unapplied or stands.unapplied is None or stands.halted:
         return False
     versions = versions_of(metric, window)
     for standing in stands.first.values():
@@ -143,7 +156,7 @@ def status_line(number: int, stands: Standing) -> dict[str, Any]:
     through = stands.applied_through
     line = {
         "partition": number,
-        "state": "open" if stands.closed is None else "rebuilding",
+        "state": _word_of(stands),
         "next": state.next,
         "end": None if stands.span is None else stands.span.end,
         "lag": None if stands.span is None else max(stands.span.end - state.next, 0),
@@ -152,9 +165,20 @@ def status_line(number: int, stands: Standing) -> dict[str, Any]:
         "applied_through": None if through is None else rfc3339(through),
         "balanced": state.balanced,
     }
+    if stands.halted is not None:
+        looked = None if state.halted is None else moment_of(state.halted.looked_ms * NS_PER_MS)
+        told = None if looked is None else rfc3339(looked)
+        return {**line, "looked_at": told, "reason": stands.halted}
     if stands.closed is None:
         return line
     return {**line, "rebuilt_to": state.rebuilt_to or None, "reason": stands.closed}
+
+
+def _word_of(stands: Standing) -> str:
+    """What a partition is for who reads it."""
+    if stands.halted is not None:
+        return "halted"
+    return "open" if stands.closed is None else "rebuilding"
 
 
 def status_total(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -167,10 +191,12 @@ def status_total(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for line in lines:
         reasons.update(line["rejected_by_reason"])
     through = min((line["applied_through"] or "" for line in lines), default="")
+    halted = [line["partition"] for line in lines if line["state"] == "halted"]
     return {
         "next": total.pop("next"),
         **{name: None if away else sum(line[name] for line in lines) for name in ("end", "lag")},
         **total,
+        **({"halted_partitions": halted} if halted else {}),
         "rejected_by_reason": dict(reasons),
         "applied_through": through or None,
         "balanced": all(line["balanced"] for line in lines),
@@ -183,6 +209,7 @@ def worst_of(histories: Iterable[str]) -> str:
     return max(histories, default="complete")  # from_activation is the greater word
 
 
-def closed_as(standing: Standing, why: str) -> Standing:
+def closed_as(standing: Standing, why: str, *, has_halted: bool) -> Standing:
     """The same of a partition that is not open for reading."""
-    return replace(standing, applied_through=None, closed=why)
+    halted = why if has_halted else standing.halted
+    return replace(standing, applied_through=None, closed=why, halted=halted)

@@ -22,7 +22,7 @@ from ..core.dedup import home_of
 from ..core.state import PartitionState
 from ..core.windows import RefusedPeriod, Window, windows
 from ..deploy.checks import check_open, check_state, first_state
-from ..errors import NotOpen, StoreUnavailable, UsageError
+from ..errors import Damage, NotOpen, StoreUnavailable, UsageError
 from ..ports import Book, Clock, RollupStore
 from .answers import AsOf, End, Usage, UsageRow, joined
 from .asked import HEAVY_WINDOWS, LINES_MAX, Asked, slice_of, too_long, worked
@@ -81,7 +81,7 @@ class Reader:
     # -- where it stands -------------------------------------------------------------------------
 
     async def status(self) -> Status:
-        """Return a line for each partition and a total line; it shows what is being rebuilt."""
+        """Return a line for each partition and a total; they show what is rebuilt or halted."""
         standings = await self.standings()
         lines = [status_line(number, stands) for number, stands in standings.items()]
         return [*lines, status_total(lines)]
@@ -90,20 +90,20 @@ class Reader:
         """Return where every partition stands now, those too that are not open for reading."""
         marks = await marks_of(self._log, self._clock, self._identity.starts)
         states: dict[int, PartitionState] = {}
-        closed: dict[int, str] = {}
+        closed: dict[int, NotOpen | Damage] = {}
         for number, start in self._identity.starts.items():
             try:
                 held = await self._store.state(number)
                 states[number] = check_state(held, self._identity, number)
                 check_open(held, self._identity, number)
-            except NotOpen as error:
+            except (NotOpen, Damage) as error:
                 states.setdefault(number, first_state(self._identity, start))
-                closed[number] = str(error)
+                closed[number] = error
         found = await self._standings(states, marks)
-        return {
-            number: closed_as(stands, closed[number]) if number in closed else stands
-            for number, stands in found.items()
-        }
+        for number, why in closed.items():
+            has_halted = isinstance(why, Damage)
+            found[number] = closed_as(found[number], str(why), has_halted=has_halted)
+        return found
 
     def history(self, metric: Metric, standings: Mapping[int, Standing]) -> str | None:
         """How much of the log a metric has seen; None while a partition is not open."""

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from ..errors import harmless
 from .names import TelemetryKind
 
 CALLERS_MAX: Final = 16  # answered at a time
@@ -93,13 +94,12 @@ def answer(
     collector: Collector,
     *,
     is_alive: Callable[[], bool],
-    is_ready: Callable[[], bool],
-    not_ready: str,
+    readiness: Callable[[], tuple[bool, str]],
 ) -> None:
     """Answer on an address and a port, until the process ends.
 
     Args:
-        not_ready: What /readyz says while it is not.
+        readiness: Whether the process is ready, and what /readyz says then.
 
     Raises:
         OSError: the port is taken, or the address is none of this machine's.
@@ -113,14 +113,16 @@ def answer(
             if self.path == "/metrics":
                 self._answer(200, generate_latest(registry))
             elif self.path == "/healthz":
-                self._say("alive", "the main loop does not turn", yes=is_alive())
+                alive = is_alive()
+                self._say("alive" if alive else "the main loop does not turn", yes=alive)
             elif self.path == "/readyz":
-                self._say("ready", not_ready, yes=is_ready())
+                is_ready, text = readiness()
+                self._say(text, yes=is_ready)
             else:
                 self._answer(404, b"/healthz, /readyz or /metrics\n")
 
-        def _say(self, good: str, bad: str, *, yes: bool) -> None:
-            self._answer(200 if yes else 503, f"{good if yes else bad}\n".encode())
+        def _say(self, text: str, *, yes: bool) -> None:
+            self._answer(200 if yes else 503, f"{harmless(text, keep=chr(10))}\n".encode())
 
         def _answer(self, status: int, body: bytes) -> None:
             self.send_response(status)

@@ -17,6 +17,7 @@ Name = Literal[
     "recount_cached_cells",
     "recount_cached_cell_bytes",
     "recount_assigned_partitions",
+    "recount_halted_partitions",
     "recount_commits_total",
     "recount_refused_commits_total",
     "recount_gaps_total",
@@ -81,6 +82,11 @@ NAMES: Final[dict[Name, TelemetryKind]] = {
     ),
     "recount_assigned_partitions": TelemetryKind(
         is_counter=False, labels=(), meaning="partitions this process owns and has opened"
+    ),
+    "recount_halted_partitions": TelemetryKind(
+        is_counter=False,
+        labels=(),
+        meaning="partitions this process owns that have halted: /readyz and `status` say why",
     ),
     "recount_commits_total": TelemetryKind(
         is_counter=True, labels=(), meaning="commits of this process that were applied"

@@ -128,6 +128,23 @@ class Scene:
         assert process.wait(within_s) == 5, self.workers.logs()
         assert says in self.workers.logs()
 
+    def halted_alone(
+        self, process: "subprocess.Popen[bytes]", says: str, *partitions: int, within_s: float = 40
+    ) -> None:
+        """Wait until `status` says of these partitions alone that they have halted, and why."""
+
+        def told() -> bool:
+            *lines, total = self.recount.run("status")
+            reasons = {line["partition"]: line.get("reason", "") for line in lines}
+            halted = total.get("halted_partitions", [])
+            return halted == [*partitions] and all(says in reasons[each] for each in halted)
+
+        eventually(told, within_s=within_s, because=f"{partitions} have halted: {says}")
+        eventually(
+            lambda: says in self.workers.logs(), within_s=within_s, because="a worker says so"
+        )
+        assert process.poll() is None, self.workers.logs()
+
 
 @dataclass(kw_only=True)
 class Stage(Scene):
@@ -139,7 +156,13 @@ class Stage(Scene):
 
 @contextmanager
 def staged(
-    recount: Recount, folder: Path, name: str, *, kafka: str | None = None, redis: tuple[str, ...]
+    recount: Recount,
+    folder: Path,
+    name: str,
+    *,
+    kafka: str | None = None,
+    redis: tuple[str, ...] = (),
+    partitions: int = PARTITIONS,
 ) -> Iterator[Stage]:
     """A stage on a Redis of its own; workers reach Kafka at `kafka`, where it is given."""
     with own_redis(folder, *redis) as own:
@@ -148,8 +171,8 @@ def staged(
         behind = f"redis://127.0.0.1:{proxy.port}/0"
         through = replace(recount.services, kafka=kafka or recount.services.kafka, redis=behind)
         workers = Workers(replace(recount, services=through), folder)
-        watch = Watch(direct, PARTITIONS)
-        stage = Stage(direct, workers, watch, name, redis=own, proxy=proxy)
+        watch = Watch(direct, partitions)
+        stage = Stage(direct, workers, watch, name, partitions, redis=own, proxy=proxy)
         try:
             yield stage
         finally:

@@ -1,6 +1,7 @@
 """Dead letters: written before the offset moves, once each, re-driven, with a limit."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -97,7 +98,7 @@ def test_redrive_refuses_what_would_only_repeat(stage: Stage) -> None:
 def test_a_bad_deploy_does_not_dead_letter_a_day(
     stage: Stage, setting: str, value: str, says: str
 ) -> None:
-    """Past a limit the worker stops before it writes; with the limit off it goes on."""
+    """Past a limit a partition halts before it writes; with the limit off it goes on."""
     flood = 600 if "CONSECUTIVE" in setting else 21_000
     good = [json.dumps(event).encode() for event in stage.events(flood // 2)]
     bad = [b'{"customer_id": "c1", "n": %d}' % number for number in range(flood)]
@@ -106,10 +107,22 @@ def test_a_bad_deploy_does_not_dead_letter_a_day(
     limits = {"RECOUNT_REJECTED_CONSECUTIVE_MAX": "0", "RECOUNT_REJECTED_RATIO_MAX": "0"}
     worker = stage.worker(**{**limits, setting: value})
 
-    stage.halted(worker, says)
+    assert halted_lines(stage, says)
+    assert worker.poll() is None, stage.workers.logs()
     assert "RECOUNT_REJECTED_CONSECUTIVE_MAX" in stage.workers.logs()
     rejected = stage.recount.run("status")[-1]["rejected"]
     assert rejected < flood
     assert len(stage.recount.run("rejected", "list")) == rejected
+    stage.workers.end()
     stage.worker(**limits)
     stage.exact()
+
+
+def halted_lines(stage: Stage, says: str) -> list[Any]:
+    """The lines of `status` about partitions that have halted, once there are any."""
+
+    def told() -> list[Any]:
+        lines = stage.recount.run("status")[:-1]
+        return [line for line in lines if says in line.get("reason", "")]
+
+    return eventually(told, within_s=40, because=f"a partition has halted: {says}")

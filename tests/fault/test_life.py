@@ -98,8 +98,9 @@ def test_f25_a_clock_that_is_a_day_off(stage: Stage, tmp_path: Path, hours: int)
     stage.publish()
     worker = stage.worker(**environment)
     if hours < 0:
-        stage.halted(worker, "correct the clock")
+        stage.halted_alone(worker, "correct the clock", 0, 1)
         assert stage.watch.nexts() == [0, 0]
+        stage.workers.end()
         stage.worker()
 
     stage.exact()

@@ -100,13 +100,13 @@ def test_f21_a_rebuild_after_everything_was_lost(stage: Stage) -> None:
 
 
 def test_f44_a_rebuild_of_one_partition(stage: Stage) -> None:
-    """One emptied shard: HALT naming it; `rebuild --partition` mends it, the others stay."""
+    """One emptied shard halts, naming it; `rebuild --partition` mends it, the others stay."""
     stage.running()
     stage.workers.end()
     client, before = stage.redis.client, contents(stage)
     other = client.hgetall(keys_of(stage.recount).state)
     client.delete(*client.keys(f"{keys_of(stage.recount, 1).prefix}*"))
-    stage.halted(stage.worker(), "partition 1")
+    stage.halted_alone(stage.worker(), "partition 1", 1)
     stage.recount.run("rebuild", "--partition", "1")
 
     assert contents(stage) == before
@@ -115,13 +115,13 @@ def test_f44_a_rebuild_of_one_partition(stage: Stage) -> None:
 
 
 def test_rules_of_another_release(stage: Stage) -> None:
-    """State that another release judged is HALT; a rebuild mends it."""
+    """State that another release judged halts; a rebuild mends it."""
     stage.running()
     stage.workers.end()
     for number in range(2):
         key = keys_of(stage.recount, number).state
         stage.redis.client.hset(key, "rules", "0")
-    stage.halted(stage.worker(), "rules number")
+    stage.halted_alone(stage.worker(), "rules number", 0, 1)
     stage.recount.run("rebuild")
 
     stage.exact()

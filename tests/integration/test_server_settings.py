@@ -215,8 +215,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Callable[[], socket.socket]:
         port,
         telemetry.Sampled({}, lambda: ()),
         is_alive=lambda: True,
-        is_ready=lambda: True,
-        not_ready="",
+        readiness=lambda: (True, "ready"),
     )
     return lambda: socket.create_connection(("127.0.0.1", port), timeout=5)
 

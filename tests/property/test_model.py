@@ -3,8 +3,9 @@
 Real owners run over the memory twins, whose answers are the script's. Every call of a worker to
 store or log stops before it is made and again before its answer is read; at each stop any other
 thing may happen: another worker's step, a crash, a lost answer, a Redis that goes back to any
-earlier commit, a definition that comes or ends and is heard of by some workers only. At every
-moment the store must equal an independent recount. Hypothesis prints how to repeat a failure.
+earlier commit, a definition that comes or ends and is heard of by some workers only, a state that
+is not ours: who finds it halts, and goes on once it is mended. At every moment the store must
+equal an independent recount. Hypothesis prints how to repeat a failure.
 
 Taking any one refusal out must make the model fail: test_every_refusal_is_needed.
 """
@@ -45,7 +46,7 @@ from pipeline.core.verdicts import duplicates_in
 from pipeline.deploy.checks import first_state
 from pipeline.edges.clock import SetClock
 from pipeline.edges.memory import MemoryLog, MemoryStore
-from pipeline.errors import Halt, StoreUnavailable
+from pipeline.errors import Damage, Halt, StoreUnavailable
 from pipeline.recount.ledger import Active, Cell, Ledger, LedgerTerms
 
 from ..world import (
@@ -86,6 +87,7 @@ class Worker:
     stop: "asyncio.Future[None] | None" = None
     is_open: bool = False
     may_halt: bool = False  # it lived while a foreign state was there
+    is_halted: bool = False
 
     async def pause(self) -> None:
         """Stop until the model goes on."""
@@ -273,7 +275,7 @@ class Model(RuleBasedStateMachine):
         self.foreign = (self.store.snapshot(), what)
         fields = self.store._partitions[0].fields
         fields[what] = {"store_id": "f" * 32, "rules": "99", "ids": "7=3"}[what]
-        self.foreign_snapshot = self.store.snapshot()
+        self.foreign_snapshot = self._told_apart()
         for worker in self.workers.values():
             worker.may_halt = True
 
@@ -332,14 +334,42 @@ class Model(RuleBasedStateMachine):
             result = worker.task.result()
         except SeekBack as back:
             worker.at, worker.is_open = back.offset, True
+        except Damage as error:
+            assert worker.may_halt
+            worker.is_open, worker.is_halted = False, True
+            self._begin(number, self._halts(worker, str(error)))
+            return
         except Halt:
             # Only what it cannot go on with may stop a worker for good.
             assert worker.may_halt
             del self.workers[number]
         else:
-            if not worker.is_open:
-                worker.at, worker.is_open = result, True
+            if isinstance(result, int):  # it was opened
+                worker.at, worker.is_open, worker.is_halted = result, True, False
         worker.task = None
+
+    async def _halts(self, worker: Worker, why: str) -> None:
+        await worker.owner.drop()
+        await worker.owner.note.write(why)
+
+    def _halted(self) -> list[int]:
+        return sorted(n for n, each in self.workers.items() if each.is_halted and not each.task)
+
+    @precondition(lambda self: self._halted())
+    @rule(data=st.data())
+    def look(self, data: st.DataObject) -> None:
+        """A halted worker looks again, and opens the partition if it can."""
+        self.look_again(data.draw(st.sampled_from(self._halted())))
+
+    def look_again(self, number: int) -> None:
+        """Begin a look."""
+
+        async def looked(owner: Any) -> int:
+            await owner.glance()
+            opened: int = await owner.open()
+            return opened
+
+        self._begin(number, looked(self.workers[number].owner))
 
     def _idle(self) -> list[int]:
         return sorted(n for n, each in self.workers.items() if each.is_open and not each.task)
@@ -465,7 +495,7 @@ class Model(RuleBasedStateMachine):
             return
         self.store.unchecked = False
         if self.foreign is not None:
-            assert self.store.snapshot() == self.foreign_snapshot, "a foreign state was written to"
+            assert self._told_apart() == self.foreign_snapshot, "a foreign state was written to"
             return
         held = self.store._partitions[0]
         state = self.loop.run_until_complete(self.store.state(0))
@@ -491,6 +521,12 @@ class Model(RuleBasedStateMachine):
         assert lists == living
         kept = duplicates_in(held.duplicates, state.trimmed).tolist()
         assert kept == self._duplicates(state)
+
+    def _told_apart(self) -> Any:
+        """What the store holds, without the note of whoever halted: it decides no number."""
+        snapshot = self.store.snapshot()
+        snapshot[0].fields.pop("halted", None)
+        return snapshot
 
     def _duplicates(self, state: PartitionState) -> list[int]:
         """The offsets that the recount judges duplicates."""
@@ -538,11 +574,19 @@ class Model(RuleBasedStateMachine):
         if not hasattr(self, "store") or not self.store.history:
             return
         try:
+            first = self.workers.get(0)
+            goes_on = first is not None and first.is_halted and not first.is_old
             for number in list(self.workers):
-                self.kill(number)
+                if number or not goes_on:
+                    self.kill(number)
             if self.foreign is not None:
                 self.mend()
-            self.start(0, is_old=False)
+            if goes_on:  # what was mended needs no other worker
+                self.steps(0, 200)
+                self.hear_everything(0)
+                self.look_again(0)
+            else:
+                self.start(0, is_old=False)
             self.steps(0, 200)
             while self.workers[0].at < len(self.log.records[0]):
                 self.take_records(0, 1_000)
@@ -588,6 +632,7 @@ def drive(model: Model, seed: int, actions: int) -> None:
         lambda: model.take_records(one(model._idle()), draw.randrange(1, 6)): (15, model._idle),
         lambda: model.look_after(one(model._idle()), idle=draw.random() < 0.5): (4, model._idle),
         lambda: model.fail(one(model._stopped())): (3, model._stopped),
+        lambda: model.look_again(one(model._halted())): (4, model._halted),
         lambda: model.kill(one(list(model.workers))): (2, lambda: model.workers),
         lambda: model.hear_everything(one(list(model.workers))): (4, lambda: model.workers),
         lambda: model.start(draw.randrange(3), is_old=draw.random() < 0.1): (6, lambda: True),

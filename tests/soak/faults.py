@@ -1,6 +1,6 @@
 """What is done to the system under traffic. Each fault returns when it has ended.
 
-None of them is a HALT: after each, the stream has to move again by itself.
+None of them is a HALT of the deployment: after each, the stream has to move again by itself.
 """
 
 import os
@@ -24,6 +24,7 @@ from ..fault.harness import Workers
 from ..fault.own import OwnKafka, OwnRedis
 from ..fault.proxy import Proxy, is_commit
 from ..services import Recount
+from ..stored import keys_of
 from ..waiting import eventually
 
 _CLOCK: Final = """
@@ -82,6 +83,7 @@ class Ground:
     telemetry: dict[int, list[int]] = field(default_factory=dict)  # of supervisors: their ports
     partitions: int = 4
     defined: int = 0
+    damages: int = 0  # begun and ended: an audit is right only where it is even, and stays
 
     @property
     def broker(self) -> OwnKafka:
@@ -326,6 +328,34 @@ def rebuild_killed(at: Ground) -> None:
     at.recount.run("rebuild", "--partition", number, within_s=200)
 
 
+def partition_halted(at: Ground) -> None:
+    """A state that its id log contradicts: one partition halts, the others move; then mended."""
+    number, client = at.draw.randrange(4), at.redis.client
+    keys = [keys_of(at.recount, each).state for each in range(4)]
+    others = [key for each, key in enumerate(keys) if each != number]
+    script = (
+        "local held = redis.call('HGET', KEYS[1], 'ids') "
+        "redis.call('HSET', KEYS[1], 'ids', '1=1') return held"
+    )
+    at.damages += 1
+    right = client.eval(script, 1, keys[number])
+    eventually(
+        lambda: client.hget(keys[number], "halted"), within_s=60, because=f"{number} has halted"
+    )
+    stood = [int(client.hget(key, "next")) for key in [keys[number], *others]]
+    eventually(
+        lambda: all(
+            int(client.hget(key, "next")) > before
+            for key, before in zip(others, stood[1:], strict=True)
+        ),
+        within_s=30,
+        because=f"the others move while {number} has halted",
+    )
+    assert int(client.hget(keys[number], "next")) == stood[0], "a halted partition moved"
+    client.hset(keys[number], "ids", right)
+    at.damages += 1
+
+
 def skewed(at: Ground, hours: int = 25) -> None:
     """A worker whose clock is a day ahead takes part for a while."""
     folder = at.folder / "skewed"
@@ -363,6 +393,7 @@ OF_ONE_REDIS: Final[Faults] = {
     redis_forgets_scripts: 1,
     reply_lost: 3,
     reply_late: 2,
+    partition_halted: 2,
 }
 OF_ONE_BROKER: Final[Faults] = {
     kafka_killed: 2,

@@ -5,8 +5,9 @@ import gc
 import weakref
 from typing import Any
 
-from pipeline.app.lane import _Desk
+from pipeline.app.desk import Desk
 from pipeline.core.commit import Answer, Commit
+from pipeline.edges.clock import SystemClock
 from pipeline.edges.memory import MemoryStore
 
 from ..world import World, event
@@ -32,7 +33,7 @@ def test_release_frees_whoever_hands_over() -> None:
     async def run() -> None:
         owner = world.owner()
         await owner.open()
-        desk = _Desk(owner)
+        desk = Desk(owner, SystemClock())
         records: list[Any] = world.log.records[0]
         for number in range(3):  # one is being taken, two wait
             await desk.put(records[number : number + 1], seek)
@@ -68,7 +69,7 @@ def test_nothing_of_a_released_partition_stays() -> None:
     async def run() -> "weakref.ref[Any]":
         owner = world.owner()
         await owner.open()
-        desk = _Desk(owner)
+        desk = Desk(owner, SystemClock())
         records: list[Any] = world.log.records[0]
         first = records[:4]
         await desk.put(first, seek)

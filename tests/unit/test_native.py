@@ -136,7 +136,7 @@ def test_every_path_is_counted_and_documented() -> None:
         await owner.take(world.log.records[0])
 
     asyncio.run(run())
-    vital = WorkerVitals(dict, lambda: owner.done, lambda: True)
+    vital = WorkerVitals(dict, dict, lambda: owner.done, lambda: True)
     told = {tuple(labels): value for name, labels, value in samples(vital) if name == FOLDED}
     text = (ROOT / "docs/operations.md").read_text()
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pipeline.core.state import PartitionState, decode_state, encode_state
+from pipeline.core.state import Halted, PartitionState, decode_state, encode_state
 from pipeline.core.windows import WINDOWS_MAX, RefusedPeriod, WindowSize, windows
 from pipeline.deploy.checks import check_open, first_state
 from pipeline.edges.clock import SetClock, SystemClock
@@ -139,6 +139,54 @@ def test_every_state_a_partition_can_be_in() -> None:
     for each in wrong:
         with pytest.raises(PartitionHalt, match=r"partition 0 .*recount rebuild"):
             check_open(each, world.identity, 0)
+
+
+def halted(world: World, reason: str = "partition 0: damaged; mend it") -> None:
+    """Note that the owner does not go on, as of now."""
+    text = Halted(world.state.next, 1_772_366_400_000, reason).text
+    assert asyncio.run(world.store.tell_halted(0, world.state, text))
+
+
+def test_what_a_halted_partition_holds_is_never_complete() -> None:
+    """Every answer says so, and which partition; once it has moved, the note says nothing."""
+    world = applied(1, 2)
+    halted(world)
+
+    row, last = ask(world)
+    assert (row["value"], row["complete"]) == ("3", False)
+    assert last["as_of"]["halted_partitions"] == [0]
+    assert ask(world, question(world, starting_on=STARTS - DAY))[0]["complete"] is False
+    line, total = asyncio.run(reader(world).status())
+    assert (line["state"], line["reason"]) == ("halted", "partition 0: damaged; mend it")
+    assert line["looked_at"] == "2026-03-01T12:00:00Z"
+    assert total["halted_partitions"] == [0]
+
+    world.append([event(4)])
+    asyncio.run(world.apply())
+    row, last = ask(world)
+    assert (row["value"], row["complete"]) == ("7", True)
+    assert "halted_partitions" not in last["as_of"]
+    line, total = asyncio.run(reader(world).status())
+    assert line["state"] == "open"
+    assert "halted_partitions" not in total
+
+
+def test_status_tells_of_a_partition_that_nobody_can_note_anything_in() -> None:
+    """Lost, foreign, or halted while it is rebuilt: status answers, usage gives no number."""
+    world = applied(1, 2)
+    rebuilt(world, 4)
+    halted(world)
+    assert asyncio.run(reader(world).status())[0]["state"] == "halted"
+    with pytest.raises(NotOpen):
+        ask(world)
+    world.store._partitions[0].fields["rules"] = "99"
+
+    line, total = asyncio.run(reader(world).status())
+    assert line["state"] == "halted"
+    assert "rules number is 99" in line["reason"]
+    assert (total["halted_partitions"], total["applied_through"]) == ([0], None)
+    with pytest.raises(PartitionHalt):
+        ask(world)
 
 
 def test_the_mark_of_a_rebuild_is_kept_with_the_state() -> None:

@@ -164,6 +164,7 @@ class Walk:
                 f"{read.topic}/{number}": self.began.get(number) for number in numbers
             },
             "moved_on": moved,
+            **({"halted_partitions": list(read.halted)} if read.halted else {}),
         }
 
     def had(self, metric: Metric) -> bool:

@@ -3,12 +3,13 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
 from ...edges.clock import SystemClock
-from ...errors import PipelineError
+from ...errors import Damage, PipelineError
 from ...telemetry.answer import Sample, Sampled, answer
 from ...telemetry.names import SERVER_NAMES
 from .paths import door_of
@@ -55,8 +56,10 @@ def tell(host: str, port: int, vital: ServerVitals) -> None:
         port,
         Sampled(SERVER_NAMES, lambda: _samples(vital)),
         is_alive=lambda: clock() - vital.beat_at < _SILENT_S_MAX,
-        is_ready=lambda: vital.is_ready,
-        not_ready="Kafka or Redis does not answer",
+        readiness=lambda: (
+            vital.is_ready,
+            "ready" if vital.is_ready else "Kafka or Redis does not answer",
+        ),
     )
 
 
@@ -68,8 +71,9 @@ async def attend(vital: ServerVitals, service: Service) -> None:
             try:
                 await service.ends.check()
                 await service.fresh()
-                # That a partition is rebuilt is no reason: events are taken meanwhile.
-                await service.store.nexts([*service.identity.starts])
+                # That one is rebuilt, or damaged, is no reason: events are taken meanwhile.
+                with suppress(Damage):
+                    await service.store.nexts([*service.identity.starts])
                 await service.check_copies()
                 if service.sender.failed:  # the last events were not taken: could the next be?
                     await service.sender.ready()

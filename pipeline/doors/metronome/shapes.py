@@ -83,13 +83,15 @@ class Stands(AnswerModel):
     """Where the numbers of a page stand: our own member, which the vendor's clients pass over.
 
     offsets: topic/partition → offset. first_page_offsets: of the first page of the walk.
-    moved_on: whether a row may hold events that the first page stood before.
+    moved_on: whether a row may hold events that the first page stood before. halted_partitions:
+    what these hold is counted up to the offsets; some of it waits until they are mended.
     """
 
     offsets: dict[str, int]
     applied_through: str | None
     first_page_offsets: dict[str, int | None]
     moved_on: bool
+    halted_partitions: list[int] | None = None
 
 
 class Page(AnswerModel):

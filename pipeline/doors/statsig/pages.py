@@ -60,6 +60,8 @@ def in_list(row: Mapping[str, Any]) -> dict[str, Any]:
 def stands(standings: Mapping[int, Standing], identity: DeploymentRecord) -> dict[str, Any]:
     """Return the offsets that numbers read from now on stand at, or later ones."""
     topic = identity.topics["events"][0]
+    halted = [number for number, each in standings.items() if each.halted is not None]
     return {
-        "offsets": {f"{topic}/{number}": each.state.next for number, each in standings.items()}
+        "offsets": {f"{topic}/{number}": each.state.next for number, each in standings.items()},
+        **({"halted_partitions": halted} if halted else {}),
     }

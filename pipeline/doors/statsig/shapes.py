@@ -80,13 +80,20 @@ class Pagination(AnswerModel):
     all: str
 
 
+class Stood(AnswerModel):
+    """Where values stand: our own member. offsets: topic/partition → offset."""
+
+    offsets: dict[str, int]
+    halted_partitions: list[int] | None = None
+
+
 class Envelope(AnswerModel):
     """Every answer of the console; archive and delete have no data."""
 
     message: str
     data: ConsoleMetric | list[ConsoleMetric] | list[MetricValue] | list[ListedValue] | None = None
     pagination: Pagination | None = None
-    as_of: dict[str, dict[str, int]] | None = None  # our own: the offsets that values stand at
+    as_of: Stood | None = None
 
 
 class PropertyError(AnswerModel):

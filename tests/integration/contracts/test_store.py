@@ -18,7 +18,7 @@ from pipeline.core.cells import CELLS, ELEMENTS, CellAddress, CellKey, Change
 from pipeline.core.commit import Answer, Commit, commit_of, settle
 from pipeline.core.compiled import MODULE
 from pipeline.core.plan import Plan
-from pipeline.core.state import PartitionState, Trimmed
+from pipeline.core.state import Halted, PartitionState, Trimmed
 from pipeline.core.verdicts import pack
 from pipeline.edges import redis_reads
 from pipeline.edges.memory import MemoryStore
@@ -309,6 +309,30 @@ async def test_an_unregistered_partition_is_none(store: RollupStore) -> None:
         assert await store.load(0, [CELL], other) is None
     assert await store.load(0, [CELL], FIRST) == {CELL: None}
     assert await whole(store, 5) is None
+
+
+async def test_a_note_of_a_halt_stands_with_its_state(store: RollupStore) -> None:
+    """It is read with the state, refused elsewhere, void once the partition moved; no number."""
+    why = Halted(0, 1_700_000_000_000, "partition 0: damaged; mend it")
+    assert not await store.tell_halted(0, replace(FIRST, next=7), why.text)
+    assert not await store.tell_halted(5, FIRST, why.text)
+    assert await store.state(0) == FIRST
+
+    assert await store.tell_halted(0, FIRST, why.text)
+    noted = await store.state(0)
+    assert noted is not None
+    assert (noted, noted.halted) == (FIRST, why)
+    assert [stray async for stray in store.strays(0)] == []
+
+    await store.apply(await commit(store, FIRST, plan(0, 3)))
+    moved = await store.state(0)
+    assert moved is not None
+    assert (moved.next, moved.halted) == (3, None)
+    assert await store.tell_halted(0, moved, Halted(3, 1, "again").text)
+    assert await store.tell_halted(0, moved, "")
+    gone = await store.state(0)
+    assert gone is not None
+    assert gone.halted is None
 
 
 async def test_registering_again_changes_nothing(store: RollupStore) -> None:

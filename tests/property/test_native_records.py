@@ -328,3 +328,15 @@ def test_offsets_that_do_not_rise_are_left() -> None:
 
     assert MODULE is None or RawRecords.read(good, 61, len(good), **places) is not None
     assert RawRecords.read(bytes(same), 61, len(good), **places) is None
+
+
+@pytest.mark.parametrize(("more", "count"), [(b"\0", 0), (b"", -1), (b"", 1)])
+def test_other_bytes_than_the_records_that_it_says_halt(more: bytes, count: int) -> None:
+    """Bytes behind the last record, or another number of records: left by native/, and Halt."""
+    one: list[Record] = [(0, b"k", b"{}", []), (0, b"k", b"{}", [])]
+    raw = fetch_of([Made(one), Made(one, harm=grown(more, count))])
+
+    _, position, halted = answers(RawBatches, raw)
+
+    assert "at or after offset 2" in halted
+    assert position == 0  # nothing of this answer was handed on

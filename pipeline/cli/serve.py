@@ -27,7 +27,7 @@ def serve(
     """
 
     async def exists() -> None:
-        async with opened(sends=True):
+        async with opened(reads=True, sends=True):
             pass
 
     # FastAPI is large: no other command waits for it.

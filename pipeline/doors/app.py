@@ -133,7 +133,7 @@ def _described(page: dict[str, Any]) -> dict[str, Any]:
 
 
 class Identified:
-    """Gives every answer a request id, and how far the control log was read."""
+    """Gives every answer a request id, where the control log was read to, and if Kafka is away."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -151,11 +151,14 @@ class Identified:
                 request.app.state.vital.count(scope["path"], message["status"], took)
                 if door_of(scope["path"]) == "klaviyo" and _wants_json(request):
                     MutableHeaders(scope=message)["Content-Type"] = "application/json"
-                read_to = service_of(request).control.state.next
+                service = service_of(request)
+                read_to = service.control.state.next
                 message["headers"] += [
                     (b"x-request-id", _request_id(request).encode()),
                     (b"x-recount-control-offset", b"%d" % read_to),
                 ]
+                if service.contact.away:
+                    message["headers"].append((b"x-recount-kafka", b"unreachable"))
             await send(message)
 
         await self._app(scope, receive, with_headers)

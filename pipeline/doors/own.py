@@ -1,5 +1,6 @@
 """Recount's own door: what the command line reads, as JSON; decimals are text."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
@@ -16,6 +17,7 @@ from ..reads.answers import End
 from ..reads.asked import worked
 from ..reads.lines import end_line, lines_of
 from ..reads.query import Query
+from ..reads.standing import UNREACHABLE
 from ..reads.summary import native_of, summary_of
 from .http.cursors import Key, Walk
 from .http.errors import Refused
@@ -50,7 +52,8 @@ def _answer(body: Any) -> Response:
 @router.get("/status", **_DOCUMENTED)
 async def status(service: Reading) -> Response:
     """Where every partition stands, then their total, as `recount status` tells it."""
-    return _answer({"data": await service.reader.status()})
+    lines = await service.reader.status()
+    return _answer({"data": lines, **_half(lines[-1])})
 
 
 @router.get("/metrics", **_DOCUMENTED)
@@ -63,7 +66,13 @@ async def metrics(service: Reading) -> Response:
         summary_of(each, reader, standings, now, unresolved[each.id])
         for each in state.metrics.values()
     ]
-    return _answer({"data": shown})
+    away = UNREACHABLE if any(each.span is None for each in standings.values()) else {}
+    return _answer({"data": shown, **away})
+
+
+def _half(line: Mapping[str, Any]) -> dict[str, Any]:
+    """What an answer says that was made without Kafka."""
+    return {name: line[name] for name in UNREACHABLE if name in line}
 
 
 @router.get("/metrics/{metric}", **_DOCUMENTED)
@@ -141,6 +150,7 @@ async def rejected(request: Request, service: Reading) -> Response:
     limit = number_in(request, "limit", 100, LETTERS_MAX)
     cursor = request.query_params.get("next_page")
     walk = Walk(service, {"path": request.url.path}, cursor, "next_page")
+    service.contact.check()
     topic = service.identity.topics["rejected"][0]
     letters = await letters_of(service.settings.address, topic)
     page = walk.page([(_newest(letter), letter) for letter in letters], limit)

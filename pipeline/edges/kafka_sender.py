@@ -134,11 +134,17 @@ def _end(waiting: _Waiting, error: PipelineError | None) -> None:
 
 
 @asynccontextmanager
-async def sender(address: KafkaAddress, topic: str) -> AsyncIterator[Sender]:
-    """A Sender that ends with the block, after what is on its way."""
+async def sender(
+    address: KafkaAddress, topic: str, *, at_once: bool = True
+) -> AsyncIterator[Sender]:
+    """A Sender that ends with the block, after what is on its way.
+
+    at_once: whether Kafka must be there already.
+    """
     made = Sender(address, topic)
     try:
-        await made.ready()
+        if at_once:
+            await made.ready()
         yield made
     finally:
         await made.close()

@@ -9,16 +9,16 @@ from .test_tidy import sources
 # Modules whose names are words of everyday programming, or of the systems that they speak with.
 _ORDINARY = """
     answer answers api_keys app asking bodies browsers checks clients clock cloudevents columns
-    common compiled conditions configuration connections crash cursors decimal demo demo_data
-    described entities errors event_models explain fields init kafka kafka_batches kafka_causes
-    kafka_client kafka_codecs kafka_raw kafka_security kafka_sender keys klaviyo letter_headers lib
-    lines listening local log looking matching members memory metrics metronome metronome_sql
-    model names note open operate output own pages parameters paths ports probe processes publish
-    query raw read reasons records recounting redis redis_address redis_books redis_client
-    redis_foreign redis_keys redis_listing redis_nodes redis_reads rejected reporting requests
-    resources results routes rows rust scan search serve service settings shapes shown sql_groups
-    sql_words stack state staying statsig statsig_members statsig_neutral statsig_warehouse
-    summary time times unpacking usage values worker writer
+    common compiled conditions configuration connections contact crash cursors decimal demo
+    demo_data described entities errors event_models explain fields init kafka kafka_batches
+    kafka_causes kafka_client kafka_codecs kafka_raw kafka_security kafka_sender keys klaviyo
+    letter_headers lib lines listening local log looking matching members memory metrics metronome
+    metronome_sql model names note open operate output own pages parameters paths ports probe
+    processes publish query raw read reasons records recounting redis redis_address redis_books
+    redis_client redis_foreign redis_keys redis_listing redis_nodes redis_reads rejected reporting
+    requests resources results routes rows rust scan search serve service settings shapes shown
+    sql_groups sql_words stack state staying statsig statsig_members statsig_neutral
+    statsig_warehouse summary time times unpacking usage values worker writer
 """
 ORDINARY = frozenset(_ORDINARY.split())
 # Public classes of one name in two modules, and why that misleads nobody.

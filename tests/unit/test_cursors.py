@@ -213,7 +213,10 @@ async def test_a_look_into_the_log_has_a_limit(monkeypatch: pytest.MonkeyPatch) 
     async def fresh() -> None:
         return None
 
-    asked = SimpleNamespace(fresh=fresh, large=large, identity=None, store=None, log=None)
+    there = SimpleNamespace(check=lambda: None)
+    asked = SimpleNamespace(
+        fresh=fresh, large=large, identity=None, store=None, log=None, contact=there
+    )
     with pytest.raises(Refused, match="recount explain") as refused:
         await looking.looked_up(cast("Service", asked), frozenset({"t"}))
 

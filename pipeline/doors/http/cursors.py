@@ -22,6 +22,7 @@ from ...control.entities import Metric
 from ...control.members import claim_of
 from ...reads.answers import AsOf, joined
 from ...reads.lines import named_offsets
+from ...reads.standing import UNREACHABLE
 from .errors import Refused
 from .service import Service
 
@@ -165,6 +166,7 @@ class Walk:
             },
             "moved_on": moved,
             **({"halted_partitions": list(read.halted)} if read.halted else {}),
+            **(UNREACHABLE if read.unapplied is None else {}),
         }
 
     def had(self, metric: Metric) -> bool:

@@ -29,6 +29,7 @@ async def looked_up(
         TooBusy: as many large questions as may be are being answered.
     """
     state = await service.fresh()
+    service.contact.check()  # only the log has it
     explainer = Explainer(service.identity, state, service.store, service.log)
     found: list[dict[str, Any]] = []
     lines = explainer.find_all(ids, customer, lambda _: None, lambda _: None)
@@ -48,7 +49,9 @@ async def first_of(service: Service, transaction_id: str, customer: str) -> dict
 
     Raises: see looked_up().
     """
-    explainer = Explainer(service.identity, await service.fresh(), service.store, service.log)
+    state = await service.fresh()
+    service.contact.check()
+    explainer = Explainer(service.identity, state, service.store, service.log)
     try:
         async with service.large(), asyncio.timeout(LOOK_S_MAX):
             return await explainer.first(transaction_id, customer)

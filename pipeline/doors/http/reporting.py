@@ -71,6 +71,7 @@ async def attend(vital: ServerVitals, service: Service) -> None:
             try:
                 await service.ends.check()
                 await service.fresh()
+                service.contact.check()
                 # That one is rebuilt, or damaged, is no reason: events are taken meanwhile.
                 with suppress(Damage):
                     await service.store.nexts([*service.identity.starts])

@@ -41,6 +41,7 @@ def needs(
         service = service_of(request)
         text = _key_text(request) or (_key_in_url(request) if web else "")
         # A key made or revoked by any server counts at once: the control log is read to its end.
+        # While Kafka is away the keys are those that were known last.
         key = key_of((await service.fresh()).keys, text) if text else None
         if key is None:
             raise Refused(401, _UNAUTHORISED, headers={"WWW-Authenticate": "Bearer"})
@@ -48,6 +49,8 @@ def needs(
             raise Refused(403, f"the key does not have the role {role!r}")
         if key.is_public and not web:
             raise Refused(403, f"a key like {key.like} is only for what web pages may do")
+        if role != "read":
+            service.contact.check()
         await service.limit(key.id, pace)
         refuse_strange(request)
         request.state.roles = key.roles

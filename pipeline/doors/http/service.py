@@ -7,11 +7,11 @@ control log is asked for, and read up to, before an answer is made.
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 from definitions.events.common import Arrival, ReadEvent, too_far
 from definitions.formats.bodies import Problems
@@ -25,9 +25,8 @@ from ...core.dedup import home_of
 from ...core.event import decoder_for, no_time
 from ...core.names import EventType, event_types, merged
 from ...core.reasons import Rejected
-from ...core.records import LogRecord
 from ...deploy.checks import check_copies, check_open, identity_of
-from ...deploy.opened import opened
+from ...deploy.opened import Deployed, opened
 from ...edges.clock import SystemClock
 from ...edges.kafka import KafkaLog
 from ...edges.kafka_client import KafkaAdmin
@@ -35,10 +34,10 @@ from ...edges.kafka_sender import Record, Sender, sender
 from ...edges.redis import RedisStore
 from ...errors import Halt, LogUnavailable, NotOpen, TooBusy
 from ...log.publish import line_of
-from ...ports import Span
 from ...reads.marks import Patience
 from ...reads.usage import Reader
 from ...settings import Settings
+from .contact import Contact, Ends, Shared
 
 _LOGGER: Final = logging.getLogger(__name__)
 IN_FLIGHT_MAX: Final = 20_000  # events that are on their way to Kafka; more are refused for now
@@ -71,75 +70,14 @@ class Pace:
     limits: tuple[tuple[int, int], ...]
 
 
-class Shared(Generic[T]):
-    """A look at something outside that questions share.
-
-    Rule: a question gets a look that began after it was asked, never an older one.
-    """
-
-    def __init__(self, look: Callable[[], Awaitable[T]], clock: SystemClock) -> None:
-        self._look = look
-        self._clock = clock
-        self._lock = asyncio.Lock()
-        self._began_at = -1.0
-        self._seen: T | None = None
-
-    async def get(self) -> T:
-        """Return what a look says that is as fresh as this question."""
-        asked_at = self._clock.monotonic()
-        async with self._lock:
-            if self._seen is None or self._began_at <= asked_at:
-                began = self._clock.monotonic()
-                self._seen, self._began_at = await self._look(), began
-            return self._seen
-
-
-class Ends:
-    """What a reader asks of the log, shared by questions: the offsets that it holds now."""
-
-    def __init__(self, log: KafkaLog, partitions: Callable[[], int], clock: SystemClock) -> None:
-        self._log = log
-        self._partitions = partitions
-        self._gone: Halt | None = None
-        self._there = 0  # partitions of the topic at the last check, registered or not
-        self._spans = Shared(self._look, clock)
-
-    async def marks(self) -> dict[int, Span]:
-        """Return what the log holds, for every registered partition and those seen by check().
-
-        Raises:
-            Halt: check() found the topic gone.
-        """
-        if self._gone is not None:
-            raise self._gone
-        return await self._spans.get()
-
-    async def _look(self) -> dict[int, Span]:
-        return await self._log.marks(partitions=max(self._partitions(), self._there))
-
-    def read(self, partition: int, lo: int, hi: int) -> AsyncIterator[Sequence[LogRecord]]:
-        """Yield the committed records of [lo, hi) in order, over a connection of its own."""
-        return self._log.read(partition, lo, hi)
-
-    async def check(self) -> None:
-        """See whether the topic is there. That takes long, so no question waits for it."""
-        try:
-            self._there = len(await self._log.spans())
-        except Halt as error:
-            self._gone = error
-        else:
-            self._gone = None
-
-
 @dataclass
 class Service:
     """One server's hold on a deployment."""
 
     settings: Settings
-    control: ControlLog
-    store: RedisStore
-    log: KafkaLog
+    found: Deployed
     sender: Sender
+    opening: AsyncExitStack  # what is opened later ends with it
     clock: SystemClock = field(default_factory=SystemClock)
     unattended_until_s: float = 0.0  # until then nobody waits for workers: none answered
     in_flight: int = 0  # events on their way to Kafka
@@ -149,15 +87,39 @@ class Service:
     def __post_init__(self) -> None:
         self._lock = asyncio.Lock()
         self._control = Shared(self._catch_up, self.clock)
-        self.ends = Ends(self.log, lambda: len(self.identity.starts), self.clock)
+        self.contact = Contact(self.settings.kafka_wait_ms / 1000, self._catch_up)
+        self._ends()
         self._patience = Patience(self.settings.read_wait_ms / 1000, self.clock)
         self._admin = KafkaAdmin(self.settings.address)
         self._single_copy: Halt | None = None
         self._large = 0  # questions that are being answered and are large
 
+    def _ends(self) -> None:
+        partitions = lambda: len(self.identity.starts)  # noqa: E731
+        self.ends = Ends(self.found.log, partitions, self.clock, self.contact)
+
     async def _catch_up(self) -> ControlState:
         async with self._lock:
+            if self.found.away is not None:  # opened without Kafka: all is read and checked now
+                again = opened(self.settings.place, sends=True)
+                self.found = await self.opening.enter_async_context(again)
+                self._ends()
             return await self.control.catch_up()
+
+    @property
+    def control(self) -> ControlLog:
+        """The control log; its state is what was read last."""
+        return self.found.control
+
+    @property
+    def store(self) -> RedisStore:
+        """The numbers."""
+        return self.found.store
+
+    @property
+    def log(self) -> KafkaLog:
+        """The events."""
+        return self.found.log
 
     @property
     def identity(self) -> DeploymentRecord:
@@ -184,12 +146,25 @@ class Service:
         )
 
     async def fresh(self) -> ControlState:
-        """Return what the control log says now; questions that come together share one look."""
-        return await self._control.get()
+        """Return what the control log says now; questions that come together share one look.
+
+        While Kafka is away: what it said last, which nobody waits for (Contact).
+
+        Raises:
+            Halt: Kafka is there, and is not what this deployment was made on.
+        """
+        with suppress(LogUnavailable):
+            return await self.contact.within(self._control.get)
+        return self.control.state
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Writer]:
-        """What writes to the control log, one writer at a time, on a state that is fresh."""
+        """What writes to the control log, one writer at a time, on a state that is fresh.
+
+        Raises:
+            LogUnavailable: Kafka is away.
+        """
+        self.contact.check()
         async with self._lock:
             await self.control.catch_up()
             yield Writer(self.control, self.identity, self.clock)
@@ -346,13 +321,23 @@ def of_format(metrics: Iterable[Metric], format_: str) -> list[Metric]:
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Service]:
-    """Open a deployment for a server.
+    """Open a deployment for a server; without Kafka, for reads alone until Kafka is there.
 
     Raises:
         UsageError, Halt: it does not exist, or cannot be served. Unavailable: not now.
     """
-    async with (
-        opened(settings.place, sends=True) as found,
-        sender(settings.address, found.names["events"]) as sending,
-    ):
-        yield Service(settings, found.control, found.store, found.log, sending)
+    wait_s = settings.kafka_wait_ms / 1000
+    async with AsyncExitStack() as stack:
+        found = await stack.enter_async_context(
+            opened(settings.place, sends=True, kafka_wait_s=wait_s)
+        )
+        sending = await stack.enter_async_context(
+            sender(settings.address, found.names["events"], at_once=found.away is None)
+        )
+        service = Service(settings, found, sending, stack)
+        if found.away is not None:
+            service.contact.lose()
+        try:
+            yield service
+        finally:
+            await service.contact.close()

@@ -85,6 +85,7 @@ class Stands(AnswerModel):
     offsets: topic/partition → offset. first_page_offsets: of the first page of the walk.
     moved_on: whether a row may hold events that the first page stood before. halted_partitions:
     what these hold is counted up to the offsets; some of it waits until they are mended.
+    complete and kafka: only while Kafka is away (False, `unreachable`).
     """
 
     offsets: dict[str, int]
@@ -92,6 +93,8 @@ class Stands(AnswerModel):
     first_page_offsets: dict[str, int | None]
     moved_on: bool
     halted_partitions: list[int] | None = None
+    complete: bool | None = None
+    kafka: str | None = None
 
 
 class Page(AnswerModel):

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from fastapi import Request
 
 from ...control.entities import DeploymentRecord
-from ...reads.standing import Standing
+from ...reads.standing import UNREACHABLE, Standing
 from ..http.parameters import number_in
 
 PAGE: Final = 100
@@ -61,7 +61,9 @@ def stands(standings: Mapping[int, Standing], identity: DeploymentRecord) -> dic
     """Return the offsets that numbers read from now on stand at, or later ones."""
     topic = identity.topics["events"][0]
     halted = [number for number, each in standings.items() if each.halted is not None]
+    away = any(each.span is None for each in standings.values())
     return {
         "offsets": {f"{topic}/{number}": each.state.next for number, each in standings.items()},
         **({"halted_partitions": halted} if halted else {}),
+        **(UNREACHABLE if away else {}),
     }

@@ -81,10 +81,15 @@ class Pagination(AnswerModel):
 
 
 class Stood(AnswerModel):
-    """Where values stand: our own member. offsets: topic/partition → offset."""
+    """Where values stand: our own member. offsets: topic/partition → offset.
+
+    complete and kafka: only while Kafka is away (False, `unreachable`).
+    """
 
     offsets: dict[str, int]
     halted_partitions: list[int] | None = None
+    complete: bool | None = None
+    kafka: str | None = None
 
 
 class Envelope(AnswerModel):

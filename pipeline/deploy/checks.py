@@ -1,7 +1,7 @@
 """What makes a process refuse to start or go on: exit 5, with what to do (docs/design.md 3)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ..control.entities import DeploymentRecord
@@ -69,23 +69,29 @@ async def check_stamps(admin: KafkaAdmin, topic: str) -> None:
 
 
 async def check_copies(admin: KafkaAdmin, identity: DeploymentRecord) -> None:
-    """Halt where one copy of a record could acknowledge it, though there are to be three.
+    """Halt where one copy of a record could acknowledge it, unless the deployment allows it."""
+    if not identity.allow_single_copy:
+        names = [name for name, _ in identity.topics.values()]
+        await check_in_sync(admin, names, identity.replication_factor)
 
-    A record that one copy alone has acknowledged is lost with its broker's disk. With fewer than
-    three copies nothing is asked: `init` has said what that means.
+
+async def check_in_sync(admin: KafkaAdmin, topics: Sequence[str], copies: int) -> None:
+    """Halt on topics of three copies or more, of which one could acknowledge a record alone.
+
+    Such a record is lost with its broker's disk. With fewer than three copies nothing is asked:
+    `init` has said what that means.
     """
-    if identity.replication_factor < COPIES_SAFE or identity.allow_single_copy:
+    if copies < COPIES_SAFE:
         return
-    names = [name for name, _ in identity.topics.values()]
-    found = await admin.config(names, IN_SYNC)
-    low = [name for name in names if int(found[name]) < IN_SYNC_MIN]
+    found = await admin.config(topics, IN_SYNC)
+    low = [topic for topic in topics if int(found[topic]) < IN_SYNC_MIN]
     if low:
         raise Halt(
             f"{IN_SYNC} is {found[low[0]]} on topic {', '.join(map(repr, low))}: one of "
-            f"{identity.replication_factor} copies alone may acknowledge a record, which is lost "
-            "with that broker. Set it to 2 (kafka-configs --alter --entity-type topics "
-            f"--entity-name {low[0]} --add-config {IN_SYNC}=2) and start again; if one copy is "
-            "enough for you, run `recount init --allow-single-copy`"
+            f"{copies} copies alone may acknowledge a record, which is lost with that broker. "
+            f"Set it to 2 (kafka-configs --alter --entity-type topics --entity-name {low[0]} "
+            f"--add-config {IN_SYNC}=2) and start again; if one copy is enough for you, "
+            "run `recount init --allow-single-copy`"
         )
 
 

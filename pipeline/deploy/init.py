@@ -22,6 +22,7 @@ from .checks import (
     IN_SYNC,
     IN_SYNC_MIN,
     check_copies,
+    check_in_sync,
     check_policy,
     check_stamps,
     check_store,
@@ -94,6 +95,10 @@ async def init(
             if log.state.identity is not None:
                 return await _existing(address, log, redis_url, name, wish)
     asked = Wish(**{item.name: _asked(wish, item.name) for item in fields(Wish)})
+    there = await admin.describe([*names.values()])
+    if there and wish.replication_factor is None:
+        copies = max(topic.copies for topic in there.values())
+        asked = replace(asked, replication_factor=copies)
     deployment = _deployment(asked)
     store = RedisStore(redis_url, name)
     try:
@@ -104,35 +109,31 @@ async def init(
                 "Kafka, wrong Redis, or a lost control topic; choose another RECOUNT_DEPLOYMENT"
             )
         _refuse_collision(name, names, await admin.names())
+        await _check_there(admin, there, asked)
         topics = await _make_topics(admin, names, asked)
-        asked = replace(asked, replication_factor=_copies(topics, names, wish))
         async with ControlLog(address, names["control"], place.control_secrets) as log:
             tags = spread(name, range(deployment.homes), {})
             await _claim(log, deployment, names, topics, tags, asked)
             identity = identity_of(log.state)
             store.tags = lambda: identity.tags
             await _register(store, identity, identity.starts)
-            await check_copies(admin, identity)
             _tell_copies(identity, tell)
             return identity
     finally:
         await store.close()
 
 
-def _copies(topics: Mapping[str, TopicInfo], names: Mapping[str, str], wish: Wish) -> int:
-    """Return how many copies the topics have: one that was there before has its own number.
-
-    Raises:
-        Halt: another number was asked for.
-    """
-    for role, topic in topics.items():
-        if wish.replication_factor not in (None, topic.copies):
+async def _check_there(admin: KafkaAdmin, there: Mapping[str, TopicInfo], asked: Wish) -> None:
+    """Halt on topics that are there before us, and are not as safe as they are to be."""
+    for name, topic in there.items():
+        if topic.copies != asked.replication_factor:
             raise Halt(
-                f"topic {names[role]!r} exists with {topic.copies} copies, not "
-                f"{wish.replication_factor} as asked; give --replication-factor accordingly, or "
-                " change the topic (kafka-reassign-partitions)"
+                f"topic {name!r} exists with {topic.copies} copies, not with "
+                f"{asked.replication_factor}; give --replication-factor accordingly, or change "
+                "the topic (kafka-reassign-partitions)"
             )
-    return min(topic.copies for topic in topics.values())
+    if there and not asked.allow_single_copy:
+        await check_in_sync(admin, [*there], asked.replication_factor or 1)
 
 
 def _tell_copies(identity: DeploymentRecord, tell: Callable[[str], None]) -> None:

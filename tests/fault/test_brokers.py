@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 from pipeline.stack.probe import brokers_of
 
@@ -137,6 +137,28 @@ def test_a_server_takes_no_event_for_one_copy(
         _demand(brokers, topic, 2)
         eventually(lambda: status() == 200, within_s=40, because="events are taken again")
     assert "no event is taken" in (tmp_path / "serve.log").read_text()
+
+
+@pytest.mark.long
+def test_topics_that_were_there_before(replicated: Stage, brokers: OwnBrokers) -> None:
+    """`init` takes their number of copies for all topics, and refuses what is not safe."""
+    made = type(replicated.recount)(replicated.recount.services, fresh("before"))
+    topic = f"{made.deployment}.usage.events"
+    new = NewTopic(topic, 2, 3, config={"message.timestamp.type": "LogAppendTime"})
+    brokers.admin.create_topics([new])[topic].result(20)
+    eventually(
+        lambda: topic in brokers.admin.list_topics(timeout=10).topics,
+        within_s=20,
+        because="it is there",
+    )
+
+    other = made.ended("init", "--partitions", "2", "--replication-factor", "2")
+    assert (other.returncode, b"exists with 3 copies, not with 2" in other.stderr) == (5, True)
+    low = made.ended("init", "--partitions", "2")
+    assert (low.returncode, b"min.insync.replicas is 1" in low.stderr) == (5, True)
+    _demand(brokers, topic, 2)
+    settings = made.run("init", "--partitions", "2")[0]["settings"]
+    assert settings["replication_factor"] == 3
 
 
 def test_what_fewer_copies_mean_is_said_once(stage: Stage) -> None:

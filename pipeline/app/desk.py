@@ -64,6 +64,11 @@ class Desk:
         self._looking: asyncio.Task[None] | None = None
 
     @property
+    def is_full(self) -> bool:
+        """Whether one fetch is taken while two wait: the next would hold up whoever hands over."""
+        return self.waiting > _BATCHES_MAX
+
+    @property
     def halted(self) -> str | None:
         """Why the partition has halted, and what to do; None: it has not."""
         return None if self._halt is None else self._halt.reason
@@ -77,7 +82,7 @@ class Desk:
             return None
 
     async def put(self, fetch: Delivered, seek: Seek) -> None:
-        """Hand a fetch over; wait while two are waiting, which is how fetching is slowed down."""
+        """Hand a fetch over; wait while two are waiting, which Lane.closed sees to."""
         if self._task is None:
             self._task = asyncio.create_task(guarded(self._work()))
         await self._batches.put((fetch, seek))

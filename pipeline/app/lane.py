@@ -22,6 +22,7 @@ from ..edges.redis import RedisStore
 from ..errors import LogUnavailable, StoreUnavailable
 from ..ports import Clock, EventLog
 from .catalogue import Definitions
+from .crash import guarded
 from .desk import Desk, Seek
 from .owner import Owner
 from .reporting import Owned
@@ -143,14 +144,16 @@ class Lane:
             await desk.put(fetch, seek)
 
     async def tend(self, positions: Callable[[], Mapping[int, int]], seek: Seek) -> None:
-        """Tick idle partitions, for ever."""
+        """Tick idle partitions, for ever; none waits for another one's part of the store."""
         last: dict[int, tuple[int, int]] = {}
+        ticking: dict[int, asyncio.Task[None]] = {}
         while True:
             await asyncio.sleep(_TICK_S)
             now = positions()
             for number in list(self._desks):
-                if number in self._desks:
-                    await self._tick(number, now.get(number), last, seek)
+                if number not in ticking or ticking[number].done():
+                    tick = self._tick(number, now.get(number), last, seek)
+                    ticking[number] = asyncio.create_task(guarded(tick))
 
     async def _tick(
         self, number: int, position: int | None, last: dict[int, tuple[int, int]], seek: Seek
@@ -198,8 +201,9 @@ class Lane:
 
     @property
     def closed(self) -> frozenset[int]:
-        """The owned partitions for which nothing is fetched."""
-        return frozenset(number for number, desk in self._desks.items() if desk.is_closed)
+        """The owned partitions for which nothing is fetched: halted, or with enough to do."""
+        desks = self._desks.items()
+        return frozenset(number for number, desk in desks if desk.is_closed or desk.is_full)
 
     async def _check(self) -> None:
         """Look at topics and store again. A service that is away is looked at the next time."""

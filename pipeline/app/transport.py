@@ -9,8 +9,8 @@ How a fetch travels. aiokafka's fetcher receives the bytes and splits them by pa
 edges/kafka_batches.py and edges/kafka_raw.py replace its own, so that the records of a batch stay
 where they lie, for native/, or are made in C, in one list. LaneConsumer.getmany() yields one
 message for each partition. Faust puts it into the agent's stream, the agent gives it to the lane,
-the lane to the owner's desk. Two batches wait at a desk; then the stream is full, and fetching of
-this partition stops.
+the lane to the owner's desk. Two batches wait at a desk while one is taken; then nothing is
+fetched of this partition, and the agent, who has the batches of all, never waits for one.
 
 Where it starts. Faust asks for committed offsets after every rebalance. seek_to_committed()
 answers with Redis' offsets instead: the lane opens every assigned partition, and the consumer

@@ -6,6 +6,7 @@ import weakref
 from typing import Any
 
 from pipeline.app.desk import Desk
+from pipeline.app.lane import Lane
 from pipeline.core.commit import Answer, Commit
 from pipeline.edges.clock import SystemClock
 from pipeline.edges.memory import MemoryStore
@@ -48,6 +49,32 @@ def test_release_frees_whoever_hands_over() -> None:
 
     asyncio.run(run())
     assert world.state.next == 0
+
+
+def test_nothing_is_fetched_for_an_owner_that_has_enough() -> None:
+    """One batch is taken and two wait: whoever hands over has no need to wait for the store."""
+    world = World(store=SilentStore())
+    world.append(event(number) for number in range(8))
+    parts: Any = None  # of a worker, which opens no partition here
+
+    async def seek(_partition: int, _offset: int) -> None:
+        raise AssertionError("nothing has to be fetched again")
+
+    async def run() -> list[frozenset[int]]:
+        lane, owner = Lane(parts), world.owner()
+        await owner.open()
+        lane._desks[0] = Desk(owner, SystemClock())
+        closed = []
+        for number in range(3):
+            closed.append(lane.closed)
+            lane.queued(0)
+            batch: list[Any] = world.log.records[0][number : number + 1]
+            async with asyncio.timeout(1):
+                await lane.take(0, batch, seek)
+            await asyncio.sleep(0)
+        return [*closed, lane.closed]
+
+    assert asyncio.run(run()) == [set(), set(), set(), {0}]
 
 
 async def _at_once(within_s: float) -> None:

@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 
 from ..edges.kafka import (
     RECORD_BYTES_MAX,
+    Asking,
     PlacedConsumer,
     Producing,
     consumer,
@@ -42,16 +43,16 @@ class ControlLog:
         self._point = TopicPartition(topic, 0)
         self._stack = AsyncExitStack()
         self._consumer: PlacedConsumer | None = None
-        self._asker: PlacedConsumer | None = None
+        # Questions go over a connection of their own: on the other one they would wait for the
+        # broker's answer to a fetch, which comes with the next record.
+        self._asking = Asking(address)
         self._producing = Producing(address)
         self.state = ControlState()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
             self._consumer = await opening.enter_async_context(consumer(self._address))
-            # Questions go over a connection of their own: on the other one they would wait for
-            # the broker's answer to a fetch, which comes with the next record.
-            self._asker = await opening.enter_async_context(consumer(self._address))
+            opening.push_async_callback(self._asking.close)
             assert self._consumer is not None
             self._consumer.assign([self._point])
             self._consumer.seek(self._point, self.state.next)
@@ -80,8 +81,8 @@ class ControlLog:
             Halt: the log begins after what we hold, or ends before it: not the log we read.
         """
         assert self._consumer is not None
-        assert self._asker is not None
-        spans = await spans_of(self._asker, self._point.topic, 1)
+        async with self._asking.used() as client:
+            spans = await spans_of(client, self._point.topic, 1)
         span = spans[0]
         if span.start > self.state.next or span.end < self.state.next:
             raise Halt(

@@ -3,14 +3,14 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from ..core.event import EVENT_BYTES_MAX
 from ..core.records import DeadLetter, LogRecord, Unheld
-from ..errors import Halt, LogUnavailable, PipelineError
+from ..errors import Halt, LogUnavailable
 from ..ports import Span
 from . import (
     kafka_batches,  # noqa: F401  it bounds what aiokafka unpacks, in every process
@@ -18,6 +18,7 @@ from . import (
 )
 from .kafka_causes import reached
 from .kafka_client import KafkaAddress, KafkaAdmin, RecordRefused, guard
+from .renewed import Renewed
 
 T = TypeVar("T")
 # A value of the largest event, its key and headers, and the batch around them.
@@ -27,7 +28,7 @@ DEAD_LETTER_BYTES_MAX: Final = RECORD_BYTES_MAX + 65_536
 _FETCH_BYTES: Final = 4 * 1_048_576
 _POLL_MS: Final = 500
 _STALL_S_MAX: Final = 30.0
-_CLOSE_S_MAX: Final = 30.0  # of a producer: what is on its way is given up by then
+_PATIENCE_S: Final = 1.0  # of a question that an answer takes milliseconds for
 
 
 class PlacedConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
@@ -60,8 +61,8 @@ async def consumer(
         max_partition_fetch_bytes=_FETCH_BYTES,
         fetch_max_wait_ms=_POLL_MS,
     )
-    await _started(client, address)
     try:
+        await _started(client, address)
         yield client
     finally:
         # aiokafka's stop() raises CancelledError if a task of assign() has not begun yet.
@@ -105,63 +106,18 @@ async def _started(client: PlacedConsumer | PlacedProducer, address: KafkaAddres
         raise
 
 
-class Producing:
-    """An idempotent producer, made when it is used first, and anew after it has failed.
-
-    aiokafka's can stay broken after a failure for as long as it lives: whoever repeated with it
-    would repeat for ever. One that failed is closed beside the work that goes on.
-
-    extra: settings of aiokafka's producer.
-    """
+class Producing(Renewed[PlacedProducer]):
+    """An idempotent producer. extra: settings of aiokafka's."""
 
     def __init__(self, address: KafkaAddress, **extra: Any) -> None:
-        self._address = address
-        self._extra = extra
-        self._client: PlacedProducer | None = None
-        self._stack = AsyncExitStack()
-        self._making = asyncio.Lock()
-        self._closing: set[asyncio.Task[None]] = set()
-
-    async def ready(self) -> PlacedProducer:
-        """Return a producer that has not failed.
-
-        Raises:
-            LogUnavailable: Kafka does not answer.
-        """
-        async with self._making:
-            if self._client is None:
-                making = producer(self._address, **self._extra)
-                self._client = await self._stack.enter_async_context(making)
-            assert self._client is not None
-            return self._client
-
-    @asynccontextmanager
-    async def used(self) -> AsyncIterator[PlacedProducer]:
-        """A producer; an error of ours while it is used is the end of it."""
-        client = await self.ready()
-        try:
-            yield client
-        except PipelineError:
-            if client is self._client:  # else another user has dropped it already
-                self._drop()
-            raise
-
-    def _drop(self) -> None:
-        stack, self._stack, self._client = self._stack, AsyncExitStack(), None
-        task = asyncio.create_task(_closed(stack))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-
-    async def close(self) -> None:
-        """Close every producer, within a bound."""
-        self._drop()
-        await asyncio.gather(*self._closing)
+        super().__init__(lambda: producer(address, **extra))
 
 
-async def _closed(stack: AsyncExitStack) -> None:
-    with suppress(TimeoutError, LogUnavailable):
-        async with asyncio.timeout(_CLOSE_S_MAX):
-            await stack.aclose()
+class Asking(Renewed[PlacedConsumer]):
+    """A connection for questions about offsets. committed: see consumer()."""
+
+    def __init__(self, address: KafkaAddress, *, committed: bool = True) -> None:
+        super().__init__(lambda: consumer(address, committed=committed), patience_s=_PATIENCE_S)
 
 
 async def spans_of(client: PlacedConsumer, topic: str, partitions: int) -> dict[int, Span]:
@@ -245,22 +201,21 @@ class KafkaLog:
         self._events = events
         self._rejected = rejected
         self._admin = KafkaAdmin(address)
-        self._stack = AsyncExitStack()
-        self._asker: PlacedConsumer | None = None
-        self._measurer: PlacedConsumer | None = None
+        self._asking = Asking(address)
+        self._measuring = Asking(address, committed=False)
         self._producing: Producing = Producing(address)
-        self._asking = asyncio.Lock()
+        self._one_question = asyncio.Lock()  # at a time: a probe moves its consumer
 
     async def close(self) -> None:
         """Close what was opened."""
         await self._producing.close()
-        await self._stack.aclose()
+        await self._asking.close()
+        await self._measuring.close()
 
-    async def _ask(self) -> PlacedConsumer:
-        """The connection for questions about offsets; opened once."""
-        if self._asker is None:
-            self._asker = await self._stack.enter_async_context(consumer(self._address))
-        return self._asker
+    @asynccontextmanager
+    async def _asker(self) -> AsyncIterator[PlacedConsumer]:
+        async with self._one_question, self._asking.used() as client:
+            yield client
 
     async def spans(self, *, partitions: int | None = None) -> dict[int, Span]:
         """Return what the log holds, for every partition that exists now.
@@ -268,23 +223,19 @@ class KafkaLog:
         partitions: how many there are, where that is known: the topic itself is not asked about.
         """
         if partitions is not None:
-            async with self._asking:
-                return await spans_of(await self._ask(), self._events, partitions)
+            async with self._asker() as client:
+                return await spans_of(client, self._events, partitions)
         topic = (await self._admin.describe([self._events])).get(self._events)
         if topic is None:
             raise Halt(f"topic {self._events!r} is gone; restore it, or start a new deployment")
-        async with self._asking:
-            return await spans_of(await self._ask(), self._events, topic.partitions)
+        async with self._asker() as client:
+            return await spans_of(client, self._events, topic.partitions)
 
     async def marks(self, *, partitions: int | None = None) -> dict[int, Span]:
         """Return the same with `high`: an open transaction hides even what others made durable."""
-        async with self._asking:
-            if self._measurer is None:
-                self._measurer = await self._stack.enter_async_context(
-                    consumer(self._address, committed=False)
-                )
         spans = await self.spans(partitions=partitions)
-        highs = await spans_of(self._measurer, self._events, len(spans))
+        async with self._measuring.used() as client:
+            highs = await spans_of(client, self._events, len(spans))
         return {at: Span(span.start, span.end, highs[at].end) for at, span in spans.items()}
 
     async def read(self, partition: int, lo: int, hi: int) -> AsyncIterator[Sequence[LogRecord]]:
@@ -296,8 +247,7 @@ class KafkaLog:
     async def probe(self, partition: int, offset: int) -> LogRecord | None:
         """Return the first committed record at or after an offset, asked of the log itself."""
         point = TopicPartition(self._events, partition)
-        async with self._asking:
-            client = await self._ask()
+        async with self._asker() as client:
             async with guard(client.place, self._events):
                 end = (await client.end_offsets([point]))[point]
             async for records in read_span(client, self._events, partition, offset, end):

@@ -15,10 +15,10 @@ _ORDINARY = """
     letter_headers lib lines listening local log looking matching members memory metrics metronome
     metronome_sql model names note open operate output own pages parameters paths ports probe
     processes publish query raw read reasons records recounting redis redis_address redis_books
-    redis_client redis_foreign redis_keys redis_listing redis_nodes redis_reads rejected reporting
-    requests resources results routes rows rust scan search serve service settings shapes shown
-    sql_groups sql_words stack state staying statsig statsig_members statsig_neutral
-    statsig_warehouse summary time times unpacking usage values worker writer
+    redis_client redis_foreign redis_keys redis_listing redis_nodes redis_reads rejected renewed
+    reporting requests resources results routes rows rust scan search serve service settings
+    shapes shown sql_groups sql_words stack state statsig statsig_members statsig_neutral
+    statsig_warehouse staying summary time times unpacking usage values worker writer
 """
 ORDINARY = frozenset(_ORDINARY.split())
 # Public classes of one name in two modules, and why that misleads nobody.

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,22 @@ def create_five(command: Recount) -> dict[str, dict[str, Any]]:
 
 
 class Workers:
-    """`recount worker` processes of one deployment, each with a log file."""
+    """`recount worker` processes of one deployment, each with a log file.
 
-    def __init__(self, command: Recount, folder: Path, session_s: float = SESSION_S) -> None:
+    inside: what a command line begins with, to run on another host.
+    """
+
+    def __init__(
+        self,
+        command: Recount,
+        folder: Path,
+        session_s: float = SESSION_S,
+        inside: Sequence[str] = (),
+    ) -> None:
         self.command = command
         self.session_s = session_s
         self.folder = folder
+        self._inside = inside
         self.all: list[subprocess.Popen[bytes]] = []
 
     def start(self, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
@@ -61,7 +72,7 @@ class Workers:
         own = {"RECOUNT_SESSION_TIMEOUT_S": str(self.session_s), **environment}
         with (self.folder / f"worker-{len(self.all)}.log").open("wb") as log:
             process = subprocess.Popen(
-                [*_PYTHON, "worker", *options],
+                [*self._inside, *_PYTHON, "worker", *options],
                 env={**self.command.environment, **own},
                 stdout=log,
                 stderr=log,

@@ -116,7 +116,8 @@ class OwnKafka(_Process):
     """A broker of one test, with a second listener behind a proxy.
 
     quorum: its place among others. certificates: the folder where they lie; then clients log in
-    over TLS, at `address` and behind the proxy.
+    over TLS, at `address` and behind the proxy. outside: an address of this machine that other
+    hosts reach; then it answers there as well.
     """
 
     port: int = field(default_factory=free_port)
@@ -125,6 +126,7 @@ class OwnKafka(_Process):
     secure: int = field(default_factory=free_port)
     quorum: Quorum | None = None
     certificates: Path | None = None
+    outside: str = ""
     proxy: Proxy = field(init=False)
 
     def __post_init__(self) -> None:
@@ -156,8 +158,11 @@ class OwnKafka(_Process):
             more["SECURE"] = (self.secure, self.address)
             lines |= login_lines(self.certificates, list(more))
         protocol = "PLAINTEXT" if self.certificates is None else "SASL_SSL"
+        if self.outside:
+            more["OUTSIDE"] = (self.secure, f"{self.outside}:{self.secure}")
         for name, (port, advertised) in more.items():
-            lines["listeners"] += f",{name}://127.0.0.1:{port}"
+            bound = self.outside if name == "OUTSIDE" else "127.0.0.1"
+            lines["listeners"] += f",{name}://{bound}:{port}"
             lines["advertised.listeners"] += f",{name}://{advertised}"
             lines["listener.security.protocol.map"] += f",{name}:{protocol}"
         lines["inter.broker.listener.name"] = "PLAINTEXT"
@@ -193,9 +198,9 @@ def own_redis(folder: Path, *options: str, url: str = "", binary: str = "") -> I
 
 
 @contextmanager
-def own_kafka(folder: Path) -> Iterator[OwnKafka]:
+def own_kafka(folder: Path, outside: str = "") -> Iterator[OwnKafka]:
     """A broker that ends with the block."""
-    made = OwnKafka(folder)
+    made = OwnKafka(folder, outside=outside)
     made.start()
     try:
         yield made

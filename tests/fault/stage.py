@@ -111,7 +111,10 @@ class Scene:
 
         live: traffic goes on (see Watch.moved()).
         """
-        seconds = self.watch.moved(within_s, live=live)
+        self.note(fault, self.watch.moved(within_s, live=live))
+
+    def note(self, fault: str | None, seconds: float) -> None:
+        """Say how long something took, also in the file FAULT_TIMES."""
         line = json.dumps({"test": self.name, "fault": fault, "seconds": round(seconds, 1)})
         sys.stderr.write(f"recovery {line}\n")
         if path := os.environ.get("FAULT_TIMES"):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from confluent_kafka.admin import (
     NewTopic,
 )
 
+from pipeline.control.log import ControlLog
+from pipeline.edges.kafka import KafkaLog, topic_names
+from pipeline.edges.kafka_client import KafkaAddress
 from pipeline.stack.probe import kafka_answers
 
 from ..waiting import eventually
@@ -304,3 +308,30 @@ def test_logs_are_kept_short(breakable: Stage, broker: OwnKafka, tmp_path: Path)
     stage.exact()
 
     assert size < 20_000
+
+
+async def test_f63_questions_over_a_dead_connection(broker: OwnKafka, breakable: Stage) -> None:
+    """A connection that died without a word is left by whoever gave up waiting for it."""
+    address = KafkaAddress(broker.proxied, {})
+    names = topic_names(breakable.recount.deployment)
+    log = KafkaLog(address, events=names["events"], rejected=names["rejected"])
+    async with ControlLog(address, names["control"]) as control:
+        asks: list[Callable[[], Awaitable[Any]]] = [
+            lambda: log.marks(partitions=2),
+            lambda: log.spans(partitions=2),
+            lambda: log.probe(0, 0),
+            control.catch_up,
+        ]
+        for ask in asks:
+            await ask()
+        broker.proxy.swallow()
+        for ask in asks:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(2):
+                    await ask()
+        broker.proxy.release()
+
+        for ask in asks:
+            async with asyncio.timeout(10):
+                await ask()
+    await log.close()

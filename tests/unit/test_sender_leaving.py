@@ -23,6 +23,8 @@ class _Batch:
 class _Silent:
     """A producer whose broker answers once the gate is open."""
 
+    place = "nowhere:1"
+
     def __init__(self) -> None:
         self.gate, self.began, self.sent = asyncio.Event(), asyncio.Event(), list[bytes]()
 

@@ -9,7 +9,7 @@ from redis.cluster import ClusterNode
 
 from pipeline.edges.redis import RedisStore
 from pipeline.edges.redis_address import redis_address
-from pipeline.edges.redis_keys import Keys, identity_key
+from pipeline.edges.redis_keys import Keys, control_key, identity_key
 
 from .services import Recount
 
@@ -57,3 +57,16 @@ def store_of(url: str, deployment: str, base_bucket_s: int = 3600) -> RedisStore
     tags = tags_of(url, deployment)
     store.tags = lambda: tags
     return store
+
+
+def store_id_of(recount: Recount) -> str:
+    """The deployment's, as the copy of its identity says."""
+    with client_of(recount.services.redis) as client:
+        return str(json.loads(client.get(identity_key(recount.deployment)))["store_id"])
+
+
+def kept(recount: Recount) -> int:
+    """Where the copy of the control log ends."""
+    with client_of(recount.services.redis) as client:
+        last = client.lrange(control_key(recount.deployment), -1, -1)
+    return int(last[0].split(b":", 3)[2]) if last else 0

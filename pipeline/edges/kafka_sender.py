@@ -37,6 +37,7 @@ class Sender:
 
     def __init__(self, address: KafkaAddress, topic: str) -> None:
         self._producing = Producing(address, linger_ms=0, max_batch_size=_BATCH_BYTES)
+        self._place = address.bootstrap
         self._topic = topic
         self.failed = False
         # partition → whom to tell → what to send; in the order of asking
@@ -92,7 +93,7 @@ class Sender:
     async def _try(self, partition: int, records: Sequence[Record]) -> PipelineError | None:
         """Send records; return why they are not durable, or None."""
         try:
-            async with self._producing.used() as client, guard(client.place, self._topic):
+            async with self._producing.used() as client, guard(self._place, self._topic):
                 await self._send(client, partition, records)
         except PipelineError as error:
             self.failed = self.failed or not isinstance(error, RecordRefused)

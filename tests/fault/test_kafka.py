@@ -26,7 +26,9 @@ from pipeline.edges.kafka import KafkaLog, topic_names
 from pipeline.edges.kafka_client import KafkaAddress
 from pipeline.stack.probe import kafka_answers
 
+from ..stored import kept
 from ..waiting import eventually
+from .alone import reads_alone
 from .own import OwnKafka
 from .proxy import is_commit
 from .stage import Stage
@@ -91,6 +93,20 @@ def test_f15_broker_bounce(breakable: Stage, broker: OwnKafka, how: str) -> None
 
     stage.recovers(how)
     stage.exact()
+
+
+def test_f15_reads_go_on_without_the_broker(breakable: Stage, broker: OwnKafka) -> None:
+    """Redis alone answers while workers wait; afterwards all is whole and exact again."""
+    breakable.running()
+    breakable.publish()
+    eventually(lambda: kept(breakable.recount) >= 3, within_s=30, because="the copy is there")
+    broker.kill()
+    try:
+        assert reads_alone(breakable.recount, 4) > 0
+    finally:
+        broker.start()
+    breakable.recovers("broker away under reads")
+    assert "kafka" not in breakable.recount.run("status")[-1]
 
 
 def test_f14_corrupt_batch(breakable: Stage, broker: OwnKafka) -> None:

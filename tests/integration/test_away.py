@@ -19,11 +19,11 @@ from pipeline.control.seal import Seals
 from pipeline.edges.kafka import producer, topic_names
 from pipeline.edges.kafka_client import KafkaAddress
 from pipeline.edges.redis_keys import control_key
-from pipeline.errors import LogUnavailable, StoreUnavailable
+from pipeline.errors import StoreUnavailable
 
 from ..fault.own import OwnKafka, own_kafka
 from ..services import Recount, Services, fresh
-from ..stored import client_of, store_of
+from ..stored import client_of, kept, store_id_of, store_of
 from ..waiting import eventually
 from .test_control_key import SECRET, Sealed
 
@@ -101,20 +101,6 @@ async def _log(recount: Recount, *, keep: bool = False) -> ControlState:
             await Copier(address, control, store).keep()
     await store.close()
     return control.state
-
-
-def store_id_of(recount: Recount) -> str:
-    """The deployment's."""
-    with client_of(recount.services.redis) as client:
-        return str(json.loads(client.get(f"recount:{recount.deployment}:identity"))["store_id"])
-
-
-def kept(recount: Recount) -> int:
-    """How far the copy goes."""
-    try:
-        return asyncio.run(_copy(recount, store_id_of(recount))).next
-    except LogUnavailable:
-        return 0
 
 
 @contextmanager

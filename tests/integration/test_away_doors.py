@@ -11,9 +11,10 @@ import pytest
 
 from ..fault.own import OwnKafka
 from ..services import Recount, Services, fresh
+from ..stored import kept
 from ..waiting import eventually
 from .doors import Server, serving
-from .test_away import gone, kafka, kept, working  # noqa: F401  the fixture
+from .test_away import gone, kafka, working  # noqa: F401  the fixture
 from .test_reading_doors import PLAYS, client_of, event, prepared, reads
 
 pytestmark = pytest.mark.timeout(300)

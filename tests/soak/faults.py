@@ -18,13 +18,14 @@ from typing import Final, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from ..fault.alone import reads_alone
 from ..fault.brokers import OwnBrokers, Proxies
 from ..fault.cluster import OwnCluster
 from ..fault.harness import Workers
 from ..fault.own import OwnKafka, OwnRedis
 from ..fault.proxy import Proxy, is_commit
 from ..services import Recount
-from ..stored import keys_of
+from ..stored import kept, keys_of
 from ..waiting import eventually
 
 _CLOCK: Final = """
@@ -267,6 +268,16 @@ def kafka_killed(at: Ground) -> None:
     at.broker.start()
 
 
+def kafka_away_under_reads(at: Ground) -> None:
+    """Kill -9 of the broker, and reads while it is away."""
+    eventually(lambda: kept(at.recount) > 1, within_s=60, because="the copy is there")
+    at.broker.kill()
+    try:
+        reads_alone(at.recount, at.draw.randrange(1, 4))
+    finally:
+        at.broker.start()
+
+
 def kafka_restarted(at: Ground) -> None:
     """A clean restart of the broker."""
     at.broker.terminate()
@@ -397,6 +408,7 @@ OF_ONE_REDIS: Final[Faults] = {
 }
 OF_ONE_BROKER: Final[Faults] = {
     kafka_killed: 2,
+    kafka_away_under_reads: 1,
     kafka_restarted: 1,
     kafka_frozen: 1,
 }

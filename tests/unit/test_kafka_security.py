@@ -171,6 +171,7 @@ def test_certificates_are_read_at_start(monkeypatch: pytest.MonkeyPatch) -> None
 def test_every_client_is_made_with_the_login() -> None:
     """No module makes a client of Kafka with settings of its own: each takes an address's."""
     kinds = {"AIOKafkaConsumer", "AIOKafkaProducer", "AIOKafkaClient", "AIOKafkaAdminClient"}
+    kinds |= {"PlacedConsumer", "PlacedProducer"}
     kinds |= {"AdminClient", "Producer", "Consumer", "create_conn"}
     made = {}
     for path in (ROOT / "pipeline").rglob("*.py"):

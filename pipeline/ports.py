@@ -194,6 +194,10 @@ class RollupStore(Protocol):
         """
         ...
 
+    async def memory(self) -> tuple[int, int]:
+        """Return the bytes that the store uses, and its limit; 0 is none, or it is not told."""
+        ...
+
     async def listing(self, partition: int, measures: Iterable[str]) -> Listing | None:
         """Return the owners and the days that have cells of any of these measures.
 
@@ -293,6 +297,13 @@ class EventLog(Protocol):
 
         Raises:
             Damage: the log does not hold the offset any more, or the batch cannot be read.
+        """
+        ...
+
+    async def offset_at(self, partition: int, append_ms: int) -> int | None:
+        """Return the first offset whose record was appended at a time or later; None: none was.
+
+        Every record before it was appended earlier, also where append times step back.
         """
         ...
 

@@ -108,6 +108,13 @@ class Settings(BaseSettings):
         description="A worker commits what it has read after at most this time.",
         json_schema_extra={"unit": "ms"},
     )
+    backfill_share: float = Field(
+        0.5,
+        ge=0.01,
+        le=1,
+        description="While live events come, a worker spends at most this share of its time on the"
+        " history of new metrics.",
+    )
     lateness: timedelta = Field(
         timedelta(hours=1),
         description="A window is not called complete before the stream has passed the window's"

@@ -11,8 +11,10 @@ from typing import Any
 
 from definitions.formats import metronome
 from definitions.metric import Definition, MetricVersion
+from pipeline.app.backfill import Backfill
 from pipeline.app.catalogue import Definitions
-from pipeline.app.owner import Owner, SeekBack
+from pipeline.app.opening import SeekBack
+from pipeline.app.owner import Owner
 from pipeline.control.entities import DeploymentRecord
 from pipeline.control.records import ControlState, digest_of
 from pipeline.core.aggregations import AGGREGATIONS, Partial, decode_partial, merge_partials
@@ -99,7 +101,9 @@ def event(number: int | str, **members: Any) -> bytes:
     return json.dumps({**made, **members}).encode()
 
 
-def definition_record(metric_id: str, name: str, definition: Definition) -> dict[str, Any]:
+def definition_record(
+    metric_id: str, name: str, definition: Definition, *, effective_from: str | None = None
+) -> dict[str, Any]:
     """A record of the control log."""
     record = {
         "type": "definition",
@@ -107,7 +111,7 @@ def definition_record(metric_id: str, name: str, definition: Definition) -> dict
         "metric_id": metric_id,
         "version": 1,
         "name": name,
-        "effective_from": None,
+        "effective_from": effective_from,
         "definition": definition.model_dump(mode="json"),
         "created_at": "2026-01-01T00:00:00Z",
     }
@@ -193,6 +197,10 @@ class World:
             cells_bytes_max=self.cells_bytes_max,
             native=self.native,
         )
+
+    def past(self, owner: Owner) -> Backfill:
+        """What counts the past for a worker."""
+        return Backfill(owner, log=self.log, definitions=self.definitions, clock=SetClock(NOW))
 
     async def apply(self, cuts: Sequence[int] = ()) -> None:
         """Run one worker to the end of the log, its batches cut at these offsets."""

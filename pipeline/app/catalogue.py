@@ -30,6 +30,7 @@ class Definitions:
         self.changes = 0
         self._matchers: dict[frozenset[str], Matcher] = {}
         self._ends: tuple[int, dict[str, int]] = (-1, {})
+        self._with_past: tuple[int, frozenset[str]] = (-1, frozenset())
 
     @property
     def identity(self) -> DeploymentRecord:
@@ -54,6 +55,21 @@ class Definitions:
             }
             self._ends = (self.changes, found)
         return self._ends[1]
+
+    def bodies(self, keys: Iterable[str]) -> dict[str, MetricVersion]:
+        """What is known of versions, by key; those that this release cannot read are left out."""
+        known = self.state.versions
+        found = {key: known[key].body for key in keys if key in known}
+        return {key: body for key, body in found.items() if body is not None}
+
+    def with_past(self) -> frozenset[str]:
+        """The versions whose past is to be counted, where it is not yet."""
+        if self._with_past[0] != self.changes:
+            known = self.state.versions
+            found = (body.key for body in self.foldable())
+            keys = frozenset(key for key in found if not known[key].drops_history)
+            self._with_past = (self.changes, keys)
+        return self._with_past[1]
 
     async def matcher(self, keys: Iterable[str]) -> Matcher:
         """The matcher of a set of versions, compiled once; large ones in a thread.

@@ -16,9 +16,10 @@ from typing import Any, Final, NamedTuple
 from ..core.raw import Delivered
 from ..errors import Damage, PartitionHalt
 from ..ports import Clock
+from .backfill import Backfill
 from .crash import guarded, say
-from .opening import Released
-from .owner import Owner, SeekBack
+from .opening import Released, SeekBack
+from .owner import Owner
 
 RELEASE_S_MAX: Final = 2.0
 _BATCHES_MAX: Final = 2  # fetches that may wait for an owner
@@ -51,8 +52,9 @@ class Desk:
     Owners work side by side: while one waits for the store, another one folds.
     """
 
-    def __init__(self, owner: Owner, clock: Clock) -> None:
+    def __init__(self, owner: Owner, clock: Clock, past: Backfill) -> None:
         self.owner = owner
+        self.past = past
         self.waiting = 0  # batches handed over and not yet taken
         self.is_closed = False  # nothing is fetched for it
         self._clock = clock
@@ -78,7 +80,7 @@ class Desk:
         try:
             return await self.owner.open()
         except Damage as error:
-            await self._halts(error)
+            await self.halts(error)
             return None
 
     async def put(self, fetch: Delivered, seek: Seek) -> None:
@@ -98,7 +100,7 @@ class Desk:
             except Released:
                 return
             except Damage as error:
-                await self._halts(error)
+                await self.halts(error)
             finally:
                 self.waiting -= 1
                 fetch.clear()  # Faust keeps the last message of a stream until the next comes
@@ -128,11 +130,11 @@ class Desk:
         except Released:
             return
         except Damage as error:
-            await self._halts(error)
+            await self.halts(error)
 
     # -- halted ----------------------------------------------------------------------------------
 
-    async def _halts(self, error: Damage) -> None:
+    async def halts(self, error: Damage) -> None:
         """Stop this partition, and say why."""
         text = str(error)
         if not isinstance(error, PartitionHalt):
@@ -161,7 +163,7 @@ class Desk:
         except Released:
             return
         except Damage as error:
-            await self._halts(error)
+            await self.halts(error)
         finally:
             self._looking = None
 

@@ -21,6 +21,7 @@ from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
 from ..errors import LogUnavailable, StoreUnavailable
 from ..ports import Clock, EventLog
+from .backfill import Backfill
 from .catalogue import Definitions
 from .crash import guarded
 from .desk import Desk, Seek
@@ -53,7 +54,7 @@ class Lane:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._desks: dict[int, Desk] = {}
+        self.desks: dict[int, Desk] = {}
         self._done: Counter[str] = Counter()  # by owners that are gone
         self.ends: dict[int, int] = {}  # of the log, as they were looked at last
         self.opening = False  # whether partitions are being opened: that has its own limit
@@ -114,32 +115,37 @@ class Lane:
             async with gate:
                 return await desk.open()
 
-        desks = {owner.partition: Desk(owner, parts.clock) for owner in owners}
+        pasts = [
+            Backfill(owner, log=parts.log, definitions=parts.definitions, clock=parts.clock)
+            for owner in owners
+        ]
+        pairs = zip(owners, pasts, strict=True)
+        desks = {owner.partition: Desk(owner, parts.clock, past) for owner, past in pairs}
         starts = await asyncio.gather(*(opened(desk) for desk in desks.values()))
-        self._desks = desks
-        pairs = zip(desks, starts, strict=True)
-        return {number: start for number, start in pairs if start is not None}
+        self.desks = desks
+        found = zip(desks, starts, strict=True)
+        return {number: start for number, start in found if start is not None}
 
     async def release(self) -> None:
         """Let every partition go, within its limit."""
-        desks, self._desks = self._desks, {}
+        desks, self.desks = self.desks, {}
         for desk in desks.values():
             self._done += desk.owner.done
         await asyncio.gather(*(desk.release() for desk in desks.values()))
 
     def queued(self, partition: int) -> None:
         """Note that a batch of a partition was fetched and not yet taken."""
-        if partition in self._desks:
-            self._desks[partition].waiting += 1
+        if partition in self.desks:
+            self.desks[partition].waiting += 1
 
     def close(self, partition: int) -> None:
         """Fetch nothing more of a partition: a batch of it cannot be read."""
-        if partition in self._desks:
-            self._desks[partition].is_closed = True
+        if partition in self.desks:
+            self.desks[partition].is_closed = True
 
     async def take(self, partition: int, fetch: Delivered, seek: Seek) -> None:
         """Hand a fetch to its partition's owner; seek is for what must be fetched again."""
-        desk = self._desks.get(partition)
+        desk = self.desks.get(partition)
         if desk is not None:
             await desk.put(fetch, seek)
 
@@ -150,7 +156,7 @@ class Lane:
         while True:
             await asyncio.sleep(_TICK_S)
             now = positions()
-            for number in list(self._desks):
+            for number in list(self.desks):
                 if number not in ticking or ticking[number].done():
                     tick = self._tick(number, now.get(number), last, seek)
                     ticking[number] = asyncio.create_task(guarded(tick))
@@ -158,7 +164,7 @@ class Lane:
     async def _tick(
         self, number: int, position: int | None, last: dict[int, tuple[int, int]], seek: Seek
     ) -> None:
-        desk = self._desks[number]
+        desk = self.desks[number]
         # Idle: nothing queued, and neither moved nor took anything since the last tick.
         stands = (-1 if position is None else position, desk.owner.taken)
         idle = stands == last.get(number) and not desk.waiting
@@ -174,13 +180,15 @@ class Lane:
     @property
     def done(self) -> Counter[str]:
         """What this process did so far: commits, refused, gaps, seeks, plain events."""
-        return sum((desk.owner.done for desk in list(self._desks.values())), self._done)
+        return sum((desk.owner.done for desk in list(self.desks.values())), self._done)
 
     def owned(self) -> dict[int, Owned]:
         """The partitions that are open."""
         return {
-            number: Owned(desk.owner.state, desk.owner.kept, self.ends.get(number, -1))
-            for number, desk in list(self._desks.items())
+            number: Owned(
+                desk.owner.state, desk.owner.kept, self.ends.get(number, -1), desk.past.behind
+            )
+            for number, desk in list(self.desks.items())
             if desk.owner.stands is not None
         }
 
@@ -188,21 +196,19 @@ class Lane:
     def nexts(self) -> dict[int, int | None]:
         """Where every owned partition stands that has not halted; None while it is opened."""
         return {
-            number: desk.owner.stands
-            for number, desk in self._desks.items()
-            if desk.halted is None
+            number: desk.owner.stands for number, desk in self.desks.items() if desk.halted is None
         }
 
     @property
     def halted(self) -> dict[int, str]:
         """The owned partitions that have halted, and why."""
-        desks = list(self._desks.items())
+        desks = list(self.desks.items())
         return {number: why for number, desk in desks if (why := desk.halted) is not None}
 
     @property
     def closed(self) -> frozenset[int]:
         """The owned partitions for which nothing is fetched: halted, or with enough to do."""
-        desks = self._desks.items()
+        desks = self.desks.items()
         return frozenset(number for number, desk in desks if desk.is_closed or desk.is_full)
 
     async def _check(self) -> None:

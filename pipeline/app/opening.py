@@ -9,9 +9,13 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
+from definitions.times import NS_PER_MS
+
+from ..core.buckets import ns_of
 from ..core.dedup import ID_BYTES, IdIndex, count_in, ids_in, superfluous
+from ..core.past import Past, exact_from, lacking
 from ..core.state import PartitionState
 from ..core.verdicts import Offsets, add_up, kept_of, offsets_in, trim
 from ..deploy.checks import REBUILD, check_span, check_state, rebuild_of, unregistered
@@ -33,6 +37,23 @@ _IDS_AT_ONCE: Final = 250_000 * ID_BYTES  # heartbeats and the watchdog go on be
 
 class Released(Exception):
     """The partition was taken away while the store or the log did not answer."""
+
+
+class SeekBack(Exception):
+    """The partition must be fetched again from `offset`."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(offset)
+        self.offset = offset
+
+
+class Footprint(NamedTuple):
+    """What an owner keeps: identities, the bytes of their index, cells, their bytes at most."""
+
+    ids: int
+    id_bytes: int
+    cells: int
+    cell_bytes: int
 
 
 class Retry(Protocol):
@@ -85,7 +106,7 @@ class Opening:
         Raises:
             Damage: the partition is not one that can be gone on with.
         """
-        state = await self._checked_state()
+        state = await self.stored()
         await self._check_log(state)
         first = await self._retry(lambda: self._log.probe(self._partition, state.next))
         if first is None:
@@ -102,12 +123,12 @@ class Opening:
         """
         differed = 0
         for _ in range(_TRIES_MAX):
-            state = await self._checked_state()
+            state = await self.stored()
             packed = await self._retry(
                 partial(self._store.load_ids, self._partition, state.id_counts)
             )
-            verdicts, kept = await self._verdicts(state)
-            if await self._checked_state() != state:
+            verdicts, kept = await self.verdicts(state)
+            if await self.stored() != state:
                 continue  # somebody else still moves it
             counts = {generation: count_in(elements) for generation, elements in packed.items()}
             whole = kept is not None and add_up(kept, state.trimmed, state.counters["duplicate"])
@@ -168,7 +189,8 @@ class Opening:
                 )
         return True
 
-    async def _checked_state(self) -> PartitionState:
+    async def stored(self) -> PartitionState:
+        """Return the state as it is stored; wait, bounded, until the partition is registered."""
         deadline = self._clock.monotonic() + _REGISTERED_WAIT_S_MAX
         while self._partition not in (identity := self._definitions.identity).starts:
             if self._clock.monotonic() > deadline:
@@ -177,7 +199,7 @@ class Opening:
         state = await self._retry(lambda: self._store.state(self._partition))
         return check_state(state, self._definitions.identity, self._partition)
 
-    async def _verdicts(self, state: PartitionState) -> tuple[list[bytes], Offsets | None]:
+    async def verdicts(self, state: PartitionState) -> tuple[list[bytes], Offsets | None]:
         """Load the kept verdicts, and what they say; None: some of it is not ours."""
         elements = await self._retry(partial(self._store.load_duplicates, self._partition))
         parts = []
@@ -195,10 +217,49 @@ class Opening:
         None: the partition stands elsewhere, or Redis lost writes.
         """
         spans = await self._retry(self._log.spans)
-        verdicts, kept = await self._verdicts(state)
+        verdicts, kept = await self.verdicts(state)
         if kept is None:
             return None
         return await self._trim(state, verdicts, kept, spans[self._partition].start)
+
+    async def pasts(self, state: PartitionState) -> dict[str, Past]:
+        """Say where the past of each version begins that has none yet (core/past.py).
+
+        That is where events begin that can reach its first bucket: an event is at most max_ahead
+        before its time on the log. A version without effective_from counts all that there is.
+        """
+        found, wanted = {}, lacking(state.active, state.hist, state.start)
+        bodies = self._definitions.bodies(wanted)
+        if not bodies:
+            return {}
+        span = (await self._retry(self._log.spans))[self._partition]
+        for version, body in bodies.items():
+            activation, starts = wanted[version], body.effective_from
+            since = None if starts is None else ns_of(starts) // NS_PER_MS
+            if not body.definition.measures:
+                found[version] = Past(activation.offset, activation.offset, -1, 0)
+                continue
+            begins: int | None = max(state.start, span.start)
+            if since is not None:
+                reaches = since - self._definitions.identity.deployment.max_ahead_ms
+                begins = await self._retry(partial(self._log.offset_at, self._partition, reaches))
+            begins = activation.offset if begins is None else min(begins, activation.offset)
+            begins = max(begins, state.start)
+            lost = 0
+            if span.start > state.start:
+                lost = await self.lost_before(span.start, activation.clock_ms)
+            found[version] = Past(begins, begins, -1, 0 if since and lost <= since else lost)
+        return found
+
+    async def lost_before(self, start: int, latest_ms: int) -> int:
+        """Say from which time on (ms) base buckets lack nothing that lay before the log's start.
+
+        Args:
+            latest_ms: No event that is wanted was appended later.
+        """
+        first = await self._retry(lambda: self._log.probe(self._partition, start))
+        clock_ms = latest_ms if first is None else min(first.timestamp, latest_ms)
+        return exact_from(clock_ms, self._definitions.identity.deployment)
 
     async def _trim(
         self, state: PartitionState, verdicts: Sequence[bytes], kept: Offsets, log_start: int

@@ -48,6 +48,7 @@ from ..core.fold.fold import fold
 from ..core.fold.rust import RustFold
 from ..core.limits import Limits, Rejections
 from ..core.names import Names
+from ..core.past import Pasts
 from ..core.plan import Plan, nothing
 from ..core.raw import since
 from ..core.records import LogRecord
@@ -57,19 +58,11 @@ from .catalogue import Definitions
 from .cell_cache import Cells, NativeCells, PythonCells
 from .checks import check_clock, check_kind, check_rejections
 from .note import HaltNote
-from .opening import Opening, retrying
+from .opening import Footprint, Opening, SeekBack, retrying
+from .slices import SliceSize
 
 T = TypeVar("T")
-_SLICE_MIN: Final = 100  # records of a flush
-_SLICE_MAX: Final = 50_000
-
-
-class SeekBack(Exception):
-    """The partition must be fetched again from `offset`."""
-
-    def __init__(self, offset: int) -> None:
-        super().__init__(offset)
-        self.offset = offset
+_SLICE_MAX: Final = 50_000  # records of a flush
 
 
 class _Folding(NamedTuple):
@@ -79,15 +72,6 @@ class _Folding(NamedTuple):
     ended: object
     matcher: Matcher
     native: RustFold | None
-
-
-class Footprint(NamedTuple):
-    """What an owner keeps: identities, the bytes of their index, cells, their bytes at most."""
-
-    ids: int
-    id_bytes: int
-    cells: int
-    cell_bytes: int
 
 
 class Owner:
@@ -121,23 +105,24 @@ class Owner:
         self._index = IdIndex()
         self._names = Names()
         self._cells_bytes_max = cells_bytes_max
-        self._module = native
+        self.module = native
         self._cells = self._new_cells()
         self._changes_seen = -1
         self._folding: _Folding | None = None
         self._expected: int | None = None  # after a seek: the first offset that must come
-        self._slice = 1_000
+        self._slice = SliceSize(most=_SLICE_MAX, fold_s_max=flush_s / 2)
         self._lock = asyncio.Lock()
         self.note = HaltNote(partition, store, definitions, clock)
         self.released = False
         self.taken = 0  # batches, for whoever watches progress
+        self.flushes = 0
         self.done: Counter[str] = Counter()  # commits, refused, gaps, seeks, broken, paths
 
     def _new_cells(self) -> Cells:
         parts, bytes_max = (self.partition, self._store), self._cells_bytes_max
-        if self._module is None:
+        if self.module is None:
             return PythonCells(*parts, bytes_max=bytes_max)
-        return NativeCells(*parts, module=self._module, bytes_max=bytes_max)
+        return NativeCells(*parts, module=self.module, bytes_max=bytes_max)
 
     @property
     def state(self) -> PartitionState:
@@ -181,17 +166,19 @@ class Owner:
         Raises:
             Damage: the partition cannot be gone on with.
         """
-        return await self._opening().glance()
+        return await self.opening.glance()
 
     async def _open(self) -> int:
         self._forget()
-        state, self._index = await self._opening().load()
+        state, self._index = await self.opening.load()
         self._names = Names(await self._retry(lambda: self._store.names(self.partition)))
         self.note.is_there = state.halted is not None
         self._state, self._changes_seen = replace(state, halted=None), -1
         return state.next
 
-    def _opening(self) -> Opening:
+    @property
+    def opening(self) -> Opening:
+        """What reads and checks what the partition stands on."""
         return Opening(
             self.partition, self._store, self._log, self._definitions, self._clock, self._retry
         )
@@ -227,7 +214,7 @@ class Owner:
         try:
             yield
         except Broken:
-            self._module = self._folding = None
+            self.module = self._folding = None
             self._cells = self._new_cells()
             self.done["broken"] += 1
             await self._reopen()
@@ -280,6 +267,26 @@ class Owner:
                 raise SeekBack(self.state.next)
             await self._flush_nothing(max(end, self.state.next))
 
+    async def add_past(
+        self, work: Callable[[PartitionState], Awaitable[tuple[Plan, Pasts] | None]]
+    ) -> bool:
+        """Commit what a slice of the past adds to cells; `next` stays (core/backfill.py).
+
+        Args:
+            work: Makes it on the state that it is told; None where that is not what it expected.
+
+        Raises:
+            SeekBack: the partition was read again, and must be fetched from there.
+        """
+        async with self._lock, self._checked():
+            if self.released or self._state is None:
+                return False
+            made = await work(self.state)
+            if made is None:
+                return False
+            await self._commit(made[0], replace(self.state, hist=made[1]))
+            return True
+
     async def release(self, within_s: float) -> None:
         """Let go: wait for a flush in flight, but no longer than within_s."""
         self.released = True
@@ -294,10 +301,10 @@ class Owner:
     async def _flush(self, records: Sequence[LogRecord]) -> int:
         """Apply the first records of a batch in one commit; return how many were taken."""
         began = self._clock.monotonic()
-        changes, active = self._transitions()
+        changes, active = await self._transitions()
         folding = await self._folding_of(active)
         plan = fold(
-            records[: self._slice],
+            records[: self._slice.records],
             partition=self.partition,
             state=active,
             deployment=self._deployment,
@@ -306,34 +313,27 @@ class Owner:
             native=folding.native,
         )
         self.done.update(plan.paths)
-        self._fit_slice(self._clock.monotonic() - began)
+        self._slice.fit(self._clock.monotonic() - began)
         check_clock(self.partition, plan.clock_ms, self._clock.now())
         check_rejections(self.partition, self._rejections, records, plan)
         await self._retry(lambda: self._log.reject(self.partition, plan.dead_letters))
         plan.learned = self._names.look(records[: plan.counters["consumed"]], plan.first)
         await self._commit(plan, active)
+        self.flushes += 1
         self._changes_seen = changes
         return plan.counters["consumed"]
 
     async def _flush_nothing(self, hi: int) -> None:
         """Move to hi without records, with whatever activations and ends are due."""
-        changes, active = self._transitions()
+        changes, active = await self._transitions()
         await self._commit(nothing(self.state, hi), active)
         self._changes_seen = changes
 
-    def _fit_slice(self, folded_s: float) -> None:
-        """Keep a flush within its time: larger slices share a commit, smaller ones end sooner.
+    async def _transitions(self) -> tuple[int, PartitionState]:
+        """Return the change number and the state with this flush's activations and ends.
 
-        Args:
-            folded_s: How long folding took; what other owners do meanwhile must not count.
+        A version that is activated has its past noted with it: where it begins.
         """
-        if folded_s > self._flush_s / 2:
-            self._slice = max(self._slice // 2, _SLICE_MIN)
-        elif folded_s < self._flush_s / 5:
-            self._slice = min(self._slice * 2, _SLICE_MAX)
-
-    def _transitions(self) -> tuple[int, PartitionState]:
-        """Return the change number and the state with this flush's activations and ends."""
         changes = self._definitions.changes
         active = transitions(
             self.state,
@@ -341,6 +341,8 @@ class Owner:
             ends_ms=self._definitions.ends_ms(),
             max_age_ms=self._deployment.max_age_ms,
         )
+        if changes != self._changes_seen and (begun := await self.opening.pasts(active)):
+            active = replace(active, hist=active.hist.having(begun))
         return changes, active
 
     async def _folding_of(self, active: PartitionState) -> _Folding:
@@ -348,8 +350,8 @@ class Owner:
         held = self._folding
         if held is None or held.active is not active.active or held.ended is not active.ended:
             matcher, native = await self._definitions.matcher(active.folded), None
-            if self._module is not None:
-                native = RustFold(self._module, self.partition, self._deployment, matcher)
+            if self.module is not None:
+                native = RustFold(self.module, self.partition, self._deployment, matcher)
             held = self._folding = _Folding(active.active, active.ended, matcher, native)
         return held
 
@@ -373,7 +375,7 @@ class Owner:
         self._names.keep(commit.learned)
         self._state = commit.after
         if commit.dropped:  # seldom, and about as often as there are verdicts to let go of
-            self._state = await self._opening().trim(commit.after)
+            self._state = await self.opening.trim(commit.after)
             if self._state is None:
                 await self._reopen()
 

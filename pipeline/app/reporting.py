@@ -11,16 +11,20 @@ from ..core.fold.spelled import PATHS, path_of
 from ..core.state import FATES, PartitionState
 from ..telemetry.answer import Sample, Sampled, answer
 from ..telemetry.names import NAMES
-from .owner import Footprint
+from .opening import Footprint
 
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A partition that the process owns and has opened. end: of its log, -1 not looked at yet."""
+    """A partition that the process owns and has opened.
+
+    end: of its log, -1 not looked at yet. behind: offsets of the past of metrics to be counted.
+    """
 
     state: PartitionState
     kept: Footprint
     end: int
+    behind: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +32,14 @@ class WorkerVitals:
     """What is asked at every request.
 
     owned: by partition. halted: why, by partition. done: counters of the process.
+    is_paused: whether no past is counted, because Redis is too full.
     """
 
     owned: Callable[[], dict[int, Owned]]
     halted: Callable[[], dict[int, str]]
     done: Callable[[], Counter[str]]
     is_alive: Callable[[], bool]
+    is_paused: Callable[[], bool]
 
 
 def samples(vital: WorkerVitals) -> Iterator[Sample]:
@@ -49,6 +55,8 @@ def samples(vital: WorkerVitals) -> Iterator[Sample]:
         for reason in reasons:
             yield "recount_folded_events_total", [path, reason], done[path_of(path, reason)]
     yield "recount_native_failures_total", [], done["broken"]
+    yield "recount_backfilled_events_total", [], done["backfilled"]
+    yield "recount_backfill_paused", [], int(vital.is_paused())
     for number, each in owned.items():
         state, label = each.state, str(number)
         for fate in FATES:
@@ -59,6 +67,7 @@ def samples(vital: WorkerVitals) -> Iterator[Sample]:
         yield "recount_next_offset", [label], state.next
         if each.end >= 0:
             yield "recount_lag_offsets", [label], max(each.end - state.next, 0)
+        yield "recount_backfill_offsets", [label], each.behind
         yield "recount_remembered_ids", [label], each.kept.ids
         yield "recount_id_index_bytes", [label], each.kept.id_bytes
         yield "recount_cached_cells", [label], each.kept.cells

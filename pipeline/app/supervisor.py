@@ -152,6 +152,7 @@ class Supervisor:
                         max_age_ms=record.deployment.max_age_ms,
                     )
                     is state
+                    and all(map(state.is_ready, definitions.with_past()))
                     for number, state in states.items()
                 )
                 if there:

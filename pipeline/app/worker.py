@@ -24,6 +24,7 @@ from ..settings import Settings
 from .catalogue import Definitions
 from .crash import guarded, stay_instead
 from .desk import Seek
+from .filling import Filling
 from .lane import Lane, Parts
 from .reporting import WorkerVitals, serve
 from .staying import STAYING
@@ -109,11 +110,23 @@ async def _work(
     """Start, run until told to stop, and end."""
     async with AsyncExitStack() as stack:
         lane, found = await _boot(settings, stack)
+        filling = Filling(
+            lambda: lane.desks,
+            store=found.store,
+            clock=SystemClock(),
+            share=settings.backfill_share,
+        )
         if port is not None:
             _answer(
                 settings.telemetry_host,
                 port,
-                WorkerVitals(lane.owned, lambda: lane.halted, lambda: lane.done, is_alive),
+                WorkerVitals(
+                    lane.owned,
+                    lambda: lane.halted,
+                    lambda: lane.done,
+                    is_alive,
+                    lambda: filling.is_paused,
+                ),
             )
         near = await settings.address.nearest()
         app = _app(settings, lane, found.names["events"], near.aiokafka())
@@ -144,6 +157,7 @@ async def _work(
             asyncio.create_task(guarded(work))
             for work in (
                 lane.tend(consumer.positions, _seeker(consumer)),
+                filling.run(_seeker(consumer)),
                 examine(doctor, found.log, SystemClock(), signs, lane.ends),
             )
         ]

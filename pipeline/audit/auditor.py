@@ -22,7 +22,7 @@ from ..errors import StoreUnavailable
 from ..ports import EventLog, RollupStore, Span
 from ..reads.recounting import active_of, terms_of
 from ..recount.kept import Kept
-from ..recount.ledger import WHOLE, Cell, Ledger, Share
+from ..recount.ledger import WHOLE, Cell, Closing, Ledger, Share
 from .books import NOTHING, Books, WentBack, count_keys, expected_of, read_books
 from .findings import Findings
 from .measures import SharedMeasures
@@ -33,7 +33,7 @@ KEYS_PER_PASS: Final = 100_000
 _TRIES_MAX: Final = 5
 _NS_PER_S: Final = 1_000_000_000
 _SECONDS_PER_DAY: Final = 86_400
-_NOWHERE: Final = 0.0
+_NOWHERE: Final = Closing(0, 0, 0)
 Progress = Callable[[int], None]
 Refresh = Callable[[], Awaitable[ControlState]]
 
@@ -352,17 +352,18 @@ class _Pass:
 
     def latest(self, state: PartitionState) -> PartitionState:
         """The newest state seen: its activations and ends include those of all the others."""
-        return max([state, *(books.latest for books in self.books)], key=lambda each: each.next)
+        states = [state, *(books.latest for books in self.books)]
+        return max(states, key=lambda each: each.moment)
 
-    def closes(self, measures: SharedMeasures) -> Callable[[str, str], float]:
-        """Where the book of (measure, owner) closes; 0 where this pass has none."""
+    def closes(self, measures: SharedMeasures) -> Callable[[str, str], Closing]:
+        """Where the book of (measure, owner) closes."""
         own, common = self.own, self.common
 
-        def closes(measure: str, owner: str) -> float:
+        def closes(measure: str, owner: str) -> Closing:
             books = common if measures.holds(measure) else own
             if books is None or not books.share.holds(owner):
                 return _NOWHERE
-            return books.closes_at(owner)
+            return books.closes_at(measure, owner)
 
         return closes
 

@@ -3,7 +3,7 @@
 Why that proves anything: docs/design.md 7.
 
 
-Rule: `from_next` is read before the keys are listed. A key that is not listed was made at or after
+Rule: `began` is read before the keys are listed. A key that is not listed was made at or after
 it, so what the recount first adds there later is left to the next audit; anything else is missing.
 """
 
@@ -15,7 +15,7 @@ from ..core.cells import CELLS, ELEMENTS, CellAddress, group_number
 from ..core.state import PartitionState
 from ..ports import RollupStore
 from ..recount.kept import Kept
-from ..recount.ledger import Cell, Share
+from ..recount.ledger import Cell, Closing, Share
 
 Held = tuple[str | None, frozenset[str] | None]  # a cell's text, and its UNIQUE elements
 NOTHING: Final = (None, None)
@@ -28,12 +28,15 @@ class WentBack(Exception):
 
 @dataclass(slots=True)
 class Books:
-    """What the owners of one share hold, and up to which offset. latest: the newest state read."""
+    """What the owners of one share hold, and at which states it was read.
+
+    began: the state before the keys were listed. latest: the newest one read. stands: by owner.
+    """
 
     share: Share
-    from_next: int
+    began: PartitionState
     latest: PartitionState
-    closes: dict[str, int] = field(default_factory=dict)
+    stands: dict[str, PartitionState] = field(default_factory=dict)
     cells: dict[Cell, str] = field(default_factory=dict)
     elements: dict[Cell, frozenset[str]] = field(default_factory=dict)
     listed: set[CellAddress] = field(default_factory=set)
@@ -46,11 +49,12 @@ class Books:
     @property
     def until(self) -> int:
         """The offset at which the last of them closes."""
-        return max(self.closes.values(), default=self.from_next)
+        return max((state.next for state in self.stands.values()), default=self.began.next)
 
-    def closes_at(self, owner: str) -> int:
+    def closes_at(self, measure: str, owner: str) -> Closing:
         """Where an owner's book closes; one without keys closes where listing began."""
-        return self.closes.get(owner, self.from_next)
+        state, version = self.stands.get(owner, self.began), measure.rpartition(".")[0]
+        return Closing(state.next, _past(state, version), _past(self.began, version))
 
 
 async def count_keys(
@@ -96,7 +100,7 @@ async def read_books(
     Raises:
         WentBack: Redis lost writes meanwhile; start again.
     """
-    books = Books(share, state.next, state)
+    books = Books(share, state, state)
     owners: dict[str, list[CellAddress]] = {}
     may_hold = _groups(state, wanted)
     async for address in store.addresses(partition):
@@ -105,9 +109,9 @@ async def read_books(
     for names in _batches(owners):
         addresses = [address for name in names for address in owners[name]]
         book = await store.read_addresses(partition, addresses)
-        if book is None or book.state.next < state.next:
+        if book is None or book.state.moment < state.moment:
             raise WentBack
-        books.closes |= dict.fromkeys(names, book.state.next)
+        books.stands |= dict.fromkeys(names, book.state)
         books.cells |= {
             Cell(*cell): text for cell, text in book.cells.items() if wanted(cell.measure)
         }
@@ -116,9 +120,14 @@ async def read_books(
         }
         books.listed.update(addresses)
         books.foreign += book.foreign
-        if book.state.next > books.latest.next:
-            books.latest = book.state
+        books.latest = max(books.latest, book.state, key=lambda each: each.moment)
     return books
+
+
+def _past(state: PartitionState, version: str) -> int:
+    """Up to where the past of a version is counted."""
+    past = state.hist.by_version.get(version)
+    return 0 if past is None else past.next
 
 
 def _batches(owners: Mapping[str, list[CellAddress]]) -> Iterator[list[str]]:
@@ -147,7 +156,7 @@ def expected_of(
         for kind, at in ((CELLS, each.first_text), (ELEMENTS, each.first_element)):
             if at >= 0 and (address := lies_in(cell, kind)) not in books.listed:
                 first[address] = min(at, first.get(address, at))
-    late = {address for address, at in first.items() if at >= books.from_next}
+    late = {address for address, at in first.items() if at >= books.began.next}
 
     def expected(cell: Cell) -> Held:
         each = kept.get(cell)

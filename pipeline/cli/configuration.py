@@ -29,6 +29,7 @@ GROUPS: Final = {
     ),
     "Workers": (
         "flush_ms",
+        "backfill_share",
         "session_timeout_s",
         "halt",
         "rejected_consecutive_max",

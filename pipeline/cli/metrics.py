@@ -1,5 +1,6 @@
 """metrics create, list, show, rename, update, archive, check."""
 
+import asyncio
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,10 +17,12 @@ from ..control.entities import Metric
 from ..control.writer import status_of
 from ..edges.clock import SystemClock
 from ..errors import ExitCode, UnknownNameError, UsageError
+from ..reads.history import BACKFILLING, History
 from ..reads.summary import summary_of
 from .open import Opened, opened
-from .output import TableOption, show, wait, write_json
+from .output import TableOption, progress, show, wait, write_json
 
+_POLL_S = 0.2
 Id = Annotated[str, typer.Argument(metavar="METRIC", help="Id or name of a metric.")]
 
 
@@ -45,11 +48,14 @@ def create(
     effective_from: Annotated[
         str | None, typer.Option(help="Older events are not counted: RFC 3339, or now.")
     ] = None,
+    wait_: Annotated[
+        bool, typer.Option("--wait", help="End when the past of the log is counted too.")
+    ] = False,
 ) -> None:
-    """Create a metric. It counts the events that workers apply from now on.
+    """Create a metric. It counts all that the log holds, and what comes.
 
-    Events that were applied before are not counted, until `recount rebuild`
-    counts the log again.
+    What was applied before is read again by the workers, beside the live
+    events; `recount metrics show` says how far that is.
 
     Example: recount metrics create --format metronome metric.json
     """
@@ -60,7 +66,7 @@ def create(
         parse(format_, text)  # an invalid definition is told without a deployment
     except DefinitionError as error:
         raise _of_another(format_, text, error) from error
-    wait(_create(format_, text, effective_from))
+    wait(_create(format_, text, effective_from, waits=wait_))
 
 
 def _of_another(format_: str, text: str, error: DefinitionError) -> DefinitionError | UsageError:
@@ -77,7 +83,7 @@ def _of_another(format_: str, text: str, error: DefinitionError) -> DefinitionEr
     )
 
 
-async def _create(format_: str, text: str, effective_from: str | None) -> None:
+async def _create(format_: str, text: str, effective_from: str | None, *, waits: bool) -> None:
     async with opened() as deployment:
         writer = deployment.writer
         name, definition = writer.parse(format_, text)
@@ -88,7 +94,24 @@ async def _create(format_: str, text: str, effective_from: str | None) -> None:
             return
         starts = writer.boundary(effective_from)
         made = await writer.create(name, definition, starts)
-        show([_created(made, await _unresolved(deployment, made))])
+        line = _created(made, await _unresolved(deployment, made))
+        if waits:
+            line |= (await _counted(deployment, made)).members
+        show([line])
+
+
+async def _counted(deployment: Opened, metric: Metric) -> History:
+    """Wait until a metric's past is counted in every partition; return its history then."""
+    reader = deployment.reader
+    with progress("history") as (bar, task):
+        while True:
+            standings = await reader.standings()
+            found = (await reader.progress.of_metrics([metric], standings)).get(metric.id)
+            if found is not None:
+                bar.update(task, completed=found.counted, total=found.total)
+                if found.word != BACKFILLING:
+                    return found
+            await asyncio.sleep(_POLL_S)
 
 
 async def _unresolved(deployment: Opened, metric: Metric) -> list[str]:
@@ -180,7 +203,11 @@ async def _summaries(deployment: Opened, metrics: list[Metric]) -> list[dict[str
     now = SystemClock().now()
     reader, find = deployment.reader, deployment.control.state.find_typed
     unresolved = await reader.unresolved(metrics, find)
-    return [summary_of(each, reader, standings, now, unresolved[each.id]) for each in metrics]
+    histories = await reader.progress.of_metrics(metrics, standings)
+    return [
+        summary_of(each, histories.get(each.id), standings, now, unresolved[each.id])
+        for each in metrics
+    ]
 
 
 def list_command(
@@ -248,13 +275,16 @@ def archive(
     at: Annotated[
         str | None, typer.Option("--at", help="RFC 3339; default: the next bucket.")
     ] = None,
+    drop_history: Annotated[
+        bool, typer.Option("--drop-history", help="Do not count the rest of its past.")
+    ] = False,
 ) -> None:
     """Archive a metric: it ends at the start of a base bucket. Its numbers stay readable."""
 
     async def work() -> list[dict[str, Any]]:
         async with opened() as deployment:
             found = deployment.metric(metric)
-            await deployment.writer.archive(found, at or "now")
+            await deployment.writer.archive(found, at or "now", drop_history=drop_history)
             return await _summaries(deployment, [deployment.metric(found.id)])
 
     show(wait(work()))

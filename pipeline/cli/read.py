@@ -161,7 +161,7 @@ def status(table: TableOption = False) -> None:
 
     async def work() -> list[dict[str, Any]]:
         async with opened(reads=True) as deployment:
-            return await deployment.reader.status()
+            return await deployment.reader.status(deployment.control.state.versions)
 
     lines = wait(work())
     reasons = [

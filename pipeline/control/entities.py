@@ -50,7 +50,10 @@ class DeploymentRecord:
 
 @dataclass(slots=True)
 class Version:
-    """A version on the log. body is None where this release cannot read it."""
+    """A version on the log. body is None where this release cannot read it.
+
+    drops_history: whether what is not counted of its past never will be.
+    """
 
     metric_id: str
     number: int
@@ -58,6 +61,7 @@ class Version:
     foldable: bool
     created_at: str
     effective_to: datetime | None = None
+    drops_history: bool = False
 
     @property
     def key(self) -> str:

@@ -285,8 +285,9 @@ class ControlState:
         version = {item.number: item for item in metric.versions}[record["version"]]
         if version.effective_to is not None:
             raise InvalidRecord(f"{version.key} has an end already")
-        archived = truth_in(record, "archived")
-        version.effective_to = self._boundary(record["effective_to"])
+        archived, ends = truth_in(record, "archived"), self._boundary(record["effective_to"])
+        version.drops_history = truth_in(record, "drop_history", default=False)
+        version.effective_to = ends
         if archived:
             metric.archived_at = record["effective_to"]
 
@@ -295,12 +296,11 @@ class ControlState:
         metric, at = self.metrics[record["metric_id"]], parse_timestamp(record["resumed_at"])
         until = self.resumable_until(metric)
         if record["version"] != metric.latest.number or until is None:
-            raise InvalidRecord(
-                "only an archived metric that still has its name can be taken back"
-            )
+            raise InvalidRecord("only an archived metric with its own name can be taken back")
         if at is None or moment_of(at) >= until:
             raise InvalidRecord(f"it could be taken back until {until.isoformat()}")
         metric.latest.effective_to = metric.archived_at = None
+        metric.latest.drops_history = False
         self.won.pop(f"end {metric.latest.key}", None)  # it may end again
 
     def resumable_until(self, metric: Metric) -> datetime | None:

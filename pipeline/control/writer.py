@@ -242,8 +242,12 @@ class Writer:
         await self._control.write({**record, "at": rfc3339(self._clock.now())})
         return self._control.state.metrics[found.id]
 
-    async def archive(self, found: Metric, at: str) -> Metric:
-        """End a metric at a base-bucket boundary. What it counted before stays readable."""
+    async def archive(self, found: Metric, at: str, *, drop_history: bool = False) -> Metric:
+        """End a metric at a base-bucket boundary. What it counted before stays readable.
+
+        Args:
+            drop_history: What is not counted yet of its past never will be.
+        """
         if found.archived_at is not None:
             raise ConflictError(f"{found.name!r} is archived already ({found.archived_at})")
         await self._control.write(
@@ -253,6 +257,7 @@ class Writer:
                 "version": found.latest.number,
                 "effective_to": self._end_of(found.latest, at),
                 "archived": True,
+                **({"drop_history": True} if drop_history else {}),
             }
         )
         return self._control.state.metrics[found.id]

@@ -106,8 +106,9 @@ def transitions(
     """Return the state with every version activated and ended that the log clock says.
 
     A version that was ended before it was ever active here, and that no event in time can reach
-    any more, is not activated. An owner may stop only when the log clock has passed
-    effective_to + max_age; without an age limit it never stops (docs/design.md 6, Activation).
+    any more, is ended where it is activated: only its past counts. An owner may stop only when the
+    log clock has passed effective_to + max_age; without an age limit it never stops
+    (docs/design.md 6, Activation).
 
     Args:
         versions: Every version known and foldable here that may not be active yet.
@@ -120,21 +121,22 @@ def transitions(
     fresh: dict[str, Activation] = {}
     number = next_number(state.active)
     for version in versions:
-        if version.key in state.active or is_over(version.key):
+        if version.key in state.active:
             continue
         measures = len(version.definition.measures)
         fresh[version.key] = Activation(
             state.next, state.clock_ms, version.digest, number, measures
         )
         number += measures
+    active = {**state.active, **fresh}
     over = {
         key: state.next
         for key in ends_ms
-        if key in state.active and key not in state.ended and is_over(key)
+        if key in active and key not in state.ended and is_over(key)
     }
     if not fresh and not over:
         return state
-    return replace(state, active={**state.active, **fresh}, ended={**state.ended, **over})
+    return replace(state, active=active, ended={**state.ended, **over})
 
 
 def advance(state: PartitionState, plan: Plan) -> PartitionState:

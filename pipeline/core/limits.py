@@ -1,4 +1,6 @@
-"""How many events may be rejected before that is no longer the producers' fault alone.
+"""Bounds: of rejected events, and of the memory that the past of a metric may take.
+
+How many events may be rejected before that is no longer the producers' fault alone?
 
 A bad deploy must not dead-letter a day: past a limit the worker stops before it writes anything of
 the flush. What `rejected redrive` sends again without loss (REDRIVABLE) is not held against it.
@@ -17,6 +19,12 @@ from .records import DeadLetter
 
 _KEY_BYTES_MAX: Final = 64  # that a message shows
 RECENT_EVENTS: Final = 20_000  # over which the ratio is taken
+MEMORY_SHARE_MAX: Final = 0.8  # of the limit of Redis; the rest is for live events
+
+
+def is_scarce(used: int, limit: int) -> bool:
+    """Whether the past of metrics must wait for memory. limit: in bytes, 0 is none."""
+    return bool(limit) and used > limit * MEMORY_SHARE_MAX
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from .activation import Activation, Acts, activation_of, acts_of, check_numbers
 from .cells import group_number
 from .deployment import FORMAT_VERSION, RULES
+from .past import NO_PASTS, Past, Pasts, past_of
 
 FATES: Final = ("counted", "unmatched", "duplicate", "rejected")
 NO_RECORD: Final = (-1, -1)
@@ -78,10 +79,9 @@ class PartitionState:
     clock, -1 before the first record. last: offset and append time of the last applied record,
     (-1, -1) if none. id_counts: ids in the log of each living generation. rejected: by reason.
     ended: offset at which a version stopped counting. hist: how far the past of versions is
-    counted; always empty so far, and part of the fence. trimmed: see Trimmed. rebuilt_to: end of
-    the log when a rebuild emptied the partition; it is no part of the fence, and workers do not
-    look at it. halted: what its owner says beside it; no part of the fence either, and two states
-    that differ in nothing else are equal.
+    counted. trimmed: see Trimmed. rebuilt_to: end of the log when a rebuild emptied the partition;
+    it is no part of the fence, and workers do not look at it. halted: what its owner says beside
+    it; no part of the fence either, and two states that differ in nothing else are equal.
     """
 
     store_id: str
@@ -97,7 +97,7 @@ class PartitionState:
     rejected: Mapping[str, int] = field(default_factory=dict)
     active: Mapping[str, Activation] = field(default_factory=dict)
     ended: Mapping[str, int] = field(default_factory=dict)
-    hist: str = ""
+    hist: Pasts = NO_PASTS
     trimmed: Trimmed = NOTHING_TRIMMED
     rebuilt_to: int = 0
     halted: Halted | None = field(default=None, compare=False)
@@ -134,6 +134,18 @@ class PartitionState:
         return tuple(version for version in self.active if version not in self.ended)
 
     @property
+    def moment(self) -> tuple[int, int]:
+        """Grows with every commit that changes cells; smaller than before: Redis went back."""
+        return self.next, self.hist.reached
+
+    def is_ready(self, version: str) -> bool:
+        """Whether a version counts here, and all of its past is counted too."""
+        activation, past = self.active.get(version), self.hist.by_version.get(version)
+        if activation is None:
+            return self.next <= self.start  # nothing was applied: it will be there from the first
+        return past.next >= activation.offset if past else activation.offset <= self.start
+
+    @property
     def balanced(self) -> bool:
         """Whether every consumed event has exactly one fate (docs/design.md 1)."""
         return self.counters["consumed"] == sum(self.counters[fate] for fate in FATES)
@@ -145,6 +157,8 @@ def changed_fields(before: PartitionState, after: PartitionState) -> dict[str, s
     acts = acts_of(before.active, before.ended), acts_of(after.active, after.ended)
     if acts[0] is not acts[1]:
         old, new = {**old, **acts[0].fields}, {**new, **acts[1].fields}
+    if before.hist is not after.hist:
+        old, new = {**old, **before.hist.fields}, {**new, **after.hist.fields}
     return {name: text for name, text in new.items() if old.get(name) != text}
 
 
@@ -160,7 +174,7 @@ def fence_of(state: PartitionState) -> tuple[str, ...]:
         str(state.next),
         state.acts,
         id_counts_text(state.id_counts),
-        state.hist,
+        state.hist.digest,
     )
 
 
@@ -171,7 +185,11 @@ def id_counts_text(counts: Mapping[int, int]) -> str:
 
 def encode_state(state: PartitionState) -> dict[str, str]:
     """Return the fields of a partition's hash."""
-    return {**_own_fields(state), **acts_of(state.active, state.ended).fields}
+    return {
+        **_own_fields(state),
+        **acts_of(state.active, state.ended).fields,
+        **state.hist.fields,
+    }
 
 
 def _own_fields(state: PartitionState) -> dict[str, str]:
@@ -186,7 +204,8 @@ def _own_fields(state: PartitionState) -> dict[str, str]:
         "last": f"{state.last[0]}:{state.last[1]}",
         "acts": state.acts,
         "ids": id_counts_text(state.id_counts),
-        "hist": state.hist,
+        "hist": state.hist.digest,
+        "begun": state.hist.digest,
         "trimmed": state.trimmed.text,
     }
     if state.rebuilt_to:
@@ -208,6 +227,7 @@ def decode_state(fields: Mapping[str, str]) -> PartitionState:
     for name, version in _prefixed(fields, "act:"):
         active[version] = activation_of(fields[name])
     check_numbers(active)
+    hist = _hist_of(fields)
     last_offset, last_ms = fields["last"].split(":")
     pairs = (pair.split("=") for pair in fields["ids"].split(",") if pair)
     return PartitionState(
@@ -224,11 +244,25 @@ def decode_state(fields: Mapping[str, str]) -> PartitionState:
         rejected={reason: int(fields[name]) for name, reason in _prefixed(fields, "rejected:")},
         active=active,
         ended={version: int(fields[name]) for name, version in _prefixed(fields, "end:")},
-        hist=fields["hist"],
+        hist=hist,
         trimmed=trimmed_of(fields["trimmed"]),
         rebuilt_to=int(fields.get("rebuilt_to", 0)),
         halted=halted_of(fields.get("halted", ""), int(fields["next"])),
     )
+
+
+def _hist_of(fields: Mapping[str, str]) -> Pasts:
+    """Read the pasts. begun: the digest that the last commit which changed them wrote first.
+
+    Half of such a commit may run later (docs/reliability.md): then it is not the stored one.
+    """
+    found: dict[str, Past] = {
+        version: past_of(fields[name]) for name, version in _prefixed(fields, "hist:")
+    }
+    hist = Pasts(found)
+    if hist.digest != fields["hist"] or fields.get("begun", "") != fields["hist"]:
+        raise ValueError("the past of a metric was counted half, or its fields were changed")
+    return hist
 
 
 def _foreign(fields: Mapping[str, str]) -> PartitionState:
@@ -256,6 +290,7 @@ _FIELDS: Final = frozenset(
         "acts",
         "ids",
         "hist",
+        "begun",
         "trimmed",
         "rebuilt_to",
         "halted",
@@ -265,7 +300,7 @@ _FIELDS: Final = frozenset(
 
 def is_state_field(name: str) -> bool:
     """Whether a field of a partition's hash is one that encode_state() writes."""
-    return name in _FIELDS or name.startswith(("act:", "end:", "rejected:"))
+    return name in _FIELDS or name.startswith(("act:", "end:", "hist:", "rejected:"))
 
 
 def _prefixed(fields: Mapping[str, str], prefix: str) -> Iterable[tuple[str, str]]:

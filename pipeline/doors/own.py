@@ -52,7 +52,7 @@ def _answer(body: Any) -> Response:
 @router.get("/status", **_DOCUMENTED)
 async def status(service: Reading) -> Response:
     """Where every partition stands, then their total, as `recount status` tells it."""
-    lines = await service.reader.status()
+    lines = await service.reader.status((await service.fresh()).versions)
     return _answer({"data": lines, **_half(lines[-1])})
 
 
@@ -62,8 +62,9 @@ async def metrics(service: Reading) -> Response:
     state, now = await service.fresh(), service.clock.now()
     reader, standings = service.reader, await service.reader.standings()
     unresolved = await reader.unresolved([*state.metrics.values()], state.find_typed)
+    histories = await reader.progress.of_metrics([*state.metrics.values()], standings)
     shown = [
-        summary_of(each, reader, standings, now, unresolved[each.id])
+        summary_of(each, histories.get(each.id), standings, now, unresolved[each.id])
         for each in state.metrics.values()
     ]
     away = UNREACHABLE if any(each.span is None for each in standings.values()) else {}
@@ -87,7 +88,8 @@ async def show(metric: str, service: Reading) -> Response:
     }
     reader, find = service.reader, service.control.state.find_typed
     unresolved = (await reader.unresolved([found], find))[found.id]
-    summary = summary_of(found, reader, standings, now, unresolved)
+    history = (await reader.progress.of_metrics([found], standings)).get(found.id)
+    summary = summary_of(found, history, standings, now, unresolved)
     return _answer({"data": {**summary, **more}})
 
 

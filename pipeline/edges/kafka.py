@@ -255,6 +255,13 @@ class KafkaLog:
                 return first
             return None
 
+    async def offset_at(self, partition: int, append_ms: int) -> int | None:
+        """Return the first offset that was appended at a time or later; None where none was."""
+        point = TopicPartition(self._events, partition)
+        async with self._asker() as client, guard(client.place, self._events):
+            found = (await client.offsets_for_times({point: max(append_ms, 0)}))[point]
+        return None if found is None else int(found.offset)
+
     async def reject(self, partition: int, letters: Sequence[DeadLetter]) -> None:
         """Write dead letters; return once all are durable."""
         if not letters:

@@ -64,7 +64,7 @@ class MemoryStore:
     ) -> dict[CellKey, str | None] | None:
         """Return the present texts of cells, or None where the partition stands elsewhere."""
         held = self._partitions.get(partition)
-        if held is None or self._differs("load", held.fields, fence_of(state)):
+        if held is None or _differs(self.without, "load", held.fields, fence_of(state)):
             return None
         return {cell: held.cells.get(cell) for cell in cells}
 
@@ -82,13 +82,6 @@ class MemoryStore:
             return None
         texts = (found[cell] for cell in missing)
         return [None if text is None else text.encode() for text in texts]
-
-    def _differs(self, kind: str, fields: Mapping[str, str], fence: Sequence[str]) -> bool:
-        """Whether what is stored is not what was expected."""
-        if kind in self.without:
-            return False
-        pairs = zip(FENCE, fence, strict=True)
-        return any(fields[name] != wanted for name, wanted in pairs if name not in self.without)
 
     async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
         """Return the packed elements of every generation of counts."""
@@ -116,7 +109,7 @@ class MemoryStore:
     ) -> bool:
         """Let go of the oldest kept verdicts; False where the partition stands elsewhere."""
         held = self._partitions.get(partition)
-        if held is None or self._differs("load", held.fields, fence_of(state)):
+        if held is None or _differs(self.without, "load", held.fields, fence_of(state)):
             return False
         if held.fields["trimmed"] != state.trimmed.text:
             return False
@@ -135,7 +128,7 @@ class MemoryStore:
     ) -> bool:
         """Take elements out of an id log; False where the partition stands elsewhere."""
         held = self._partitions.get(partition)
-        if held is None or self._differs("load", held.fields, fence_of(state)):
+        if held is None or _differs(self.without, "load", held.fields, fence_of(state)):
             return False
         for element in elements:
             if element in held.ids.get(generation, ()):
@@ -145,7 +138,7 @@ class MemoryStore:
     async def tell_halted(self, partition: int, state: PartitionState, text: str) -> bool:
         """Note why an owner has halted; False where the partition stands elsewhere."""
         held = self._partitions.get(partition)
-        if held is None or self._differs("load", held.fields, fence_of(state)):
+        if held is None or _differs(self.without, "load", held.fields, fence_of(state)):
             return False
         held.fields["halted"] = text
         return True
@@ -163,10 +156,10 @@ class MemoryStore:
         )
         if not ours:
             return Answer.REFUSED
-        same = (fields["acts"], fields["hist"]) == (after.acts, after.hist)
+        same = (fields["acts"], fields["hist"]) == (after.acts, after.hist.digest)
         if fields["next"] == str(after.next) and (same or "already" in self.without):
             return Answer.ALREADY
-        if self._differs("commit", fields, commit.fence):
+        if _differs(self.without, "commit", fields, commit.fence):
             return Answer.REFUSED
         if commit.rust is not None:
             commit = _read(commit, commit.rust)
@@ -188,6 +181,10 @@ class MemoryStore:
         """Return `next` of several partitions."""
         held = {number: self._partitions.get(number) for number in partitions}
         return {at: None if it is None else int(it.fields["next"]) for at, it in held.items()}
+
+    async def memory(self) -> tuple[int, int]:
+        """There is no limit here."""
+        return 0, 0
 
     async def listing(self, partition: int, measures: Iterable[str]) -> Listing | None:
         """Return what has cells of any of these measures."""
@@ -281,6 +278,16 @@ class MemoryStore:
         return CellAddress(kind, group_number(number), day, cell.customer)
 
 
+def _differs(
+    without: frozenset[str], kind: str, fields: Mapping[str, str], fence: Sequence[str]
+) -> bool:
+    """Whether what is stored is not what was expected. without: see MemoryStore."""
+    if kind in without:
+        return False
+    pairs = zip(FENCE, fence, strict=True)
+    return any(fields[name] != wanted for name, wanted in pairs if name not in without)
+
+
 def _read(commit: Commit, rust: RustCells) -> Commit:
     """A commit with the cells that native/ has as Python has them."""
     cells, elements = rust.cells(), rust.elements()
@@ -338,6 +345,11 @@ class MemoryLog:
     async def probe(self, partition: int, offset: int) -> LogRecord | None:
         """Return the first record at or after an offset."""
         return next((item for item in self.records[partition] if item.offset >= offset), None)
+
+    async def offset_at(self, partition: int, append_ms: int) -> int | None:
+        """Return the first offset that was appended at a time or later."""
+        found = (item.offset for item in self.records[partition] if item.timestamp >= append_ms)
+        return next(found, None)
 
     async def reject(self, partition: int, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters, one for each offset."""

@@ -298,7 +298,7 @@ class RedisStore(RedisReads):
                     *commit.fence,
                     str(after.next),
                     after.acts,
-                    after.hist,
+                    after.hist.digest,
                     body,
                     commit.ids,
                     *verdicts,

@@ -20,7 +20,7 @@ from .redis_books import (
     pairs_of,
     state_in,
 )
-from .redis_client import NoScriptError, ResponseError, is_refused
+from .redis_client import Node, NoScriptError, ResponseError, guard, is_refused
 from .redis_foreign import is_name, strays_in
 from .redis_keys import Keys
 from .redis_listing import names_of
@@ -63,6 +63,24 @@ class RedisReads:
         key = self.keys(partition).state
         async with self._nodes.at(key) as redis:
             return state_in(await redis.hgetall(key), partition)
+
+    async def memory(self) -> tuple[int, int]:
+        """Return the bytes used, and maxmemory; 0 is no limit, or a user who may not ask.
+
+        Of several nodes, those of the one that is fullest.
+        """
+        found = [await self._memory_of(node) for node in await self._nodes.every()]
+        return max(found, key=lambda each: each[0] / each[1] if each[1] else 0)
+
+    async def _memory_of(self, node: Node) -> tuple[int, int]:
+        async with guard(node):
+            try:
+                found = await node.client.info("memory")
+            except ResponseError as error:
+                if not is_refused(error):
+                    raise
+                return 0, 0
+        return int(found.get("used_memory", 0)), int(found.get("maxmemory", 0))
 
     @followed
     async def nexts(self, partitions: Sequence[int]) -> dict[int, int | None]:

@@ -35,7 +35,7 @@ def commit_frame(keys: Keys, commit: Commit, sha: str) -> dict[str, Any]:
     frame = _frame(
         sha,
         [keys.state],
-        args_first=(*commit.fence, str(after.next), after.acts, after.hist),
+        args_first=(*commit.fence, str(after.next), after.acts, after.hist.digest),
         keys_last=(*dropped, *logs),
     )
     if commit.learned:

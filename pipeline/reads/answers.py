@@ -6,6 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from ..core.windows import Window
+from .history import History
 
 Number = Decimal | None
 
@@ -16,8 +17,7 @@ class UsageRow:
 
     customer: whose it is; None where the question names the customer, or the metric has none.
     value: exact; None where there is none (docs/semantics.md V-7), or where reasons say why.
-    unreadable: values that could not be read. complete: see R-2. history: `complete`, or
-    `from_activation`.
+    unreadable: values that could not be read. complete: see R-2. history: of the metric.
     lies: in which partitions the customer's cells lie → the first offset that the row does not
     hold (R-3); None where the question names the customer.
     more: what the value was made of: numerator, denominator, steps.
@@ -29,7 +29,7 @@ class UsageRow:
     value: Number
     unreadable: int
     complete: bool
-    history: str
+    history: History
     customer: str | None = None
     lies: Mapping[int, int] | None = None
     more: Mapping[str, Number | Sequence[Decimal]] = field(default_factory=dict)

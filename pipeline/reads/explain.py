@@ -153,6 +153,8 @@ class Explainer:
         activation, end = state.active.get(version.key), state.ended.get(version.key)
         active = activation is not None and activation.offset <= record.offset
         active = active and (end is None or record.offset < end)
+        past = state.hist.by_version.get(version.key)
+        active = active or (past is not None and past.start <= record.offset < past.next)
         measures = explain(version.body, event.event_type, event.properties, event.context)
         return {
             "id": version.metric_id,

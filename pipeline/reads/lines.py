@@ -52,7 +52,7 @@ def _line(topic: str, row: UsageRow) -> dict[str, Any]:
         "value": _text(row.value),
         "unreadable": row.unreadable,
         "complete": row.complete,
-        "history": row.history,
+        **row.history.members,
         **{name: _told(number) for name, number in row.more.items()},
     }
     if row.lies is not None:

@@ -1,10 +1,15 @@
 """What a recount of a partition is told: settings that decide numbers, and what counts where."""
 
+from typing import Final
+
 from ..control.entities import DeploymentRecord
 from ..control.records import ControlState
 from ..core.deployment import Keying
+from ..core.past import Past
 from ..core.state import PartitionState
 from ..recount.ledger import Active, LedgerTerms
+
+_NONE: Final = Past(0, 0, -1, 0)
 
 
 def terms_of(identity: DeploymentRecord) -> LedgerTerms:
@@ -23,9 +28,9 @@ def terms_of(identity: DeploymentRecord) -> LedgerTerms:
 
 def active_of(control: ControlState, state: PartitionState) -> list[Active]:
     """The versions that count in a partition, in its own offsets."""
-    versions = control.versions
+    versions, pasts = control.versions, state.hist.by_version
     return [
-        Active(version.body, activation.offset, state.ended.get(key))
+        Active(version.body, activation.offset, state.ended.get(key), pasts.get(key, _NONE)[:2])
         for key, activation in state.active.items()
         if (version := versions.get(key)) is not None and version.body is not None
     ]

@@ -1,11 +1,12 @@
 """Where the partitions of a deployment stand, and what may be said of numbers read there.
 
 Rule R-2 (docs/semantics.md): a window is complete if the stream has passed its end plus lateness,
-nothing that was durable when the question was asked is unapplied, and no partition has halted.
+nothing that was durable when the question was asked is unapplied, no partition has halted, and
+every version that is read has counted its past.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -111,7 +112,6 @@ def is_complete(
     stands: Stands,
     *,
     lateness: timedelta,
-    max_ahead_ms: int,
 ) -> bool:
     """Whether nothing that was durable can be missing from a window (R-2)."""
     if stands.unapplied or stands.unapplied is None or stands.halted:
@@ -121,33 +121,17 @@ def is_complete(
         through = standing.applied_through
         if through is None or window.ending_before > through - lateness:
             return False
-        if not all(_seen_whole(each, window, standing.state, max_ahead_ms) for each in versions):
+        if not all(_seen_whole(each, window, standing.state) for each in versions):
             return False
     return True
 
 
-def _seen_whole(
-    version: Version, window: Window, state: PartitionState, max_ahead_ms: int
-) -> bool:
-    """Whether a version saw every event of a window that this partition holds."""
-    activation = state.active.get(version.key)
-    if activation is None:
-        return state.next <= state.start
-    if activation.offset <= state.start:
-        return True
-    clock_ns = (activation.clock_ms + max_ahead_ms) * NS_PER_MS
-    return ns_of(window.starting_on) >= clock_ns
-
-
-def history_of(metric: Metric, states: Iterable[PartitionState]) -> str:
-    """`complete` where every version counts from the log's first offset in every partition."""
-    for state in states:
-        for version in metric.versions:
-            activation = state.active.get(version.key)
-            counts_from = state.next if activation is None else activation.offset
-            if counts_from > state.start:
-                return "from_activation"
-    return "complete"
+def _seen_whole(version: Version, window: Window, state: PartitionState) -> bool:
+    """Whether a version has counted every event of a window that this partition holds."""
+    if not state.is_ready(version.key):
+        return False
+    past = state.hist.by_version.get(version.key)
+    return past is None or ns_of(window.starting_on) >= past.exact_from_ms * NS_PER_MS
 
 
 def status_line(number: int, stands: Standing) -> dict[str, Any]:
@@ -202,11 +186,6 @@ def status_total(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "balanced": all(line["balanced"] for line in lines),
         **(UNREACHABLE if away else {}),
     }
-
-
-def worst_of(histories: Iterable[str]) -> str:
-    """The history of an answer that is made of others."""
-    return max(histories, default="complete")  # from_activation is the greater word
 
 
 def closed_as(standing: Standing, why: str, *, has_halted: bool) -> Standing:

@@ -10,20 +10,21 @@ from definitions.times import rfc3339
 from ..control.entities import Metric, Version
 from ..control.writer import status_of
 from ..core.fold.spelled import SLOW_TESTS, slow_tests
+from .history import COMPLETE, FROM, History
 from .standing import UNREACHABLE, Standing
-from .usage import Reader
 
 
 def summary_of(
     metric: Metric,
-    reader: Reader,
+    history: History | None,
     standings: Mapping[int, Standing],
     now: datetime,
     unresolved: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return a metric's line.
 
-    ready: whether every partition counts its latest version, and every name in it has a meaning.
+    history: None while a partition is not open. ready: whether every partition
+    counts its latest version with all of the past, and every name in it has a meaning.
     unresolved: which have none (Reader.unresolved). fast_path: whether native/, where workers
     have it, evaluates all of the latest version; else slow_because says what Python does.
     """
@@ -44,8 +45,10 @@ def summary_of(
         "ready": not unresolved
         and all(
             latest.key in item.state.active and item.closed is None for item in standings.values()
-        ),
-        "history": reader.history(metric, standings),
+        )
+        and history is not None
+        and history.word in {COMPLETE, FROM},
+        **({"history": None} if history is None else history.members),
         "fast_path": not slow,
         "slow_because": slow,
         "reasons": [*(() if body is None else body.definition.reasons), *unresolved],

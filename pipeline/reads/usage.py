@@ -17,7 +17,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from ..control.entities import DeploymentRecord, Metric
+from ..control.entities import DeploymentRecord, Metric, Version
 from ..core.dedup import home_of
 from ..core.state import PartitionState
 from ..core.windows import RefusedPeriod, Window, windows
@@ -26,22 +26,22 @@ from ..errors import Damage, NotOpen, StoreUnavailable, UsageError
 from ..ports import Book, Clock, RollupStore
 from .answers import AsOf, End, Usage, UsageRow, joined
 from .asked import HEAVY_WINDOWS, LINES_MAX, Asked, slice_of, too_long, worked
+from .history import history_of, joined_histories
 from .marks import Ends, Marks, Patience, marks_of
 from .merging import Row, Rows, cells_in, homes_of, merge, rows_of
 from .names import Finder, added_up, awaits, components_of, marked, reasons_of, seen_in
+from .progress import Progress
 from .query import Query, WindowFinder, days_of, definition_of, parts_of, stored_key
 from .results import sum_of
 from .standing import (
     Standing,
     Stands,
     closed_as,
-    history_of,
     is_complete,
     standing_away,
     standing_of,
     status_line,
     status_total,
-    worst_of,
 )
 
 Status = list[dict[str, Any]]
@@ -76,15 +76,21 @@ class Reader:
         self._patience = patience or Patience(0, clock)
         self._heavy = heavy
         self._bucket_s = identity.deployment.base_bucket_s
+        self.progress = Progress(store, list(identity.starts), clock)
         self.topic = identity.topics["events"][0]
 
     # -- where it stands -------------------------------------------------------------------------
 
-    async def status(self) -> Status:
-        """Return a line for each partition and a total; they show what is rebuilt or halted."""
+    async def status(self, versions: Mapping[str, Version]) -> Status:
+        """Return a line for each partition and a total; they show what is rebuilt or halted.
+
+        Args:
+            versions: All that the control log knows, by key.
+        """
         standings = await self.standings()
         lines = [status_line(number, stands) for number, stands in standings.items()]
-        return [*lines, status_total(lines)]
+        past = await self.progress.of_all(versions, standings)
+        return [*lines, {**status_total(lines), **past}]
 
     async def standings(self) -> dict[int, Standing]:
         """Return where every partition stands now, those too that are not open for reading."""
@@ -104,12 +110,6 @@ class Reader:
             has_halted = isinstance(why, Damage)
             found[number] = closed_as(found[number], str(why), has_halted=has_halted)
         return found
-
-    def history(self, metric: Metric, standings: Mapping[int, Standing]) -> str | None:
-        """How much of the log a metric has seen; None while a partition is not open."""
-        if any(standing.closed is not None for standing in standings.values()):
-            return None
-        return history_of(metric, (standing.state for standing in standings.values()))
 
     async def _standings(
         self, states: Mapping[int, PartitionState], marks: Marks
@@ -335,13 +335,12 @@ class Reader:
         body = query.metric.latest.body
         computable = body is not None and body.definition.computable
         history = history_of(query.metric, (each.state for each in stands.first.values()))
-        ahead_ms = self._identity.deployment.max_ahead_ms
         known: dict[Window, bool] = {}
         rows = []
         for window, group, answered in found:
             if window not in known:
                 known[window] = computable and is_complete(
-                    query.metric, window, stands, lateness=self._lateness, max_ahead_ms=ahead_ms
+                    query.metric, window, stands, lateness=self._lateness
                 )
             value = None if answered.value is None else Decimal(answered.value)
             complete, whose = known[window], None if lies is None else customer
@@ -377,7 +376,7 @@ class Reader:
                     sum_of(values) if whole else None,
                     sum(row.unreadable for row in found),
                     whole and all(row.complete for row in found),
-                    worst_of(row.history for row in found),
+                    joined_histories(row.history for row in found),
                 )
             )
         if answers:

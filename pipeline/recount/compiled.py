@@ -31,22 +31,35 @@ Groups = Callable[[Plain], tuple[str | None, ...]]
 
 
 class Active(NamedTuple):
-    """A version and the offsets [start, end) at which it counts in this partition."""
+    """A version and the offsets at which it counts in this partition.
+
+    That is [start, end) of the stream as it came, and past, which was counted afterwards.
+    """
 
     version: MetricVersion
     start: int
     end: int | None
+    past: tuple[int, int] = (0, 0)
+
+
+class Closing(NamedTuple):
+    """Which events reach an owner's cells of a measure, as they were read.
+
+    live: those below this offset. past: of the past those below this one. listed: of the past
+    those below this one did so before the keys were listed.
+    """
+
+    live: float
+    past: float
+    listed: float
 
 
 class Spot:
-    """An owner's total in the bucket of his last event; most often the next one is in it too.
-
-    closes: the offset from which on events do not reach his cells.
-    """
+    """An owner's total in the bucket of his last event; most often the next one is in it too."""
 
     __slots__ = ("bucket", "closes", "kept")
 
-    def __init__(self, closes: float) -> None:
+    def __init__(self, closes: Closing) -> None:
         self.closes = closes
         self.bucket: int | None = None
         self.kept: Kept | None = None
@@ -55,11 +68,11 @@ class Spot:
 class ActiveMeasure:
     """A measure of an active version.
 
-    name: `metric_id#version.n`. kind: its aggregation. include, exclude: event types, None is no
-    rule. tests: all hold of an event that it counts. value: what such an event adds
-    (matching.value_of). owner: whose cells it reaches, None is nobody's. groups: its grouping sets
-    besides the total. add: how a cell takes a value. spots: the last total of each owner, kept by
-    the Ledger.
+    name: `metric_id#version.n`. past_from, past_until: see Active. kind: its aggregation. include,
+    exclude: event types, None is no rule. tests: all hold of an event that it counts. value: what
+    such an event adds (matching.value_of). owner: whose cells it reaches, None is nobody's.
+    groups: its grouping sets besides the total. add: how a cell takes a value. spots: the last
+    total of each owner, kept by the Ledger.
     """
 
     __slots__ = (
@@ -71,6 +84,8 @@ class ActiveMeasure:
         "kind",
         "name",
         "owner",
+        "past_from",
+        "past_until",
         "spots",
         "start",
         "tests",
@@ -83,6 +98,7 @@ class ActiveMeasure:
         self.name = f"{version.metric_id}#{version.version}.{number}"
         self.start = active.start
         self.end: float = inf if active.end is None else active.end
+        self.past_from, self.past_until = active.past
         self.include, self.exclude = measure.events.include, measure.events.exclude
         self.tests = [verdict_of(condition) for condition in measure.where]
         self.value = _value(measure)

@@ -15,11 +15,16 @@ _ZERO = Decimal(0)
 
 
 class Reading(NamedTuple):
-    """What orders the values of a cell: event time, log clock, offset."""
+    """What orders the values of a cell: event time, log clock, offset.
+
+    came: the offset too, but greater than any where the event may have come after the keys of the
+    cells were listed, for it is of the past of a version.
+    """
 
     at: int
     clock_ms: int
     offset: int
+    came: int
 
 
 class Kept:
@@ -55,10 +60,10 @@ class Kept:
         self.first_text = -1
         self.first_element = -1
 
-    def skip(self, offset: int) -> None:
-        """Take a value that cannot be read."""
+    def skip(self, came: int) -> None:
+        """Take a value that cannot be read. came: see Reading."""
         self.unreadable += 1
-        self.first_text = _first(self.first_text, offset)
+        self.first_text = _first(self.first_text, came)
 
     def holds(self, partition: int) -> tuple[str | None, frozenset[str] | None]:
         """The stored text (ARCHITECTURE, "Stored texts"), and a UNIQUE cell's elements."""
@@ -85,8 +90,8 @@ class Kept:
 
 def _count(kept: Kept, _value: Any, reading: Reading) -> None:
     kept.count += 1
-    if kept.first_text < 0 or reading.offset < kept.first_text:
-        kept.first_text = reading.offset
+    if kept.first_text < 0 or reading.came < kept.first_text:
+        kept.first_text = reading.came
 
 
 def _add(kept: Kept, value: Any, reading: Reading) -> None:
@@ -101,7 +106,7 @@ def _unite(kept: Kept, value: Any, reading: Reading) -> None:
     if kept.elements is None:
         kept.elements = set()
     kept.elements.add(element(value))
-    kept.first_element = _first(kept.first_element, reading.offset)
+    kept.first_element = _first(kept.first_element, reading.came)
 
 
 def _choose(

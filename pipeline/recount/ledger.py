@@ -12,13 +12,22 @@ from math import inf
 from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
-from .compiled import Active, ActiveMeasure, ActiveMeasures, Spot, of_everybody
+from .compiled import Active, ActiveMeasure, ActiveMeasures, Closing, Spot, of_everybody
 from .events import NotCounted, Plain, customer_in, read_event, read_quickly
 from .identity import SEALED_AT, Identities
 from .kept import Kept, Reading
 from .matching import ABSENT
 
-__all__ = ["Active", "Cell", "Ledger", "LedgerTerms", "Share", "home_of", "of_everybody"]
+__all__ = [
+    "Active",
+    "Cell",
+    "Closing",
+    "Ledger",
+    "LedgerTerms",
+    "Share",
+    "home_of",
+    "of_everybody",
+]
 _MS = 1_000_000
 _BODY_BITS = 24  # of a body's digest: two bodies of one identity are told apart
 _BODY = (1 << _BODY_BITS) - 1
@@ -78,8 +87,12 @@ class Share(NamedTuple):
 WHOLE = Share(0, 1)
 
 
-def _always(_measure: str, _owner: str) -> float:
-    return inf
+_ALWAYS = Closing(inf, inf, inf)
+_LATER = 1 << 62  # than any offset
+
+
+def _always(_measure: str, _owner: str) -> Closing:
+    return _ALWAYS
 
 
 @dataclass
@@ -89,12 +102,12 @@ class Ledger:
     share: whose events are judged and counted; a repeat has the customer of its first, so that
     parts can be recounted one after the other. fates: of the share's records below `until`;
     what is no event belongs to the customer that it seems to name, else to part 0. clock_until:
-    the log clock there. closes: (measure, owner) → the offset below which events reach the owner's
-    cells; 0 for none. cut: the log's beginning is gone, so an id may have been counted before what
-    is fed. verdicts: the offsets that the store says were duplicates. The ledger judges for
-    itself, and asks only where a verdict hangs on what is gone. otherwise: how many duplicates
-    below `until` the store does not have. expected: how many identities there may be. Append times
-    are taken not to step back over the cut.
+    the log clock there. closes: (measure, owner) → which events reach the owner's cells. cut: the
+    log's beginning is gone, so an id may have been counted before what is fed. verdicts: the
+    offsets that the store says were duplicates. The ledger judges for itself, and asks only where
+    a verdict hangs on what is gone. otherwise: how many duplicates below `until` the store does
+    not have. expected: how many identities there may be. Append times are taken not to step back
+    over the cut.
     """
 
     partition: int
@@ -102,7 +115,7 @@ class Ledger:
     active: list[Active]
     share: Share = WHOLE
     until: float = inf
-    closes: Callable[[str, str], float] = _always
+    closes: Callable[[str, str], Closing] = _always
     fates: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     ids: Counter[int] = field(default_factory=Counter)
@@ -247,26 +260,37 @@ class Ledger:
         return repeats
 
     def _counts(self, event: Plain, offset: int) -> bool:
-        """Add an event to every cell that it reaches; say whether it matches a measure."""
+        """Add an event to every cell that it reaches; say whether it matches a measure.
+
+        Of the past of a version it is added too, but its fate was decided when it came.
+        """
         found = False
         bucket = event.at // self._bucket_ns
-        reading = Reading(event.at, self.clock_ms, offset)
+        at_once = Reading(event.at, self.clock_ms, offset, offset)
         for measure in self._measures[event.event_type]:
-            if offset < measure.start or offset >= measure.end:
+            is_past = offset < measure.start
+            if is_past:
+                if not measure.past_from <= offset < measure.past_until:
+                    continue
+            elif offset >= measure.end:
                 continue
             for test in measure.tests:
                 if not test(event):
                     break
             else:
-                found = True
+                found = found or not is_past
                 value, owner = measure.value(event), measure.owner(event)
                 if value is ABSENT or owner is None:
                     continue
                 spot = measure.spots.get(owner)
                 if spot is None:
                     spot = measure.spots[owner] = Spot(self.closes(measure.name, owner))
-                if offset >= spot.closes:
+                closes = spot.closes
+                if offset >= (closes.past if is_past else closes.live):
                     continue
+                reading = at_once
+                if is_past and offset >= closes.listed:
+                    reading = reading._replace(came=_LATER)
                 if spot.bucket != bucket or spot.kept is None:
                     spot.bucket = bucket
                     spot.kept = self._kept_of(Cell(measure.name, owner, bucket, 0, ()), measure)
@@ -289,7 +313,7 @@ class Ledger:
 
 def _take(kept: Kept, measure: ActiveMeasure, value: Any, reading: Reading) -> None:
     if value is None:
-        kept.skip(reading.offset)
+        kept.skip(reading.came)
     else:
         measure.add(kept, value, reading)
 

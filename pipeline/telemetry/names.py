@@ -24,6 +24,9 @@ Name = Literal[
     "recount_seeks_total",
     "recount_folded_events_total",
     "recount_native_failures_total",
+    "recount_backfilled_events_total",
+    "recount_backfill_offsets",
+    "recount_backfill_paused",
 ]
 
 
@@ -113,6 +116,21 @@ NAMES: Final[dict[Name, TelemetryKind]] = {
         is_counter=True,
         labels=(),
         meaning="partitions that go on without native/, because it failed: please report it",
+    ),
+    "recount_backfilled_events_total": TelemetryKind(
+        is_counter=True,
+        labels=(),
+        meaning="events read again by this process for metrics that were created after them",
+    ),
+    "recount_backfill_offsets": TelemetryKind(
+        is_counter=False,
+        labels=("partition",),
+        meaning="offsets that are still to be read again for such metrics",
+    ),
+    "recount_backfill_paused": TelemetryKind(
+        is_counter=False,
+        labels=(),
+        meaning="1 while they are not read, because Redis uses more than 0.8 of its maxmemory",
     ),
 }
 SERVER_NAMES: Final[dict[ServerName, TelemetryKind]] = {

@@ -130,8 +130,8 @@ def test_sizes_count_what_they_say() -> None:
     ]
 
 
-def test_the_imports_of_core_form_six_levels() -> None:
-    """Value types at the ground, the fold on top: no chain of imports inside core is longer."""
+def test_the_imports_of_core_form_seven_levels() -> None:
+    """Value types at the ground, the fold and backfill on top: no chain of imports is longer."""
     files = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts): path
         for path in (ROOT / "pipeline" / "core").rglob("*.py")
@@ -149,7 +149,7 @@ def test_the_imports_of_core_form_six_levels() -> None:
     def level(name: str) -> int:
         return 1 + max((level(each) for each in imported(name)), default=0)
 
-    assert {level(name) for name in files} == {1, 2, 3, 4, 5, 6}
+    assert {level(name) for name in files} == {1, 2, 3, 4, 5, 6, 7}
 
 
 def test_libraries_have_owners() -> None:

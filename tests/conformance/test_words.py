@@ -19,6 +19,7 @@ _ORDINARY = """
     reporting requests resources results routes rows rust scan search serve service settings
     shapes shown sql_groups sql_words stack state statsig statsig_members statsig_neutral
     statsig_warehouse staying summary time times unpacking usage values worker writer
+    backfill filling history progress slices
 """
 ORDINARY = frozenset(_ORDINARY.split())
 # Public classes of one name in two modules, and why that misleads nobody.

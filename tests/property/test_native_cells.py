@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from definitions.matcher import Matcher, compile_version
 from definitions.metric import Aggregation, MetricVersion
-from pipeline.app.owner import Owner, SeekBack
+from pipeline.app.opening import SeekBack
+from pipeline.app.owner import Owner
 from pipeline.core.activation import Activation
 from pipeline.core.aggregations import (
     Partial,

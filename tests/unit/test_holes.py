@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.app.owner import Owner, SeekBack
+from pipeline.app.opening import SeekBack
+from pipeline.app.owner import Owner
 from pipeline.edges.memory import MemoryLog
 from pipeline.ports import Span
 

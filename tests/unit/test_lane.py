@@ -34,7 +34,7 @@ def test_release_frees_whoever_hands_over() -> None:
     async def run() -> None:
         owner = world.owner()
         await owner.open()
-        desk = Desk(owner, SystemClock())
+        desk = Desk(owner, SystemClock(), world.past(owner))
         records: list[Any] = world.log.records[0]
         for number in range(3):  # one is being taken, two wait
             await desk.put(records[number : number + 1], seek)
@@ -63,7 +63,7 @@ def test_nothing_is_fetched_for_an_owner_that_has_enough() -> None:
     async def run() -> list[frozenset[int]]:
         lane, owner = Lane(parts), world.owner()
         await owner.open()
-        lane._desks[0] = Desk(owner, SystemClock())
+        lane.desks[0] = Desk(owner, SystemClock(), world.past(owner))
         closed = []
         for number in range(3):
             closed.append(lane.closed)
@@ -96,7 +96,7 @@ def test_nothing_of_a_released_partition_stays() -> None:
     async def run() -> "weakref.ref[Any]":
         owner = world.owner()
         await owner.open()
-        desk = Desk(owner, SystemClock())
+        desk = Desk(owner, SystemClock(), world.past(owner))
         records: list[Any] = world.log.records[0]
         first = records[:4]
         await desk.put(first, seek)

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 import pytest
 
 from definitions.metric import Comparison, Condition, Definition, Field, Operator
-from pipeline.app.owner import SeekBack
+from pipeline.app.opening import SeekBack
 from pipeline.app.reporting import WorkerVitals, samples
 from pipeline.core.compiled import MODULE
 from pipeline.core.fold.spelled import PATHS
@@ -136,7 +136,7 @@ def test_every_path_is_counted_and_documented() -> None:
         await owner.take(world.log.records[0])
 
     asyncio.run(run())
-    vital = WorkerVitals(dict, dict, lambda: owner.done, lambda: True)
+    vital = WorkerVitals(dict, dict, lambda: owner.done, lambda: True, lambda: False)
     told = {tuple(labels): value for name, labels, value in samples(vital) if name == FOLDED}
     text = (ROOT / "docs/operations.md").read_text()
 

@@ -106,18 +106,19 @@ def test_a_partition_opens_when_the_old_end_is_applied_again() -> None:
         ask(world)
     with pytest.raises(NotOpen):
         ask(world, question(world, customer=None))
-    line, total = asyncio.run(reader(world).status())
+    line, total = asyncio.run(reader(world).status(world.control.versions))
     assert (line["state"], line["next"], line["rebuilt_to"]) == ("rebuilding", 3, 4)
     assert "applied up to 3 of 4" in line["reason"]
     assert total["applied_through"] is None
     standings = asyncio.run(reader(world).standings())
-    assert reader(world).history(world.control.metrics["SUM"], standings) is None
+    progress = reader(world).progress
+    assert asyncio.run(progress.of_metrics([*world.control.metrics.values()], standings)) == {}
 
     world.append([event(4)])
     asyncio.run(world.apply())
     assert world.state.rebuilt_to == 4
     assert ask(world)[0]["value"] == "10"
-    assert asyncio.run(reader(world).status())[0]["state"] == "open"
+    assert asyncio.run(reader(world).status(world.control.versions))[0]["state"] == "open"
 
 
 def test_every_state_a_partition_can_be_in() -> None:
@@ -156,7 +157,7 @@ def test_what_a_halted_partition_holds_is_never_complete() -> None:
     assert (row["value"], row["complete"]) == ("3", False)
     assert last["as_of"]["halted_partitions"] == [0]
     assert ask(world, question(world, starting_on=STARTS - DAY))[0]["complete"] is False
-    line, total = asyncio.run(reader(world).status())
+    line, total = asyncio.run(reader(world).status(world.control.versions))
     assert (line["state"], line["reason"]) == ("halted", "partition 0: damaged; mend it")
     assert line["looked_at"] == "2026-03-01T12:00:00Z"
     assert total["halted_partitions"] == [0]
@@ -166,7 +167,7 @@ def test_what_a_halted_partition_holds_is_never_complete() -> None:
     row, last = ask(world)
     assert (row["value"], row["complete"]) == ("7", True)
     assert "halted_partitions" not in last["as_of"]
-    line, total = asyncio.run(reader(world).status())
+    line, total = asyncio.run(reader(world).status(world.control.versions))
     assert line["state"] == "open"
     assert "halted_partitions" not in total
 
@@ -176,12 +177,12 @@ def test_status_tells_of_a_partition_that_nobody_can_note_anything_in() -> None:
     world = applied(1, 2)
     rebuilt(world, 4)
     halted(world)
-    assert asyncio.run(reader(world).status())[0]["state"] == "halted"
+    assert asyncio.run(reader(world).status(world.control.versions))[0]["state"] == "halted"
     with pytest.raises(NotOpen):
         ask(world)
     world.store._partitions[0].fields["rules"] = "99"
 
-    line, total = asyncio.run(reader(world).status())
+    line, total = asyncio.run(reader(world).status(world.control.versions))
     assert line["state"] == "halted"
     assert "rules number is 99" in line["reason"]
     assert (total["halted_partitions"], total["applied_through"]) == ([0], None)

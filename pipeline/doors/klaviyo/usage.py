@@ -29,6 +29,7 @@ from ...control.records import ControlState
 from ...core.windows import WindowSize, opening_of, zone_of
 from ...errors import ConflictError, UnknownNameError
 from ...reads.answers import AsOf, UsageRow
+from ...reads.history import joined_histories
 from ...reads.query import Query
 from ..http.errors import JSON_API, NOT_FOUND, Refused
 from ..http.requests import body_json, needs, takes
@@ -334,5 +335,5 @@ def _told(
         "complete": None not in unapplied
         and not any(unapplied)
         and all(line.complete for line in lines),
-        "history": max((line.history for line in lines), default="complete"),
+        **joined_histories(line.history for line in lines).members,
     }

@@ -23,7 +23,7 @@
 -- Rule 2: after the first write nothing can fail: final values only, no arithmetic.
 -- Rule 3: ids and verdicts come first and the state last. Redis may run the first half of a commit
 -- that was torn off its file, at the start after next (core/dedup.py, superfluous()): whatever of it is
--- there, its ids are, and they show.
+-- there, its ids are, and they show. A slice of the past has no ids: `begun` shows it (core/state.py).
 local CHUNK = 4000
 
 local found = redis.call('HMGET', KEYS[1], 'store_id', 'rules', 'next', 'acts', 'ids', 'hist')
@@ -60,6 +60,7 @@ local function write(command, key, items)
     redis.call(command, key, unpack(items, at, math.min(at + CHUNK - 1, #items)))
   end
 end
+if ARGV[9] ~= ARGV[6] then redis.call('HSET', KEYS[1], 'begun', ARGV[9]) end
 if #ARGV[11] > 0 then redis.call('RPUSH', KEYS[first_log], ARGV[11]) end
 for i = 12, #ARGV do redis.call('RPUSH', KEYS[#KEYS], ARGV[i]) end
 for i = 1, cells do write('HSET', KEYS[1 + i], body.cells[i]) end

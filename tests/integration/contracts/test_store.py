@@ -17,6 +17,7 @@ from pipeline.core.cell_cache import RustCells
 from pipeline.core.cells import CELLS, ELEMENTS, CellAddress, CellKey, Change
 from pipeline.core.commit import Answer, Commit, commit_of, settle
 from pipeline.core.compiled import MODULE
+from pipeline.core.past import Past, Pasts
 from pipeline.core.plan import Plan
 from pipeline.core.state import Halted, PartitionState, Trimmed
 from pipeline.core.verdicts import pack
@@ -216,7 +217,7 @@ async def test_the_same_commit_again_is_recognised(store: RollupStore) -> None:
         {"ended": {"m#1": 3}},
         {"id_counts": {7: 2}},
         {"id_counts": {}},
-        {"hist": "m#1=0"},
+        {"hist": Pasts({"m#1": Past(0, 0, -1, 0)})},
     ],
     ids=[
         "store",
@@ -304,7 +305,7 @@ async def test_an_unregistered_partition_is_none(store: RollupStore) -> None:
         replace(FIRST, rules=FIRST.rules + 1),
         replace(FIRST, id_counts={7: 1}),
         replace(FIRST, active={"m#1": Activation(0, 0, "d", 0, 1)}),
-        replace(FIRST, hist="m#1=0"),
+        replace(FIRST, hist=Pasts({"m#1": Past(0, 0, -1, 0)})),
     ):
         assert await store.load(0, [CELL], other) is None
     assert await store.load(0, [CELL], FIRST) == {CELL: None}

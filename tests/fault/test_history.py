@@ -1,0 +1,119 @@
+"""Workers are killed while they count the past of new metrics, under traffic: it stays exact."""
+
+import asyncio
+import json
+import random
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from pipeline.core.state import PartitionState
+from pipeline.edges.kafka import topic_names
+
+from ..services import Recount
+from ..stored import store_of
+from ..waiting import eventually
+from .harness import Workers, assert_exact, create_five, lag
+from .test_workers import Traffic
+
+EVENTS = 60_000
+PARTITIONS = 4
+
+
+@pytest.fixture
+def workers(recount: Recount, tmp_path: Path) -> Iterator[Workers]:
+    """The workers of a test; none outlives it, and a failure shows what they said."""
+    made = Workers(recount, tmp_path)
+    yield made
+    made.end()
+    sys.stderr.write(made.logs())
+
+
+def states(recount: Recount) -> list[PartitionState]:
+    """What every partition stands on."""
+
+    async def read() -> list[PartitionState | None]:
+        store = store_of(recount.services.redis, recount.deployment)
+        try:
+            return [await store.state(number) for number in range(PARTITIONS)]
+        finally:
+            await store.close()
+
+    return [state for state in asyncio.run(read()) if state is not None]
+
+
+def is_whole(recount: Recount, metrics: dict[str, Any]) -> bool:
+    """Whether every partition has all of every past."""
+    return all(
+        f"{metric}#1" in state.active and state.is_ready(f"{metric}#1")
+        for state in states(recount)
+        for metric in metrics
+    )
+
+
+def counted(recount: Recount) -> int:
+    """How many offsets of all pasts are counted."""
+    pasts = [past for state in states(recount) for past in state.hist.by_version.values()]
+    return sum(past.next - past.start for past in pasts)
+
+
+@contextmanager
+def streaming(recount: Recount, traffic: Traffic) -> Iterator[None]:
+    """Some hundred live events a second."""
+    topic, stop = topic_names(recount.deployment)["events"], threading.Event()
+    producer = Producer(
+        {"bootstrap.servers": recount.services.kafka, "partitioner": "murmur2_random"}
+    )
+
+    def send() -> None:
+        while not stop.wait(0.05):
+            for _ in range(20):
+                line = traffic.line()
+                if isinstance(line, dict):
+                    producer.produce(topic, json.dumps(line), key=line["customer_id"])
+            producer.flush()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_past_is_exact_after_kills_under_traffic(recount: Recount, workers: Workers) -> None:
+    """Metrics come while events do; kills fall into live flushes and into slices of the past."""
+    recount.run("init", "--partitions", str(PARTITIONS))
+    recount.create({"name": "first", "aggregation_type": "COUNT"})
+    traffic = Traffic(recount, seed=20)
+    traffic.publish(EVENTS)
+    slowly = {"RECOUNT_BACKFILL_SHARE": "0.01", "RECOUNT_FLUSH_MS": "20"}
+    process = workers.start(**slowly)
+    eventually(lambda: lag(recount) == 0, within_s=120, because="it catches up")
+
+    draw, partly = random.Random(21), 0
+    with streaming(recount, traffic):
+        metrics = create_five(recount)
+        for _ in range(4):
+            wanted = counted(recount) + draw.randrange(1, 2_000)
+            eventually(
+                lambda wanted=wanted: counted(recount) >= wanted,  # type: ignore[misc]
+                within_s=60,
+                because="a past is being counted",
+            )
+            workers.kill(process)
+            partly += not is_whole(recount, metrics)
+            process = workers.start(**slowly)
+    sys.stderr.write(f"killed while a past was counted: {partly} times\n")
+    eventually(lambda: is_whole(recount, metrics), within_s=120, because="its past is counted")
+    eventually(lambda: lag(recount) == 0, within_s=120, because="it catches up")
+
+    assert partly > 1
+    assert_exact(recount, metrics, others=True)

@@ -95,7 +95,7 @@ def redrive_command(
         raise UsageError("--at is PARTITION@OFFSET, as `recount rejected list` shows them")
 
     async def work() -> Redriven:
-        async with opened() as deployment:
+        async with opened(sends=True) as deployment:
             address, identity = deployment.settings.address, deployment.identity
             letters = await letters_of(address, identity.topics["rejected"][0])
             wanted = [each for each in letters if reason in {None, each.reason}]

@@ -100,7 +100,7 @@ def test_one_copy_that_would_acknowledge_alone(
     _demand(brokers, topic, 1)
 
     stage.halted(worker, f"min.insync.replicas is 1 on topic {topic!r}")
-    for command in (("worker",), ("init",), ("publish", "-"), ("serve",)):
+    for command in (("worker",), ("init",), ("publish", "-"), ("rejected", "redrive"), ("serve",)):
         done = stage.recount.ended(*command)
         assert (done.returncode, topic in done.stderr.decode()) == (5, True), command
     if role:

@@ -164,7 +164,9 @@ class Lane:
     async def _tick(
         self, number: int, position: int | None, last: dict[int, tuple[int, int]], seek: Seek
     ) -> None:
-        desk = self.desks[number]
+        desk = self.desks.get(number)
+        if desk is None:
+            return  # given up since the tick was due
         # Idle: nothing queued, and neither moved nor took anything since the last tick.
         stands = (-1 if position is None else position, desk.owner.taken)
         idle = stands == last.get(number) and not desk.waiting

@@ -166,6 +166,31 @@ def test_no_door_answers_for_a_partition_that_is_not_open(
             assert ask().status_code == 200, name
 
 
+def test_every_door_says_that_a_partition_has_halted(recount: Recount, tmp_path: Path) -> None:
+    """Numbers stay readable, never complete, each in the door's own terms."""
+    metronome, klaviyo = prepared(recount)
+    with (
+        redis.Redis.from_url(recount.services.redis) as store,
+        serving(recount, tmp_path / "serve.log") as server,
+        client_of(server) as client,
+    ):
+        asks = reads(client, metronome, klaviyo)
+        assert asks["own usage"]().json()["data"][0]["complete"] is True
+        store.hset(keys_of(recount).state, "halted", "2 1700000000000 partition 0: mend it")
+        answers = {name: ask() for name, ask in asks.items()}
+        told = {name: answer.json() for name, answer in answers.items()}
+        status = client.get("/recount/v1/status").json()["data"]
+
+    assert {answer.status_code for answer in answers.values()} == {200}
+    assert [line["state"] for line in status[:1]] == ["halted"]
+    assert status[0]["reason"] == "partition 0: mend it"
+    assert {line["complete"] for line in told["own usage"]["data"]} == {False}
+    meta = told["aggregates"]["meta"]
+    assert (meta["complete"], meta["as_of"]["halted_partitions"]) == (False, [0])
+    for name in ("own usage", "usage", "of customers", "groups", "values"):
+        assert told[name]["as_of"]["halted_partitions"] == [0], name
+
+
 def test_a_rebuild_shows_no_part_of_a_number(recount: Recount, tmp_path: Path) -> None:
     """Asked all the while, with a worker running: the whole number or 503, and nothing else."""
     recount.run("init", "--partitions", "2")

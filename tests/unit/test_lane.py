@@ -3,15 +3,18 @@
 import asyncio
 import gc
 import weakref
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
-from pipeline.app.desk import Desk
+from pipeline.app.desk import BadBatch, Desk
 from pipeline.app.lane import Lane
 from pipeline.core.commit import Answer, Commit
-from pipeline.edges.clock import SystemClock
+from pipeline.edges.clock import SetClock, SystemClock
 from pipeline.edges.memory import MemoryStore
+from pipeline.errors import Damage
 
-from ..world import World, event
+from ..world import NOW, World, event
 
 
 class SilentStore(MemoryStore):
@@ -49,6 +52,58 @@ def test_release_frees_whoever_hands_over() -> None:
 
     asyncio.run(run())
     assert world.state.next == 0
+
+
+def test_what_cannot_be_read_halts_behind_what_lies_before_it() -> None:
+    """The batches before it are applied; mended, the desk goes on from where the store stands."""
+    world, clock = World(), SetClock(NOW)
+    world.append(event(number) for number in range(8))
+    sought: list[int] = []
+
+    async def seek(_partition: int, offset: int) -> None:
+        sought.append(offset)
+
+    async def until(holds: Callable[[], bool]) -> None:
+        for _ in range(1_000):
+            if holds():
+                return
+            await asyncio.sleep(0)
+        raise AssertionError("it does not come to that")
+
+    async def run() -> None:
+        owner = world.owner()
+        desk = Desk(owner, clock, world.past(owner))
+        assert await desk.open() == 0
+        records: list[Any] = world.log.records[0]
+        await desk.put(records[:4], seek)
+        await desk.put([BadBatch(4, Damage("is corrupt"))], seek)
+        await until(lambda: (desk.halted or "").endswith("is corrupt"))
+        await until(lambda: world.store._partitions[0].fields.get("halted", "") != "")
+        assert (desk.is_closed, desk.owner.stands, desk.owner.kept.ids) == (True, None, 0)
+
+        await desk.tick(4, seek)
+        await asyncio.sleep(0)
+        assert sought == []  # it was looked at a moment ago
+        clock.move(timedelta(seconds=6))
+        await desk.tick(4, seek)
+        await until(lambda: desk.halted is None)
+        assert (sought, desk.is_closed, desk.owner.stands) == ([4], False, 4)
+        await desk.put(records[4:], seek)
+        await until(lambda: world.store._partitions[0].fields["next"] == "8")
+        await until(lambda: desk.owner.stands == 8)
+        await desk.release()
+
+    asyncio.run(run())
+
+
+def test_a_tick_of_what_was_given_up_does_nothing() -> None:
+    """Ticks are tasks of their own: the partition may be another process's when one begins."""
+    parts: Any = None
+
+    async def seek(_partition: int, _offset: int) -> None:
+        raise AssertionError("nothing has to be fetched again")
+
+    asyncio.run(Lane(parts)._tick(0, 5, {}, seek))
 
 
 def test_nothing_is_fetched_for_an_owner_that_has_enough() -> None:

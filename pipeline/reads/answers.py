@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from ..core.windows import Window
-from .history import History
+from .history import WHOLE, History, joined_histories
 
 Number = Decimal | None
 
@@ -44,7 +44,7 @@ class AsOf:
     read, where that stood further on. applied_through: None where a partition is not known to be
     applied through any moment. unapplied: durable offsets of all partitions that are not applied;
     None while Kafka is away, which alone knows. halted: partitions that do not go on until
-    somebody mends them.
+    somebody mends them. history: of the metrics that were read.
     """
 
     topic: str
@@ -53,6 +53,7 @@ class AsOf:
     unapplied: int | None
     offsets_until: Mapping[int, int] | None = None
     halted: tuple[int, ...] = ()
+    history: History = WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,4 +92,5 @@ def joined(answers: Iterable[AsOf]) -> AsOf:
         None if None in unapplied else max(filter(None, unapplied), default=0),
         None if lows == highs else highs,
         tuple(sorted({number for each in found for number in each.halted})),
+        joined_histories(each.history for each in found),
     )

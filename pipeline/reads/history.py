@@ -56,6 +56,16 @@ class History:
             told["exact_from"] = rfc3339(self.exact_from)
         return told
 
+    @property
+    def warning(self) -> dict[str, Any]:
+        """What vendors' doors add where numbers are not final; nothing where they are."""
+        if self.word == COMPLETE:
+            return {}
+        return {**({} if self.word == FROM else {"complete": False}), **self.members}
+
+
+WHOLE: Final = History()
+
 
 def history_of(metric: Metric, states: Iterable[PartitionState]) -> History:
     """What a metric has seen of the log, over all partitions and versions."""

@@ -19,6 +19,7 @@ from ..core.state import COUNTERS, PartitionState
 from ..core.windows import Window
 from ..ports import Span
 from .answers import AsOf
+from .history import history_of
 from .query import versions_of
 
 # What an answer says that was made without Kafka.
@@ -85,8 +86,8 @@ class Stands:
     last: Mapping[int, PartitionState]
     unapplied: int | None
 
-    def as_of(self, topic: str) -> AsOf:
-        """Where the answer stands (R-3)."""
+    def as_of(self, topic: str, metric: Metric) -> AsOf:
+        """Where the answer stands (R-3), and what the metric has seen of the log."""
         through = [standing.applied_through for standing in self.first.values()]
         known = [moment for moment in through if moment is not None]
         offsets = {at: each.state.next for at, each in self.first.items()}
@@ -98,6 +99,7 @@ class Stands:
             self.unapplied,
             None if until == offsets else until,
             self.halted,
+            history_of(metric, (each.state for each in self.first.values())),
         )
 
     @property

@@ -267,7 +267,7 @@ class Reader:
         if not asked.query.is_of_customers:
             work = partial(self._rows, asked, None, together, stands, None)
             yield await worked(len(together) + len(asked.spread), work)
-        yield End(stands.as_of(self.topic))
+        yield End(stands.as_of(self.topic, asked.query.metric))
 
     async def _books(self, asked: Asked, customers: Sequence[str]) -> dict[int, Book]:
         """Read every partition: an event counts where it lies, also away from home."""
@@ -383,7 +383,7 @@ class Reader:
             return rows, joined(answer.as_of for answer in answers)
         marks = await marks_of(self._log, self._clock, self._identity.starts)
         stands = await self._stands(await self._books(asked, ()), marks, None)
-        return rows, stands.as_of(self.topic)
+        return rows, stands.as_of(self.topic, query.metric)
 
 
 async def _whole(query: Query, batches: Batches) -> Usage:

@@ -166,6 +166,7 @@ class Walk:
             },
             "moved_on": moved,
             **({"halted_partitions": list(read.halted)} if read.halted else {}),
+            **read.history.warning,
             **(UNREACHABLE if read.unapplied is None else {}),
         }
 

@@ -85,7 +85,8 @@ class Stands(AnswerModel):
     offsets: topic/partition → offset. first_page_offsets: of the first page of the walk.
     moved_on: whether a row may hold events that the first page stood before. halted_partitions:
     what these hold is counted up to the offsets; some of it waits until they are mended.
-    complete and kafka: only while Kafka is away (False, `unreachable`).
+    complete and kafka: only while Kafka is away (False, `unreachable`). history, percent and
+    exact_from: only where the past of a metric is not all counted; complete is False meanwhile.
     """
 
     offsets: dict[str, int]
@@ -95,6 +96,9 @@ class Stands(AnswerModel):
     halted_partitions: list[int] | None = None
     complete: bool | None = None
     kafka: str | None = None
+    history: str | None = None
+    percent: int | None = None
+    exact_from: str | None = None
 
 
 class Page(AnswerModel):

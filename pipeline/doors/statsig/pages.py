@@ -5,13 +5,14 @@ What is deleted or archived between two pages is gone, and those after it move u
 number do: `totalItems` shows it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from fastapi import Request
 
-from ...control.entities import DeploymentRecord
+from ...control.entities import DeploymentRecord, Metric
+from ...reads.history import History, history_of, joined_histories
 from ...reads.standing import UNREACHABLE, Standing
 from ..http.parameters import number_in
 
@@ -57,13 +58,22 @@ def in_list(row: Mapping[str, Any]) -> dict[str, Any]:
     return {_LIST_NAMES.get(name, name): held for name, held in row.items()}
 
 
-def stands(standings: Mapping[int, Standing], identity: DeploymentRecord) -> dict[str, Any]:
-    """Return the offsets that numbers read from now on stand at, or later ones."""
+def stands(
+    standings: Mapping[int, Standing], identity: DeploymentRecord, metrics: Sequence[Metric]
+) -> dict[str, Any]:
+    """Return the offsets that numbers of metrics, read from now on, stand at, or later ones."""
     topic = identity.topics["events"][0]
     halted = [number for number, each in standings.items() if each.halted is not None]
     away = any(each.span is None for each in standings.values())
     return {
         "offsets": {f"{topic}/{number}": each.state.next for number, each in standings.items()},
         **({"halted_partitions": halted} if halted else {}),
+        **seen_by(metrics, standings).warning,
         **(UNREACHABLE if away else {}),
     }
+
+
+def seen_by(metrics: Sequence[Metric], standings: Mapping[int, Standing]) -> History:
+    """Return what metrics have seen of the log, the worst of them."""
+    states = [each.state for each in standings.values()]
+    return joined_histories(history_of(metric, states) for metric in metrics)

@@ -22,7 +22,7 @@ from ..http.paths import segment
 from ..http.requests import body_text, needs, takes
 from ..http.service import Pace, Service, of_format
 from . import clients, models, shapes
-from .pages import PAGES, in_list, listing, paged, stands
+from .pages import PAGES, in_list, listing, paged, seen_by, stands
 from .rows import rows_of
 
 _DATE: Final = "YYYY-MM-DD, a day of the deployment's Statsig zone"
@@ -176,12 +176,15 @@ async def list_values(request: Request, service: Reading) -> Response:
     """The values of all metrics, or of those of a name or a type, of one day."""
     params, day = request.query_params, _day_of(request)
     name, type_ = params.get("metricName"), params.get("metricType")
-    as_of = stands(await service.reader.standings(), service.identity)
+    metrics = [
+        metric
+        for metric in _live(await service.fresh())
+        if name in {None, (own := _own(metric))["name"]} and type_ in {None, own["type"]}
+    ]
+    as_of = stands(await service.reader.standings(), service.identity, metrics)
     rows: list[dict[str, Any]] = []
-    for metric in _live(await service.fresh()):
-        own = _own(metric)
-        if name in {None, own["name"]} and type_ in {None, own["type"]}:
-            rows += [in_list(row) for row in await rows_of(service, metric, day)]
+    for metric in metrics:
+        rows += [in_list(row) for row in await rows_of(service, metric, day)]
     asked = {key: params[key] for key in ("date", "metricName", "metricType") if key in params}
     page = paged(request, rows, "/console/v1/metrics/values", **asked)
     return _answer("Metric values listed successfully.", page[0], pagination=page[1], as_of=as_of)
@@ -194,10 +197,15 @@ async def values(request: Request, service: Reading) -> Response:
     if not metric_id:
         raise Refused(400, "id is required", (Problem("S-REQ", "/id", "id is required"),))
     metric = _found(await service.fresh(), metric_id)
+    standings = await service.reader.standings()
+    late = seen_by([metric], standings).warning
+    more: dict[str, Any] = {}
+    if late:
+        more["as_of"] = stands(standings, service.identity, [metric])
     rows, asked = await rows_of(service, metric, day), request.query_params
     listed = {"id": metric_id, "date": asked["date"]}
     page = paged(request, rows, "/console/v1/metrics", **listed)
-    return _answer("Metric read successfully.", page[0], pagination=page[1])
+    return _answer("Metric read successfully.", page[0], pagination=page[1], **more)
 
 
 def _day_of(request: Request) -> date:

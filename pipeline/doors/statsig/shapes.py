@@ -83,13 +83,17 @@ class Pagination(AnswerModel):
 class Stood(AnswerModel):
     """Where values stand: our own member. offsets: topic/partition → offset.
 
-    complete and kafka: only while Kafka is away (False, `unreachable`).
+    complete and kafka: only while Kafka is away (False, `unreachable`). history, percent and
+    exact_from: only where the past of a metric is not all counted; complete is False meanwhile.
     """
 
     offsets: dict[str, int]
     halted_partitions: list[int] | None = None
     complete: bool | None = None
     kafka: str | None = None
+    history: str | None = None
+    percent: int | None = None
+    exact_from: str | None = None
 
 
 class Envelope(AnswerModel):

@@ -85,6 +85,18 @@ async def test_probe(subject: Subject) -> None:
     assert await subject.log.probe(1, 0) is None
 
 
+async def test_offsets_of_append_times(subject: Subject) -> None:
+    """offset_at() gives the first record that was appended at a time or later; None is none."""
+    stamps = [record.timestamp for record in await read(subject.log, 0, 0, 4)]
+
+    for offset, stamp in enumerate(stamps):
+        assert await subject.log.offset_at(0, stamp) == stamps.index(stamp) <= offset
+    assert await subject.log.offset_at(0, stamps[0] - 1) == 0
+    assert await subject.log.offset_at(0, -1) == 0
+    assert await subject.log.offset_at(0, stamps[-1] + 1) is None
+    assert await subject.log.offset_at(1, 0) is None
+
+
 async def test_dead_letters_are_durable(subject: Subject) -> None:
     """A dead letter keeps place, reason and original; written twice it has one key."""
     records: Sequence[Any] = await read(subject.log, 0, 0, 4)

@@ -18,10 +18,12 @@ each identity counts once. If that index finds a repetition, the kept verdicts a
 Rule 3: a slice moves no counter, no identity and no dead letter: each event had its fate already.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 from definitions.matcher import Matcher
 
@@ -33,6 +35,8 @@ from .past import Past, Pasts
 from .plan import Plan, nothing
 from .records import LogRecord
 from .state import PartitionState
+
+_OFFSET: Final = attrgetter("offset")
 
 
 class VerdictsDiffer(Exception):
@@ -134,9 +138,9 @@ def slice_of(
     Raises:
         VerdictsDiffer: the kept verdicts do not fit the log.
     """
-    clocks = clocks_of(due.clock_ms, records)
-    left = left_of(records, clocks, duplicates)
-    plan, hi = nothing(state, state.next), upto
+    clocks = clocks_of(due.clock_ms, records) if duplicates else None
+    left = records if clocks is None else left_of(records, clocks, duplicates)
+    plan, hi, clock_ms = nothing(state, state.next), upto, due.clock_ms
     if left:
         folded = fold(
             left,
@@ -151,11 +155,12 @@ def slice_of(
             raise VerdictsDiffer(
                 f"the record at {folded.duplicates[0]} repeats another one, and no verdict says so"
             )
-        taken = folded.counters["consumed"]
+        taken, clock_ms = folded.counters["consumed"], folded.clock_ms
         hi = left[taken].offset if taken < len(left) else upto
         plan.cells, plan.elements, plan.plain = folded.cells, folded.elements, folded.plain
-    passed = sum(record.offset < hi for record in records)
-    clock_ms = clocks[passed - 1] if passed else due.clock_ms
+    passed = bisect_left(records, hi, key=_OFFSET)
+    if clocks is not None and passed:
+        clock_ms = clocks[passed - 1]
     return Slice(plan, counted(state.hist, due, hi, clock_ms), hi, passed)
 
 
@@ -168,8 +173,6 @@ def left_of(
     records: Sequence[LogRecord], clocks: Sequence[int], duplicates: Collection[int]
 ) -> Sequence[LogRecord]:
     """The records that are no duplicates, with the log clock as the duplicates have moved it."""
-    if not duplicates:
-        return records
     return [
         record if record.timestamp == clock_ms else clocked(record, clock_ms)
         for record, clock_ms in zip(records, clocks, strict=True)

@@ -99,6 +99,11 @@ class RawRecords(Sequence[LogRecord]):
         begin = min(max(self.native.find(offset), self.begin), self.end)
         return RawRecords(self.native, begin, self.end)
 
+    def below(self, offset: int) -> "RawRecords":
+        """Those before an offset."""
+        end = min(max(self.native.find(offset), self.begin), self.end)
+        return RawRecords(self.native, self.begin, end)
+
     def clear(self) -> None:
         """Let go of them, whoever keeps this."""
         self.native, self.begin, self.end = None, 0, 0
@@ -124,6 +129,13 @@ def since(records: Sequence[LogRecord], offset: int) -> Sequence[LogRecord]:
     if not records or records[0].offset >= offset:
         return records
     return [record for record in records if record.offset >= offset]
+
+
+def below(records: Sequence[LogRecord], offset: int) -> Sequence[LogRecord]:
+    """Return the records before an offset."""
+    if isinstance(records, RawRecords):
+        return records.below(offset)
+    return [record for record in records if record.offset < offset]
 
 
 def joined(parts: Sequence[Delivered]) -> Delivered:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from ..core.event import EVENT_BYTES_MAX
+from ..core.raw import below
 from ..core.records import DeadLetter, LogRecord, Unheld
 from ..errors import Halt, LogUnavailable
 from ..ports import Span
@@ -132,7 +133,7 @@ async def spans_of(client: PlacedConsumer, topic: str, partitions: int) -> dict[
 
 async def read_span(
     client: PlacedConsumer, topic: str, partition: int, lo: int, hi: int
-) -> AsyncIterator[Sequence[ConsumerRecord[Any, Any]]]:
+) -> AsyncIterator[Sequence[LogRecord]]:
     """Yield the committed records of [lo, hi) in batches; ends where nothing more can come.
 
     Raises:
@@ -148,7 +149,7 @@ async def read_span(
         moved, at = loop.time(), lo
         while at < hi:
             batches = await client.getmany(point, timeout_ms=_POLL_MS)
-            records = [record for record in batches.get(point, ()) if record.offset < hi]
+            records = below(batches.get(point, ()), hi)
             if records:
                 yield records
             # The position passes control markers, which getmany never shows.

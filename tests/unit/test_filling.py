@@ -1,0 +1,114 @@
+"""When the past is counted: not while Redis is nearly full, and after live batches."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+from pipeline.app.desk import Desk
+from pipeline.app.filling import Filling
+from pipeline.edges.clock import SystemClock
+from pipeline.edges.memory import MemoryStore
+
+from ..world import FIVE, World, definition_record, event
+
+EVENTS = 40
+
+
+class Measured(MemoryStore):
+    """A store that says how full it is."""
+
+    used = 0
+
+    async def memory(self) -> tuple[int, int]:
+        """Of a hundred bytes."""
+        return self.used, 100
+
+
+async def late(world: World) -> Desk:
+    """A desk whose owner has applied everything before it heard of a metric."""
+    world.append(event(number) for number in range(EVENTS))
+    owner = world.owner()
+    await owner.open()
+    await owner.take(world.log.records[0])
+    record = json.dumps(definition_record("SUM", "SUM", FIVE["SUM"])).encode()
+    world.control.apply(world.control.next, record)
+    world.definitions.changes += 1
+    await owner.tick(None)
+    desk = Desk(owner, SystemClock(), world.past(owner))
+    desk.past.size.records = 5
+    return desk
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a fact."""
+    async with asyncio.timeout(8):
+        for _ in count():
+            if condition():
+                return
+            await asyncio.sleep(0)
+
+
+async def filled(world: World, desk: Desk, then: Callable[[Filling], Any]) -> None:
+    """Count the past beside what the test does."""
+
+    async def seek(_partition: int, _offset: int) -> None:
+        raise AssertionError("nothing has to be fetched again")
+
+    filling = Filling(lambda: {0: desk}, store=world.store, clock=SystemClock(), share=0.5)
+    task = asyncio.create_task(filling.run(seek))
+    try:
+        await then(filling)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def test_a_past_waits_while_redis_is_nearly_full() -> None:
+    """Above 80 % of maxmemory nothing of the past is counted; below it goes on by itself."""
+    store = Measured()
+    store.used = 81
+    world = World(metrics={}, store=store)
+
+    async def run() -> None:
+        desk = await late(world)
+
+        async def then(filling: Filling) -> None:
+            await until(lambda: filling.is_paused)
+            assert desk.past.behind == EVENTS
+            store.used = 80
+            await until(lambda: desk.past.due is None)
+            assert not filling.is_paused
+
+        await filled(world, desk, then)
+
+    asyncio.run(run())
+    assert world.state.is_ready("SUM#1")
+
+
+def test_a_past_goes_on_beside_live_batches_that_never_end() -> None:
+    """While a live batch waits no slice is taken, but after every fourth flush one is."""
+    world = World(metrics={})
+
+    async def run() -> None:
+        desk = await late(world)
+        desk.waiting = 1  # somebody always waits
+
+        async def then(_filling: Filling) -> None:
+            await asyncio.sleep(0)
+            assert desk.past.behind == EVENTS
+            for _ in range(3 * EVENTS):
+                if desk.past.due is None:
+                    break
+                desk.owner.flushes += 4
+                seen = desk.past.behind
+                await until(lambda seen=seen: desk.past.behind < seen)  # type: ignore[misc]
+            assert desk.past.due is None
+
+        await filled(world, desk, then)
+
+    asyncio.run(run())
+    assert world.state.is_ready("SUM#1")

@@ -332,11 +332,14 @@ def test_offsets_that_do_not_rise_are_left() -> None:
 
 @pytest.mark.parametrize(("more", "count"), [(b"\0", 0), (b"", -1), (b"", 1)])
 def test_other_bytes_than_the_records_that_it_says_halt(more: bytes, count: int) -> None:
-    """Bytes behind the last record, or another number of records: left by native/, and Halt."""
+    """Bytes behind the last record, or another number of records: left by native/, and it halts there."""
     one: list[Record] = [(0, b"k", b"{}", []), (0, b"k", b"{}", [])]
     raw = fetch_of([Made(one), Made(one, harm=grown(more, count))])
 
-    _, position, halted = answers(RawBatches, raw)
+    before, position, _ = answers(RawBatches, raw)
+    found, _, halted = answers(RawBatches, raw, begin=position)
 
+    assert [len(records) for records in before] == [2]  # the batch before it is handed on
+    assert position == 2
+    assert not found
     assert "at or after offset 2" in halted
-    assert position == 0  # nothing of this answer was handed on

@@ -332,7 +332,7 @@ def test_offsets_that_do_not_rise_are_left() -> None:
 
 @pytest.mark.parametrize(("more", "count"), [(b"\0", 0), (b"", -1), (b"", 1)])
 def test_other_bytes_than_the_records_that_it_says_halt(more: bytes, count: int) -> None:
-    """Bytes behind the last record, or another number of records: left by native/, and it halts there."""
+    """Bytes behind the last record, or another number of records: left by native/; halts."""
     one: list[Record] = [(0, b"k", b"{}", []), (0, b"k", b"{}", [])]
     raw = fetch_of([Made(one), Made(one, harm=grown(more, count))])
 

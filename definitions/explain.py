@@ -76,10 +76,13 @@ def _explain(
     return Explained(measure.name, not failing, tuple(failing))
 
 
+def name_of(where: Field) -> str:
+    """Return what the field of a condition is called: `property model`, `customer_id`."""
+    return where.source if where.key is None else f"{where.source} {where.key}"
+
+
 def _clause(condition: Condition, seen: Any) -> Clause:
-    where = condition.field
-    name = where.source if where.key is None else f"{where.source} {where.key}"
-    missing = seen is ABSENT
+    name, missing = name_of(condition.field), seen is ABSENT
     return Clause(
         name, str(condition.operator), condition.operands, None if missing else seen, missing
     )

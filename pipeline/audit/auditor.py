@@ -21,12 +21,12 @@ from ..deploy.checks import check_state
 from ..errors import StoreUnavailable
 from ..ports import EventLog, RollupStore, Span
 from ..reads.recounting import active_of, terms_of
+from ..reads.verdicts import KeptVerdicts, WentBack, read_verdicts
 from ..recount.kept import Kept
 from ..recount.ledger import WHOLE, Cell, Closing, Ledger, Share
-from .books import NOTHING, Books, WentBack, count_keys, expected_of, read_books
+from .books import NOTHING, Books, count_keys, expected_of, read_books
 from .findings import Findings
 from .measures import SharedMeasures
-from .verdicts import KeptVerdicts, read_verdicts
 
 EVENTS_PER_PASS: Final = 8_000_000  # some 35 bytes each, for their identities
 KEYS_PER_PASS: Final = 100_000

@@ -14,16 +14,13 @@ from typing import Final
 from ..core.cells import CELLS, ELEMENTS, CellAddress, group_number
 from ..core.state import PartitionState
 from ..ports import RollupStore
+from ..reads.verdicts import WentBack
 from ..recount.kept import Kept
 from ..recount.ledger import Cell, Closing, Share
 
 Held = tuple[str | None, frozenset[str] | None]  # a cell's text, and its UNIQUE elements
 NOTHING: Final = (None, None)
 KEYS_AT_ONCE: Final = 1_000  # of a MULTI: some milliseconds of Redis
-
-
-class WentBack(Exception):
-    """Redis stands before where it stood: it lost writes. What was read so far is void."""
 
 
 @dataclass(slots=True)

@@ -1,9 +1,7 @@
-"""metrics create, list, show, rename, update, archive, check."""
+"""metrics create, list, show, rename, update, archive, check; try is in trial.py."""
 
 import asyncio
-import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,8 +17,10 @@ from ..edges.clock import SystemClock
 from ..errors import ExitCode, UnknownNameError, UsageError
 from ..reads.history import BACKFILLING, History
 from ..reads.summary import summary_of
+from .bodies import check_body, read_body
 from .open import Opened, opened
 from .output import TableOption, progress, show, wait, write_json
+from .trial import try_
 
 _POLL_S = 0.2
 Id = Annotated[str, typer.Argument(metavar="METRIC", help="Id or name of a metric.")]
@@ -28,7 +28,7 @@ Id = Annotated[str, typer.Argument(metavar="METRIC", help="Id or name of a metri
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Create, change, check and list metrics.", no_args_is_help=True)
+    group = typer.Typer(help="Create, try, change, check and list metrics.", no_args_is_help=True)
     for name, command in (
         ("create", create),
         ("list", list_command),
@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
         ("rename", rename),
         ("update", update),
         ("check", check),
+        ("try", try_),
         ("archive", archive),
     ):
         group.command(name)(command)
@@ -61,26 +62,9 @@ def create(
     """
     if format_ not in FORMATS:
         raise UsageError(f"--format is one of {', '.join(sorted(FORMATS))}")
-    text = _read(file)
-    try:
-        parse(format_, text)  # an invalid definition is told without a deployment
-    except DefinitionError as error:
-        raise _of_another(format_, text, error) from error
+    text = read_body(file)
+    check_body(format_, text)  # an invalid definition is told without a deployment
     wait(_create(format_, text, effective_from, waits=wait_))
-
-
-def _of_another(format_: str, text: str, error: DefinitionError) -> DefinitionError | UsageError:
-    """What is wrong with a body; one that another system reads was given the wrong --format."""
-    other = guess(text)
-    try:
-        parse(other, text)
-    except DefinitionError:
-        return error
-    if other == format_:
-        return error
-    return UsageError(
-        f"--format {format_}: this is a body of {other.capitalize()}; give --format {other}"
-    )
 
 
 async def _create(format_: str, text: str, effective_from: str | None, *, waits: bool) -> None:
@@ -149,7 +133,7 @@ def update(
     async def work() -> dict[str, Any]:
         async with opened() as deployment:
             found = deployment.metric(metric)
-            changed = await deployment.writer.update(found, _read(file), effective_from)
+            changed = await deployment.writer.update(found, read_body(file), effective_from)
             return _created(changed, await _unresolved(deployment, changed))
 
     show([wait(work())])
@@ -171,7 +155,7 @@ def check(
         raise UsageError(f"--format is one of {', '.join(sorted(FORMATS))}")
     lines, refused = [], False
     for file in files:
-        text = _read(file)
+        text = read_body(file)
         about = {"file": file, "format": format_ or guess(text)}
         try:
             name, definition = parse(about["format"], text)
@@ -186,16 +170,6 @@ def check(
     show(lines)
     if refused:
         raise typer.Exit(ExitCode.DEFINITION)
-
-
-def _read(file: str) -> str:
-    try:
-        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return raw.decode("utf-8-sig")  # editors of some systems begin a file with its mark
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: not UTF-8: {error}") from error
 
 
 async def _summaries(deployment: Opened, metrics: list[Metric]) -> list[dict[str, Any]]:

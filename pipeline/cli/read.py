@@ -1,7 +1,6 @@
 """usage, status, audit, explain."""
 
 import json
-import re
 import sys
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from ..reads.answers import End
 from ..reads.explain import Explainer
 from ..reads.lines import end_line, lines_of
 from ..reads.query import Query
-from ..recount.ledger import Share
+from ..reads.recounting import share_of
 from .open import opened
 from .output import TableOption, progress, show, wait, write_json
 
@@ -214,7 +213,10 @@ def audit(
 
     Examples: recount audit --processes 4; recount audit --customers 1/50
     """
-    share = _share(customers)
+    try:
+        share = share_of("customers", customers)
+    except BadParameter as error:
+        raise UsageError(f"--customers: {error.why}") from error
 
     async def work() -> Findings:
         async with opened() as deployment:
@@ -250,14 +252,6 @@ def audit(
         )
     if findings.mismatches or (findings.unverifiable_cells and not allow_partial):
         raise typer.Exit(ExitCode.DIFFERENCE)
-
-
-def _share(text: str) -> Share:
-    """K/N: the K-th of N."""
-    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text, re.ASCII)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise UsageError(f"--customers: {text!r} is no share such as 1/50, the first of fifty")
-    return Share(int(match[1]) - 1, int(match[2]))
 
 
 def explain(

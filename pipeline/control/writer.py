@@ -53,6 +53,14 @@ class Writer:
             )
         return registered, definition
 
+    def candidate(self, format_: str, text: str) -> tuple[str, Definition]:
+        """Return the same of a body that nobody registers: its name may be taken.
+
+        Raises:
+            DefinitionError: every broken rule.
+        """
+        return parse(format_, text, self._terms)
+
     @property
     def _terms(self) -> Terms:
         """What names stand for, now: it is written into a version, so no worker looks it up."""

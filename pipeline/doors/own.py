@@ -19,12 +19,13 @@ from ..reads.lines import end_line, lines_of
 from ..reads.query import Query
 from ..reads.standing import UNREACHABLE
 from ..reads.summary import native_of, summary_of
+from ..reads.trial_lines import clause_lines, end_lines, row_lines
 from .http.cursors import Key, Walk
 from .http.errors import Refused
-from .http.looking import first_of, looked_up
+from .http.looking import first_of, looked_up, tried
 from .http.parameters import number_in
 from .http.paths import segment
-from .http.requests import needs, takes
+from .http.requests import body_text, needs, takes
 from .http.service import Service
 
 router = APIRouter(prefix="/recount/v1", tags=["Recount"])
@@ -42,6 +43,21 @@ class Wrong(BaseModel):
 
 _DOCUMENTED: Final[dict[str, Any]] = {
     "responses": {status: {"model": Wrong} for status in (400, 401, 403, 404, 429, 503)}
+}
+
+
+_TRIED: Final[dict[str, Any]] = {
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object"},
+                    "example": {"name": "calls", "aggregation_type": "COUNT"},
+                }
+            },
+        }
+    }
 }
 
 
@@ -144,6 +160,41 @@ async def usage(
         return _answer({"data": lines, **end_line(end)})
 
     return await worked(len(usage.rows), made)
+
+
+@router.post("/metrics/try", **_DOCUMENTED, **_TRIED)
+async def try_(
+    request: Request,
+    service: Reading,
+    format: Annotated[str, Param(description="klaviyo, metronome or statsig")],  # noqa: A002
+    starting_on: Annotated[str, Param(description="RFC 3339, inclusive")],
+    ending_before: Annotated[str, Param(description="RFC 3339, exclusive")],
+    against: Annotated[str | None, Param(description="a metric to compare with")] = None,
+    customer: Annotated[str | None, Param(description="whose; none: each customer")] = None,
+    window_size: Annotated[str, Param(description="none, hour, day, week, month")] = "none",
+    timezone: Annotated[str, Param(description="IANA name")] = "UTC",
+    sample: Annotated[str | None, Param(description="K/N: a share of the customers")] = None,
+) -> Response:
+    """A definition, counted over the log before it is created; nothing is written.
+
+    The body is a native create body.
+    """
+    text = await body_text(request)
+    other = None if against is None else await _found(service, against)
+    given = {
+        "customer": customer,
+        "starting_on": starting_on,
+        "ending_before": ending_before,
+        "window_size": window_size,
+        "timezone": timezone,
+    }
+    answer = await tried(service, format, text, other, {**given, "sample": sample})
+
+    def made() -> Response:
+        rows, clauses = row_lines(answer), clause_lines(answer)
+        return _answer({"data": rows, "clauses": clauses, **end_lines(answer)})
+
+    return await worked(len(answer.rows), made)
 
 
 @router.get("/rejected", **_DOCUMENTED, **takes(query=_LISTED))

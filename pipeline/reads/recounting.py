@@ -1,5 +1,6 @@
 """What a recount of a partition is told: settings that decide numbers, and what counts where."""
 
+import re
 from typing import Final
 
 from ..control.entities import DeploymentRecord
@@ -7,7 +8,8 @@ from ..control.records import ControlState
 from ..core.deployment import Keying
 from ..core.past import Past
 from ..core.state import PartitionState
-from ..recount.ledger import Active, LedgerTerms
+from ..errors import BadParameter
+from ..recount.ledger import Active, LedgerTerms, Share
 
 _NONE: Final = Past(0, 0, -1, 0)
 
@@ -34,3 +36,16 @@ def active_of(control: ControlState, state: PartitionState) -> list[Active]:
         for key, activation in state.active.items()
         if (version := versions.get(key)) is not None and version.body is not None
     ]
+
+
+def share_of(parameter: str, text: str) -> Share:
+    """Read K/N, the K-th of N shares of the customers.
+
+    Raises:
+        BadParameter: it is none.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text, re.ASCII)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        why = f"{text[:80]!r} is no share such as 1/50, the first of fifty"
+        raise BadParameter(parameter, why)
+    return Share(int(match[1]) - 1, int(match[2]))

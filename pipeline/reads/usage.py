@@ -150,7 +150,7 @@ class Reader:
 
         The last batch is the End. Raises: see usage().
         """
-        asked = await self._asked(query)
+        asked = await self.asked(query)
         if components_of(query.metric) is not None:
             rows, as_of = await self._added(asked)
             yield marked(rows, await self._reasons(query))
@@ -202,7 +202,8 @@ class Reader:
                 else:
                     yield batch
 
-    async def _asked(self, query: Query) -> Asked:
+    async def asked(self, query: Query) -> Asked:
+        """Return a question with its windows. Raises: see usage()."""
         spread = await self._windows(query)
         names = () if components_of(query.metric) is not None else stored_key(query)
         definitions = await worked(

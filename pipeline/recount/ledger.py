@@ -146,11 +146,12 @@ class Ledger:
             if of > 1:
                 customer = customer_in(value)
                 if customer is not None and crc32(customer) % of != number:
-                    self._note_time(record.offset, record.timestamp)
+                    self.note_time(record.offset, record.timestamp)
                     continue
             self.feed(record.offset, record.timestamp, value)
 
-    def _note_time(self, offset: int, append_ms: int) -> None:
+    def note_time(self, offset: int, append_ms: int) -> None:
+        """Take only the time of a record: its event is not of those that are judged."""
         self.clock_ms = max(self.clock_ms, append_ms)
         if self._first < 0:
             self._first = self._generation()
@@ -159,7 +160,7 @@ class Ledger:
 
     def feed(self, offset: int, append_ms: int, value: bytes | None) -> None:
         """Take one record."""
-        self._note_time(offset, append_ms)
+        self.note_time(offset, append_ms)
         number, of = self.share
         customer = customer_in(value) if of > 1 else None
         if customer is not None and crc32(customer) % of != number:

@@ -1,10 +1,16 @@
-"""Events by transaction_id: a bounded look into the log; nothing is kept for it."""
+"""Bounded looks into the log: events by transaction_id, and trials. Nothing is kept of them."""
 
 import asyncio
 from contextlib import aclosing
 from typing import Any, Final
 
+from definitions.formats import FORMATS
+
+from ...control.entities import Metric
+from ...control.writer import Writer
+from ...errors import BadParameter
 from ...reads.explain import Explainer
+from ...reads.trial import Trial, TrialAnswer, TrialQuery
 from .errors import Refused
 from .service import Service
 
@@ -12,6 +18,10 @@ FOUND_MAX: Final = 1_000
 LOOK_S_MAX: Final = 30.0
 _TOO_LONG: Final = (
     f"the log cannot be looked through within {LOOK_S_MAX:.0f} s; `recount explain` can"
+)
+_TOO_LONG_TO_TRY: Final = (
+    f"the log cannot be counted within {LOOK_S_MAX:.0f} s; `recount metrics try` can; "
+    "a sample of the customers, such as 1/50, needs less time"
 )
 _TOO_MANY: Final = (
     f"more than {FOUND_MAX} records have these ids; ask for fewer ids, or use `recount explain`"
@@ -57,3 +67,29 @@ async def first_of(service: Service, transaction_id: str, customer: str) -> dict
             return await explainer.first(transaction_id, customer)
     except TimeoutError as error:
         raise Refused(400, _TOO_LONG) from error
+
+
+async def tried(
+    service: Service, format_: str, text: str, against: Metric | None, given: dict[str, Any]
+) -> TrialAnswer:
+    """Return what a definition would have counted.
+
+    given: the parameters of the question (TrialQuery.of).
+
+    Raises:
+        DefinitionError: every broken rule of the body. BadParameter, UsageError: the question
+            cannot be answered. Refused: the log is too long to be counted while somebody waits.
+        TooBusy: see looked_up().
+    """
+    if format_ not in FORMATS:
+        raise BadParameter("format", f"one of {', '.join(sorted(FORMATS))}")
+    state = await service.fresh()
+    candidate = Writer(service.control, service.identity, service.clock).candidate
+    name, definition = await asyncio.to_thread(candidate, format_, text)  # SQL takes time to read
+    asked = TrialQuery.of(name, definition, against, find=state.find_typed, **given)
+    trial = Trial(service.identity, state, service.store, service.log, service.reader)
+    try:
+        async with service.large(), asyncio.timeout(LOOK_S_MAX):
+            return await trial.run(asked, lambda _: None, lambda _: None)
+    except TimeoutError as error:
+        raise Refused(400, _TOO_LONG_TO_TRY) from error

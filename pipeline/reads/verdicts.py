@@ -11,9 +11,12 @@ from ..core.state import Trimmed
 from ..core.verdicts import Offsets, duplicates_in
 from ..deploy.checks import check_state
 from ..ports import RollupStore
-from .books import WentBack
 
 _TRIES_MAX: Final = 5
+
+
+class WentBack(Exception):
+    """Redis stands before where it stood: it lost writes. What was read so far is void."""
 
 
 class KeptVerdicts:

@@ -21,7 +21,7 @@ from .kafka_security import aiokafka_login
 T = TypeVar("T")
 _ADMIN_TIMEOUT_S: Final = 15.0
 _CHANGE_TIMEOUT_S: Final = 5.0
-_CHANGE_TRIES_MAX: Final = 3
+_CHANGE_TRIES_MAX: Final = 5  # longer than Kafka takes to give up a broker that was lost
 _RIGHTS_TIMEOUT_S: Final = 4.0
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _SETTLE_S: Final = 0.1

@@ -53,6 +53,8 @@ def test_f15_the_first_broker_is_down_at_the_start_of_each_command(
 ) -> None:
     """Every command works while the first bootstrap server is down, from `init` to `rebuild`."""
     brokers.nodes[0].kill()
+    others = ",".join(node.plain for node in brokers.others(brokers.nodes[0]))
+    eventually(lambda: brokers_of(others) == 2, within_s=60, because="Kafka has given it up")
     stage = replicated
     recount = stage.recount
     recount = type(recount)(recount.services, fresh("down"))

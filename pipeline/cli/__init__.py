@@ -25,7 +25,7 @@ COMMANDS: Final = {
         "operate",
         "Print every setting (environment variable) with its value, default, unit and meaning.",
     ),
-    "metrics": ("metrics", "Create, change, check and list metrics."),
+    "metrics": ("metrics", "Create, try, change, check and list metrics."),
     "publish": (
         "operate",
         "Send the events of a file to Kafka. Ends when Kafka has stored all of them durably.",

@@ -4,7 +4,7 @@ import math
 import re
 
 from definitions.metric import Aggregation
-from pipeline.reads.costs import CELL_BYTES, Distinct, CellCount
+from pipeline.reads.costs import CELL_BYTES, CellCount, Distinct
 
 from ..services import ROOT
 

@@ -54,7 +54,7 @@ async def consumer(
     """
     address = await address.nearest()
     client = PlacedConsumer(
-        **address.aiokafka(),
+        **address.first.aiokafka(),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",
@@ -82,7 +82,7 @@ async def producer(address: KafkaAddress, **extra: Any) -> AsyncIterator[PlacedP
     """An idempotent producer; every send is durable on all in-sync replicas."""
     address = await address.nearest()
     client = PlacedProducer(
-        **address.aiokafka(),
+        **address.first.aiokafka(),
         enable_idempotence=True,
         acks="all",
         max_request_size=DEAD_LETTER_BYTES_MAX,

@@ -56,10 +56,15 @@ class KafkaAddress:
             **aiokafka_login(self.security),
         }
 
+    @property
+    def first(self) -> "KafkaAddress":
+        """The first server alone: aiokafka shuffles a list, and may begin with a silent one."""
+        return replace(self, bootstrap=self.servers[0])
+
     async def nearest(self) -> "KafkaAddress":
         """Return the same servers, one that answers now before the others.
 
-        aiokafka tries them in turn, and waits long for one that is silent.
+        aiokafka tries them in turn, and waits long for one that is silent: see first.
 
         Raises:
             Halt, LogUnavailable: none lets us in.

@@ -63,9 +63,14 @@ def test_every_example_of_the_page_is_taken(server: Server) -> None:
     with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
         page = client.get("/openapi.json").json()
         for path, operations in page["paths"].items():
+            if path == "/api/v1/meters/{meter}/query":
+                continue  # a question to a metric with its group keys: test_openmeter_door
             for method, operation in operations.items():
                 contents = operation.get("requestBody", {}).get("content", {})
                 for kind, body in contents.items():
+                    if "$ref" not in body["schema"]:
+                        assert path == "/recount/v1/metrics/try"  # of any format: test_trial
+                        continue
                     name = body["schema"]["$ref"].rsplit("/", 1)[1]
                     examples = page["components"]["schemas"][name]["examples"]
                     assert body["example"] == examples[0]

@@ -173,6 +173,8 @@ def test_every_client_is_made_with_the_login() -> None:
     kinds = {"AIOKafkaConsumer", "AIOKafkaProducer", "AIOKafkaClient", "AIOKafkaAdminClient"}
     kinds |= {"PlacedConsumer", "PlacedProducer"}
     kinds |= {"AdminClient", "Producer", "Consumer", "create_conn"}
+    logins = {"address.aiokafka()", "address.first.aiokafka()", "self.app.kafka", "login"}
+    logins |= {"address.rdkafka()", "self._address.rdkafka()"}
     made = {}
     for path in (ROOT / "pipeline").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -180,10 +182,7 @@ def test_every_client_is_made_with_the_login() -> None:
                 first = [ast.unparse(each) for each in node.args]
                 first += [ast.unparse(each.value) for each in node.keywords if each.arg is None]
                 place = f"{path.relative_to(ROOT)}: {ast.unparse(node.func)}"
-                made[place] = bool(
-                    {"address.aiokafka()", "self.app.kafka", "address.rdkafka()"} & set(first)
-                    or {"self._address.rdkafka()", "login"} & set(first)
-                )
+                made[place] = bool(logins & set(first))
 
     assert len(made) >= 6
     assert [place for place, given in made.items() if not given] == []

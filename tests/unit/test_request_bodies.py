@@ -49,6 +49,7 @@ PLACES = {
 # What clients of Statsig start with, and their other path for events.
 STARTS = ("/v1/download_config_specs", "/v1/get_id_lists", "/v1/initialize", "/v1/rgstr")
 OPENMETER = ("/api/v1/events", "/api/v1/meters/{meter}/query")
+TRIED = "/recount/v1/metrics/try"  # a body of any format: no model of its own
 JUDGED = {("accept", None), ("reject", "schema")}
 
 
@@ -64,7 +65,8 @@ def bodies(page: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], Any
     for path, operations in page["paths"].items():
         for method, operation in operations.items():
             for body in operation.get("requestBody", {}).get("content", {}).values():
-                yield method, path, body["schema"], body["example"]
+                if path != TRIED:
+                    yield method, path, body["schema"], body["example"]
 
 
 def validator(page: dict[str, Any], schema: dict[str, Any]) -> Any:
@@ -96,7 +98,7 @@ def test_every_body_tells_its_members(page: dict[str, Any]) -> None:
     ]
 
     assert {(method, path) for method, path, _, _ in found} >= {
-        each for each in calls if not each[1].endswith("/reload")
+        each for each in calls if not each[1].endswith("/reload") and each[1] != TRIED
     }
     assert len(found) == 23
     for method, path, schema, example in found:

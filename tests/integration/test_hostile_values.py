@@ -157,7 +157,8 @@ def test_no_parameter_breaks_a_door(client: httpx.Client, door: str) -> None:
             assert answer.status_code == 400, (path, name, answer.text)
             assert name in answer.text
     assert tried >= DOORS[door]
-    assert seen[400] > 9 * tried
+    # OpenMeter's subjects and groups are any text: fewer of the strange ones are wrong there.
+    assert seen[400] > (9 if door == "/api/" else 10) * tried
 
 
 def test_no_path_breaks_a_door(client: httpx.Client) -> None:

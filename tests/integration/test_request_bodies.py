@@ -84,7 +84,8 @@ def test_every_example_of_the_page_is_taken(server: Server) -> None:
                         answer = client.request(
                             method, to, content=text, headers={"Content-Type": kind}
                         )
-                        assert answer.status_code in {200, 201, 202, 204}, (to, text, answer.text)
+                        taken = {204} if path == "/api/v1/events" else {200, 201, 202}
+                        assert answer.status_code in taken, (to, text, answer.text)
                         if door not in made:
                             made[door] = answer.json()["data"]["id"]
                         sent += 1

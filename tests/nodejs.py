@@ -1,4 +1,4 @@
-"""The vendors' clients for Node, installed from their lock into `.recount/node`."""
+"""Packages for Node that tests use, installed from their lock into `.recount`."""
 
 import fcntl
 import os
@@ -10,8 +10,6 @@ import pytest
 
 from .services import ROOT
 
-LOCKED = ROOT / "tests/data/clients"
-FOLDER = ROOT / ".recount/node"
 _INSTALL_S_MAX = 300
 # A test that needs Node is skipped with this reason where there is none, and fails under CI.
 NEEDS_NODE = pytest.mark.skipif(
@@ -20,22 +18,26 @@ NEEDS_NODE = pytest.mark.skipif(
 )
 
 
-def packages() -> Path:
-    """Return the folder with `node_modules`; install what is locked, once for every process."""
+def packages(locked: str = "clients", into: str = "node") -> Path:
+    """Return the folder with `node_modules`; install what is locked, once for every process.
+
+    locked: the folder of tests/data with the lock. into: the folder of .recount.
+    """
     assert shutil.which("node"), "node is not installed here"
     assert shutil.which("npm"), "npm is not installed here"
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    wanted = (LOCKED / "package-lock.json").read_text()
-    installed = FOLDER / "installed"
-    with (FOLDER / "lock").open("w") as lock:
+    source, folder = ROOT / "tests/data" / locked, ROOT / ".recount" / into
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = (source / "package-lock.json").read_text()
+    installed = folder / "installed"
+    with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if installed.exists() and installed.read_text() == wanted:
-            return FOLDER
+            return folder
         for name in ("package.json", "package-lock.json"):
-            shutil.copy(LOCKED / name, FOLDER / name)
+            shutil.copy(source / name, folder / name)
         done = subprocess.run(
             ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=FOLDER,
+            cwd=folder,
             capture_output=True,
             text=True,
             timeout=_INSTALL_S_MAX,
@@ -43,4 +45,4 @@ def packages() -> Path:
         )
         assert done.returncode == 0, f"npm ci: {done.stderr[-2000:]}"
         installed.write_text(wanted)
-    return FOLDER
+    return folder

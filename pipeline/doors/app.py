@@ -38,6 +38,10 @@ from .klaviyo import routes as klaviyo
 from .klaviyo import usage as klaviyo_usage
 from .metronome import routes as metronome
 from .openmeter import routes as openmeter
+from .page import routes as page
+from .page.sessions import Sessions
+from .page.showing import told as told_on_page
+from .page.trend import Trend
 from .statsig import routes as statsig
 
 _HEADER_BYTES_MAX: Final = 65_536
@@ -54,11 +58,15 @@ def application(settings: Settings) -> FastAPI:
         async with serving(settings) as service:
             app.state.service, vital = service, app.state.vital
             vital.service = service
-            attending = asyncio.create_task(attend(vital, service))
+            tasks = [
+                asyncio.create_task(attend(vital, service)),
+                asyncio.create_task(app.state.trend.follow(service)),
+            ]
             gc.freeze()  # what is there now stays: collections look at requests alone
             gc.set_threshold(100_000, 50, 50)
             yield
-            attending.cancel()
+            for task in tasks:
+                task.cancel()
 
     app = FastAPIOffline(
         title="Recount",
@@ -69,7 +77,17 @@ def application(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.vital = ServerVitals()
-    for door in (metronome, klaviyo, klaviyo_resources, klaviyo_usage, statsig, openmeter, own):
+    app.state.trend, app.state.sessions = Trend(), Sessions(settings.control_secrets)
+    for door in (
+        metronome,
+        klaviyo,
+        klaviyo_resources,
+        klaviyo_usage,
+        statsig,
+        openmeter,
+        own,
+        page,
+    ):
         app.include_router(door.router)
     app.add_middleware(Browsers)
     app.add_middleware(Identified)
@@ -171,7 +189,14 @@ def _wants_json(request: Request) -> bool:
 
 async def _told(request: Request, error: Exception) -> Response:
     """Render an error; one of ours that nobody expected is logged by the server with its trace."""
-    return rendered(request, refused_of(error))
+    return _answered(request, refused_of(error))
+
+
+def _answered(request: Request, refused: Refused) -> Response:
+    """An error as a program reads it, or as a person does."""
+    if door_of(request.url.path) == "page":
+        return told_on_page(request, refused)
+    return rendered(request, refused)
 
 
 def _request_id(request: Request) -> str:
@@ -187,12 +212,12 @@ async def _invalid(request: Request, error: Any) -> Response:
         Problem("", "/" + "/".join(map(str, each["loc"])), each["msg"]) for each in error.errors()
     )
     message = "; ".join(f"{problem.pointer}: {problem.message}" for problem in problems)
-    return rendered(request, Refused(400, message, problems))
+    return _answered(request, Refused(400, message, problems))
 
 
 async def _http(request: Request, error: Any) -> Response:
     message = NOT_FOUND if error.status_code == 404 else str(error.detail)
-    return rendered(request, Refused(error.status_code, message, headers=error.headers or {}))
+    return _answered(request, Refused(error.status_code, message, headers=error.headers or {}))
 
 
 def serve(settings: Settings, host: str, port: int) -> None:

@@ -304,6 +304,26 @@ class KafkaAdmin:
 
         return await self._call(work)
 
+    async def owners(self, group: str, topic: str) -> dict[int, str]:
+        """Return who of a group reads each partition of a topic: its host, and the end of its id.
+
+        A partition that nobody reads is not in it.
+
+        Raises:
+            Halt: our user may not describe the group.
+        """
+
+        def work(client: AdminClient) -> dict[int, str]:
+            asked = client.describe_consumer_groups([group], request_timeout=_RIGHTS_TIMEOUT_S)
+            return {
+                part.partition: f"{member.host.lstrip('/')} {member.member_id[-12:]}"
+                for member in asked[group].result().members
+                for part in (member.assignment.topic_partitions if member.assignment else ())
+                if part.topic == topic
+            }
+
+        return await self._call(work)
+
     def _check_right(self, right: str, thing: str, allowed: frozenset[str]) -> None:
         if allowed and right not in allowed:
             raise Halt(self._denied(right, thing))

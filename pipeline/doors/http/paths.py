@@ -23,6 +23,7 @@ _DOORS: Final = {
     "/api/": "klaviyo",
     "/console/": "statsig",
     "/recount/": "recount",
+    "/page/": "page",
 }
 _INNER: str = "\0"  # stands for a slash inside a segment; no name holds it
 
@@ -55,6 +56,8 @@ def segment(text: str) -> str:
 
 def door_of(path: str) -> str:
     """Whose door a path is of."""
+    if path == "/":
+        return "page"
     return next((door for head, door in _DOORS.items() if path.startswith(head)), "other")
 
 

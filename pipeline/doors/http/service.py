@@ -213,6 +213,11 @@ class Service:
             if await self.store.count_request(name, now_s // window_s, window_s) > most:
                 raise Limited(most, window_s, window_s - now_s % window_s)
 
+    async def owners(self) -> dict[int, str]:
+        """Return who reads each partition of the events now (KafkaAdmin.owners)."""
+        self.contact.check()
+        return await self._admin.owners(self.settings.group, self.identity.topics["events"][0])
+
     async def learned(self) -> dict[str, EventType]:
         """Return what the stream taught of event types (core/names.py)."""
         parts = []

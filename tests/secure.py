@@ -1,5 +1,6 @@
 """A broker whose listeners are those of companies: TLS, logins, client certificates, rights."""
 
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -89,6 +90,13 @@ def login_lines(certificates: Path, listeners: Sequence[str]) -> dict[str, str]:
     return lines
 
 
+def _bound() -> socket.socket:
+    """A socket that holds a port, so that nobody listens there."""
+    made = socket.socket()
+    made.bind(("127.0.0.1", 0))
+    return made
+
+
 @dataclass
 class SecureKafka:
     """The broker, its certificates and its user. No ACL: all may do all, until one is set."""
@@ -97,12 +105,18 @@ class SecureKafka:
     ports: dict[str, int] = field(
         default_factory=lambda: {name: free_port() for name in LISTENERS}
     )
-    astray: int = field(default_factory=free_port)  # what ASTRAY says of itself; nobody is there
+    nowhere: socket.socket = field(default_factory=_bound)  # where ASTRAY says that it is
     process: "subprocess.Popen[bytes] | None" = None
 
     def at(self, listener: str, host: str = "127.0.0.1") -> str:
         """The address of a listener."""
         return f"{host}:{self.ports[listener]}"
+
+    @property
+    def astray(self) -> int:
+        """The port that ASTRAY gives as its own: nobody listens there, and nobody else can."""
+        port: int = self.nowhere.getsockname()[1]
+        return port
 
     @property
     def ca(self) -> str:
@@ -216,6 +230,7 @@ def secure_kafka(folder: Path) -> Iterator[SecureKafka]:
         made.start()
         yield made
     finally:
+        made.nowhere.close()
         if made.process is not None:
             made.process.kill()
             made.process.wait(20)

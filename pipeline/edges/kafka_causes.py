@@ -158,18 +158,21 @@ async def _try(server: _Server) -> Cause | None:
             answer = await connection.send(MetadataRequest([]))
     except (kerr.KafkaError, OSError, TimeoutError, EOFError, UnicodeError) as error:
         return await _cause(server, error)
-    return await _astray(server, [(each[1], each[2]) for each in answer.brokers])
+    return await _astray(
+        server, [_Server(each[1], each[2], server.security) for each in answer.brokers]
+    )
 
 
-async def _astray(server: _Server, brokers: Sequence[tuple[str, int]]) -> Cause | None:
+async def _astray(server: _Server, brokers: Sequence[_Server]) -> Cause | None:
     """Why no broker is reached at the address that the cluster gives for it; None: one is.
 
     Clients ask the bootstrap server for these addresses, and use them alone from then on.
     """
-    if not brokers or (server.host, server.port) in brokers:
+    if any((server.host, server.port) == (each.host, each.port) for each in brokers):
         return None
-    told = [f"{_Server(*each, {})}: {why}" for each, why in (await _ways(brokers)).items() if why]
-    if len(told) < len(set(brokers)):
+    found = await asyncio.gather(*(_no_broker(each) for each in brokers))
+    told = [f"{each}: {why}" for each, why in zip(brokers, found, strict=True) if why]
+    if len(told) < len(brokers) or not told:
         return None
     return Cause(
         "it answers, but the addresses that it gives for its brokers (advertised.listeners) are "
@@ -178,9 +181,21 @@ async def _astray(server: _Server, brokers: Sequence[tuple[str, int]]) -> Cause 
     )
 
 
-async def _ways(places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
-    found = await asyncio.gather(*(_no_way(*each) for each in places))
-    return dict(zip(places, found, strict=True))
+async def _no_broker(server: _Server) -> str | None:
+    """Why a broker cannot be used at an address of the cluster's; None: it answers."""
+    why = await _no_way(server.host, server.port)
+    if why is not None:
+        return why
+    try:
+        async with (
+            asyncio.timeout(_LAYER_S_MAX),
+            connected(server.host, server.port, server.login),
+        ):
+            return None
+    except TimeoutError:
+        return _SILENT.why
+    except (kerr.KafkaError, OSError, EOFError) as error:
+        return (await _cause(server, error)).why
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -242,17 +243,25 @@ async def test_a_broker_that_is_away_frozen_or_beyond_a_firewall(broker: SecureK
                 each.close()
 
 
-async def test_a_server_that_leads_nowhere(broker: SecureKafka) -> None:
-    """It answers, and gives an address of its broker at which nobody is: that one is named."""
+@pytest.mark.parametrize("there", ["nothing listens there", "does not answer as Kafka does"])
+async def test_a_server_that_leads_nowhere(broker: SecureKafka, there: str) -> None:
+    """It answers, and gives an address of its broker at which no Kafka is: that one is named."""
     place = broker.at("ASTRAY")
-    began = time.monotonic()
-    with pytest.raises(LogUnavailable) as told:
-        await KafkaAdmin(KafkaAddress(place, {})).describe(["any"])
-    assert time.monotonic() - began < 5
+    if there == "does not answer as Kafka does":
+        broker.nowhere.listen(8)  # it takes connections, and says nothing
+    try:
+        began = time.monotonic()
+        with pytest.raises(LogUnavailable) as told:
+            await KafkaAdmin(KafkaAddress(place, {})).describe(["any"])
+        assert time.monotonic() - began < 5
+    finally:
+        with suppress(OSError):  # that it was not listening
+            broker.nowhere.shutdown(socket.SHUT_RDWR)
     assert f"Kafka at {place}: it answers" in str(told.value)
     assert f"advertised.listeners) are not reached from here: 127.0.0.1:{broker.astray}" in str(
         told.value
     )
+    assert there in str(told.value)
 
 
 async def test_a_silent_server_delays_nobody(broker: SecureKafka) -> None:

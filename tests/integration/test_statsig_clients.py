@@ -95,12 +95,14 @@ def held(server: Server) -> list[bytes]:
     parts = [TopicPartition(topic, number) for number in range(2)]
 
     async def read() -> list[bytes]:
-        client = AIOKafkaConsumer(bootstrap_servers=server.recount.services.kafka)
+        # Not seek_to_beginning: aiokafka may already have asked for its default, the end.
+        client = AIOKafkaConsumer(
+            bootstrap_servers=server.recount.services.kafka, auto_offset_reset="earliest"
+        )
         await client.start()
         try:
             client.assign(parts)
             ends = await client.end_offsets(parts)
-            await client.seek_to_beginning(*parts)
             found: list[bytes] = []
             while any([await client.position(part) < end for part, end in ends.items()]):
                 for records in (await client.getmany(timeout_ms=1_000)).values():

@@ -51,6 +51,7 @@ class Aim:
 
 BENCH, GROWTH, MEMORY = "make bench", "make bench-growth", "make bench-memory"
 AUDIT = "python -m benchmarks.audit"
+BACKFILL = "python -m benchmarks.backfill"
 AIMS = (
     Aim(BENCH, "1,000 customers: events/s of the commit before", 0.95),
     Aim(BENCH, "1,000 customers: events/s of the bare Rust consumer", 0.7),
@@ -75,6 +76,10 @@ AIMS = (
     Aim(AUDIT, "audit: CPU µs an event", 30, most=True),
     Aim(AUDIT, "audit: times as fast with two processes", 1.8),
     Aim(AUDIT, "audit of 1/50 of the customers: CPU µs an event of the log", 5, most=True),
+    *(
+        Aim(BACKFILL, f"past of a million events, {share} duplicates: speed of live", 0.7)
+        for share in ("0%", "1%", "2%", "10%")
+    ),
 )
 
 

@@ -96,19 +96,22 @@ def put_back(recount: Recount, held: Mapping[bytes, bytes]) -> None:
 
 
 class Standing:
-    """How far the workers of a deployment are, whatever format its state has."""
+    """How far the workers of a deployment are, whatever format its state has.
+
+    keys: of the state of each partition, in the order of their numbers.
+    """
 
     def __init__(self, recount: Recount) -> None:
         self._redis = redis.Redis.from_url(recount.services.redis)
         pattern = f"recount:{{{recount.deployment}/*:state"
         found = self._redis.scan_iter(pattern, count=10_000)
-        self._keys = sorted(found, key=lambda key: int(_PARTITION.findall(key)[0]))
-        assert len(self._keys) == PARTITIONS, self._keys
+        self.keys = sorted(found, key=lambda key: int(_PARTITION.findall(key)[0]))
+        assert len(self.keys) == PARTITIONS, self.keys
 
     def nexts(self) -> list[int]:
         """The next offset of each partition."""
         pipe = self._redis.pipeline(transaction=False)
-        for key in self._keys:
+        for key in self.keys:
             pipe.hget(key, "next")
         return [int(text or 0) for text in pipe.execute()]
 

@@ -69,7 +69,7 @@ use crate::rules::{Kind, Rule, Spelled};
 use crate::scan::{Slots, Value};
 
 /// What this module and pipeline/core/fold/rust.py agree on; it goes up with every change of either.
-const PROTOCOL: u32 = 7;
+const PROTOCOL: u32 = 8;
 const TYPES_MAX: usize = 4_096; // event types; others are Python's
 
 /// Folds the plain events of one partition under one set of rules, plan after plan.

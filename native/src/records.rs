@@ -220,6 +220,47 @@ impl Records {
         rows.rows.partition_point(before)
     }
 
+    /// The records but for some, none appended before one that was before it in the log.
+    ///
+    /// clock_ms: the latest append time before them. left_out: offsets, rising.
+    fn without(
+        &self,
+        py: Python<'_>,
+        begin: usize,
+        end: usize,
+        clock_ms: i64,
+        left_out: Vec<i64>,
+    ) -> PyResult<Self> {
+        let taken = self.rows.rows.get(begin..end).ok_or_else(no_row)?;
+        let (mut batches, mut rows) = (Vec::<Arc<Batch>>::new(), Vec::with_capacity(taken.len()));
+        let (mut latest, mut seen, mut out) = (clock_ms, None, left_out.into_iter().peekable());
+        for row in taken {
+            let batch = self.rows.batch(*row);
+            let offset = batch.base_offset + i64::from(row.delta);
+            if seen != Some(row.batch) {
+                seen = Some(row.batch);
+                latest = latest.max(batch.stamp);
+                batches.push(Arc::new(Batch {
+                    data: batch.data.clone_ref(py),
+                    stamp: latest,
+                    ..*batch
+                }));
+            }
+            while out.next_if(|&each| each < offset).is_some() {}
+            if out.next_if_eq(&offset).is_none() {
+                let batch = batches.len() as u32 - 1;
+                rows.push(Row { batch, ..*row });
+            }
+        }
+        Ok(Self::new(batches, rows))
+    }
+
+    /// The latest append time; None where there is no record.
+    fn latest(&self, begin: usize, end: usize) -> PyResult<Option<i64>> {
+        let taken = self.rows.rows.get(begin..end).ok_or_else(no_row)?;
+        Ok(taken.iter().map(|&row| self.rows.batch(row).stamp).max())
+    }
+
     /// What Python makes records of.
     fn fields<'py>(&self, py: Python<'py>, begin: usize, end: usize) -> PyResult<Vec<Fields<'py>>> {
         let rows = &self.rows;

@@ -13,6 +13,7 @@ never held up for longer than that and one commit.
 
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Collection, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Final, NamedTuple, cast
 
@@ -29,6 +30,7 @@ from ..deploy.checks import REBUILD
 from ..errors import Halt, PartitionHalt
 from ..ports import Clock, EventLog
 from .catalogue import Definitions
+from .fold_thread import folded
 from .opening import SeekBack
 from .owner import Owner
 from .slices import SliceSize
@@ -165,7 +167,8 @@ class Backfill:
         folding = await self._folding_of(due)
         began = self._clock.monotonic()
         try:
-            made = slice_of(
+            work = partial(
+                slice_of,
                 due,
                 records,
                 upto,
@@ -176,6 +179,8 @@ class Backfill:
                 matcher=folding.matcher,
                 native=folding.native,
             )
+            is_native = folding.native is not None
+            made = await folded(work, records=len(records), is_native=is_native)
         except VerdictsDiffer as error:
             raise PartitionHalt(
                 self._owner.partition,

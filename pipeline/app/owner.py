@@ -35,6 +35,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from types import ModuleType
 from typing import Final, NamedTuple, TypeVar
 
@@ -57,6 +58,7 @@ from ..ports import Clock, EventLog, RollupStore
 from .catalogue import Definitions
 from .cell_cache import Cells, NativeCells, PythonCells
 from .checks import check_clock, check_kind, check_rejections
+from .fold_thread import folded
 from .note import HaltNote
 from .opening import Footprint, Opening, SeekBack, retrying
 from .slices import SliceSize
@@ -303,8 +305,10 @@ class Owner:
         began = self._clock.monotonic()
         changes, active = await self._transitions()
         folding = await self._folding_of(active)
-        plan = fold(
-            records[: self._slice.records],
+        first = records[: self._slice.records]
+        work = partial(
+            fold,
+            first,
             partition=self.partition,
             state=active,
             deployment=self._deployment,
@@ -312,6 +316,7 @@ class Owner:
             index=self._index,
             native=folding.native,
         )
+        plan = await folded(work, records=len(first), is_native=folding.native is not None)
         self.done.update(plan.paths)
         self._slice.fit(self._clock.monotonic() - began)
         check_clock(self.partition, plan.clock_ms, self._clock.now())

@@ -33,6 +33,7 @@ from .fold.fold import fold
 from .fold.rust import RustFold
 from .past import Past, Pasts
 from .plan import Plan, nothing
+from .raw import RawRecords
 from .records import LogRecord
 from .state import PartitionState
 
@@ -138,8 +139,7 @@ def slice_of(
     Raises:
         VerdictsDiffer: the kept verdicts do not fit the log.
     """
-    clocks = clocks_of(due.clock_ms, records) if duplicates else None
-    left = records if clocks is None else left_of(records, clocks, duplicates)
+    left = left_of(due.clock_ms, records, duplicates) if duplicates else records
     plan, hi, clock_ms = nothing(state, state.next), upto, due.clock_ms
     if left:
         folded = fold(
@@ -159,23 +159,29 @@ def slice_of(
         hi = left[taken].offset if taken < len(left) else upto
         plan.cells, plan.elements, plan.plain = folded.cells, folded.elements, folded.plain
     passed = bisect_left(records, hi, key=_OFFSET)
-    if clocks is not None and passed:
-        clock_ms = clocks[passed - 1]
+    if duplicates:
+        clock_ms = clock_of(due.clock_ms, records[:passed])
     return Slice(plan, counted(state.hist, due, hi, clock_ms), hi, passed)
 
 
-def clocks_of(clock_ms: int, records: Sequence[LogRecord]) -> list[int]:
-    """The log clock after each record."""
-    return list(accumulate((record.timestamp for record in records), max, initial=clock_ms))[1:]
+def clock_of(clock_ms: int, records: Sequence[LogRecord]) -> int:
+    """The log clock after some records."""
+    if isinstance(records, RawRecords):
+        return max(clock_ms, records.latest() or clock_ms)
+    return max([clock_ms, *(record.timestamp for record in records)])
 
 
 def left_of(
-    records: Sequence[LogRecord], clocks: Sequence[int], duplicates: Collection[int]
+    clock_ms: int, records: Sequence[LogRecord], duplicates: Collection[int]
 ) -> Sequence[LogRecord]:
     """The records that are no duplicates, with the log clock as the duplicates have moved it."""
+    if isinstance(records, RawRecords):
+        return records.without(duplicates, clock_ms)
+    clocks = accumulate((record.timestamp for record in records), max, initial=clock_ms)
+    next(clocks)
     return [
-        record if record.timestamp == clock_ms else clocked(record, clock_ms)
-        for record, clock_ms in zip(records, clocks, strict=True)
+        record if record.timestamp == now_ms else clocked(record, now_ms)
+        for record, now_ms in zip(records, clocks, strict=True)
         if record.offset not in duplicates
     ]
 

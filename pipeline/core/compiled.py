@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Final
 
-PROTOCOL: Final = 7  # what both sides agree on: native/src/lib.rs has the same number
+PROTOCOL: Final = 8  # what both sides agree on: native/src/lib.rs has the same number
 
 
 def find() -> ModuleType | None:

@@ -5,7 +5,7 @@ and the last, those that are not plain, some whose names are learned. What nativ
 comes as a list of records, as everything does without it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple, Self, overload
 
@@ -103,6 +103,19 @@ class RawRecords(Sequence[LogRecord]):
         """Those before an offset."""
         end = min(max(self.native.find(offset), self.begin), self.end)
         return RawRecords(self.native, self.begin, end)
+
+    def without(self, offsets: Collection[int], clock_ms: int) -> "RawRecords":
+        """Those at other offsets, appended at the latest append time that was before each.
+
+        clock_ms: the one before them all.
+        """
+        native = self.native.without(self.begin, self.end, clock_ms, sorted(offsets))
+        return RawRecords(native, 0, len(native))
+
+    def latest(self) -> int | None:
+        """The latest append time; None where there is no record."""
+        latest: int | None = self.native.latest(self.begin, self.end)
+        return latest
 
     def clear(self) -> None:
         """Let go of them, whoever keeps this."""

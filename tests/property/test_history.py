@@ -25,6 +25,7 @@ from pipeline.core.backfill import Due, Slice
 from pipeline.core.compiled import MODULE
 from pipeline.core.dedup import IdIndex
 from pipeline.core.past import Pasts
+from pipeline.core.records import LogRecord
 from pipeline.edges.memory import MemoryLog
 from pipeline.errors import Halt
 
@@ -171,6 +172,12 @@ def _skipped(
     return _slice_of(due, left, upto, duplicates=(), **more)
 
 
+def _not_moved(
+    _: int, records: Sequence[LogRecord], duplicates: Collection[int]
+) -> Sequence[LogRecord]:
+    return [record for record in records if record.offset not in duplicates]
+
+
 def _high(by: int) -> Callable[..., Due | None]:
     """A seam that lies an offset beside the activation."""
 
@@ -209,7 +216,7 @@ def _one_index() -> Callable[[], IdIndex]:
 MUTANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "duplicates do not move the clock": lambda: patch.object(app_backfill, "slice_of", _skipped),
     "duplicates are not left out": lambda: patch.object(
-        backfill, "left_of", lambda records, *_: records
+        backfill, "left_of", lambda _, records, __: records
     ),
     "a slice begins without a clock": lambda: patch.object(
         backfill, "counted", lambda hist, due, hi, _: _counted(hist, due, hi, -1)
@@ -220,8 +227,9 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     ),
     "the past ends before the activation": lambda: patch.object(backfill, "counted", _short),
     "the past ends behind the activation": lambda: patch.object(app_backfill, "due_of", _high(1)),
-    "every append time is the clock": lambda: patch.object(
-        backfill, "clocks_of", lambda _, records: [record.timestamp for record in records]
+    "duplicates move the clock of no event": lambda: patch.object(backfill, "left_of", _not_moved),
+    "a slice with duplicates leaves the clock": lambda: patch.object(
+        backfill, "clock_of", lambda clock_ms, _: clock_ms
     ),
 }
 

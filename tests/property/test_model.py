@@ -1,10 +1,11 @@
 """A model of the whole: log, script, workers, zombies, rollback, loads, definitions.
 
 Real owners run over the memory twins, whose answers are the script's. Every call of a worker to
-store or log stops before it is made and again before its answer is read; at each stop any other
-thing may happen: another worker's step, a crash, a lost answer, a Redis that goes back to any
-earlier commit, a definition that comes or ends and is heard of by some workers only, a log that
-loses its beginning, a state that is not ours: who finds it halts, and goes on once it is mended.
+store or log stops before it is made and again before its answer is read, and so does every fold,
+which a thread may do. At each stop any other thing may happen: another worker's step, a crash, a
+lost answer, a Redis that goes back to any earlier commit, a definition that comes or ends and is
+heard of by some workers only, a log that loses its beginning, a state that is not ours: who finds
+it halts, and goes on once it is mended.
 Definitions that come later get their past, slice by slice. At every moment the store must equal an
 independent recount, and in the end every version must have counted all that the log held when it
 came. Hypothesis prints how to repeat a failure.
@@ -18,6 +19,7 @@ import os
 import random
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,7 +36,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from pipeline.app import opening
+from pipeline.app import backfill, opening, owner
 from pipeline.app.backfill import Backfill
 from pipeline.app.catalogue import Definitions
 from pipeline.app.opening import SeekBack
@@ -188,6 +190,8 @@ class Model(RuleBasedStateMachine):
         self.patches: list[Any] = [
             patch.object(opening, "_CONTROL_POLL_S", 0),
             patch.object(opening, "_RETRY_S", (0, 0)),
+            patch.object(owner, "folded", self._folded),
+            patch.object(backfill, "folded", self._folded),
         ]
         for each in self.patches:
             each.start()
@@ -205,6 +209,18 @@ class Model(RuleBasedStateMachine):
         self.loop.run_until_complete(self.store.register(0, first_state(self.identity, 0)))
         self.store.history.append(self.store.snapshot())
         self.define("sum", heard=True)
+
+    async def _folded(self, work: Callable[[], Any], **_: Any) -> Any:
+        """Fold as a thread does: others go on meanwhile, and its worker may be gone then."""
+        task = asyncio.current_task()
+        worker = next((each for each in self.workers.values() if each.task is task), None)
+        made = None
+        for at in (0, 1):
+            made = work() if at else None
+            if worker is not None:
+                with suppress(StoreUnavailable):
+                    await worker.pause()
+        return made
 
     @property
     def master(self) -> ControlState:

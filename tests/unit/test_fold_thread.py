@@ -1,0 +1,54 @@
+"""A long fold of native/ leaves the event loop free; others are done at once."""
+
+import asyncio
+import threading
+
+import pytest
+
+from pipeline.app.fold_thread import folded
+
+LONG = 50_000  # records
+
+
+async def test_the_loop_goes_on_while_a_long_fold_runs() -> None:
+    """What the loop does meanwhile is what the fold waits for."""
+    went_on = threading.Event()
+
+    async def other() -> None:
+        went_on.set()
+
+    beside = asyncio.create_task(other())
+    assert await folded(lambda: went_on.wait(20), records=LONG, is_native=True)
+    await beside
+
+
+@pytest.mark.parametrize(("records", "is_native"), [(LONG, False), (100, True)])
+async def test_what_gains_nothing_is_folded_at_once(records: int, *, is_native: bool) -> None:
+    """Python's folds, and short ones."""
+    found = await folded(threading.current_thread, records=records, is_native=is_native)
+    assert found is threading.current_thread()
+
+
+async def test_folds_never_run_side_by_side() -> None:
+    """Whatever the process owns."""
+    busy = threading.Lock()
+
+    def work() -> bool:
+        alone = busy.acquire(blocking=False)
+        threading.Event().wait(0.01)
+        if alone:
+            busy.release()
+        return alone
+
+    tasks = [folded(work, records=LONG, is_native=True) for _ in range(5)]
+    assert all(await asyncio.gather(*tasks))
+
+
+async def test_what_goes_wrong_is_told() -> None:
+    """As if it were done at once."""
+
+    def work() -> None:
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        await folded(work, records=LONG, is_native=True)

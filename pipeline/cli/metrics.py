@@ -1,4 +1,4 @@
-"""metrics create, list, show, rename, update, archive, check; try is in trial.py."""
+"""metrics create, list, show, rename, update, archive, check; try and replace have their own."""
 
 import asyncio
 from dataclasses import asdict
@@ -16,10 +16,10 @@ from ..control.writer import status_of
 from ..edges.clock import SystemClock
 from ..errors import ExitCode, UnknownNameError, UsageError
 from ..reads.history import BACKFILLING, History
-from ..reads.summary import summary_of
 from .bodies import check_body, read_body
 from .open import Opened, opened
 from .output import TableOption, progress, show, wait, write_json
+from .replacing import replace
 from .trial import try_
 
 _POLL_S = 0.2
@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
         ("update", update),
         ("check", check),
         ("try", try_),
+        ("replace", replace),
         ("archive", archive),
     ):
         group.command(name)(command)
@@ -172,18 +173,6 @@ def check(
         raise typer.Exit(ExitCode.DEFINITION)
 
 
-async def _summaries(deployment: Opened, metrics: list[Metric]) -> list[dict[str, Any]]:
-    standings = await deployment.reader.standings() if metrics else {}
-    now = SystemClock().now()
-    reader, find = deployment.reader, deployment.control.state.find_typed
-    unresolved = await reader.unresolved(metrics, find)
-    histories = await reader.progress.of_metrics(metrics, standings)
-    return [
-        summary_of(each, histories.get(each.id), standings, now, unresolved[each.id])
-        for each in metrics
-    ]
-
-
 def list_command(
     all_: Annotated[bool, typer.Option("--all", help="Also archived metrics.")] = False,
     table: TableOption = False,
@@ -194,7 +183,7 @@ def list_command(
         async with opened(reads=True) as deployment:
             metrics = list(deployment.control.state.metrics.values())
             shown = [metric for metric in metrics if all_ or metric.archived_at is None]
-            return await _summaries(deployment, shown)
+            return await deployment.summaries(shown)
 
     show(wait(work()), table=table)
 
@@ -213,7 +202,7 @@ def show_command(
             found = deployment.metric(metric)
             body = found.latest.body
             if format_ is None:
-                return (await _summaries(deployment, [found]))[0]
+                return (await deployment.summaries([found]))[0]
             if body is None:
                 raise UnknownNameError(
                     f"{found.name!r} was written by a later release; this one cannot show it"
@@ -239,7 +228,7 @@ def rename(metric: Id, name: Annotated[str, typer.Argument(help="The new name.")
         async with opened() as deployment:
             found = deployment.metric(metric)
             await deployment.writer.rename(found, name)
-            return await _summaries(deployment, [deployment.metric(found.id)])
+            return await deployment.summaries([deployment.metric(found.id)])
 
     show(wait(work()))
 
@@ -259,6 +248,6 @@ def archive(
         async with opened() as deployment:
             found = deployment.metric(metric)
             await deployment.writer.archive(found, at or "now", drop_history=drop_history)
-            return await _summaries(deployment, [deployment.metric(found.id)])
+            return await deployment.summaries([deployment.metric(found.id)])
 
     show(wait(work()))

@@ -1,10 +1,11 @@
 """What most commands open: the deployment of the settings, its numbers and its metrics."""
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from ..control.entities import DeploymentRecord, Metric
 from ..control.log import ControlLog
@@ -15,6 +16,7 @@ from ..edges.kafka import KafkaLog
 from ..edges.redis import RedisStore
 from ..errors import UnknownNameError, harmless
 from ..reads.marks import Away, Patience
+from ..reads.summary import summary_of
 from ..reads.usage import Reader
 from ..settings import Settings, load_settings
 
@@ -42,6 +44,18 @@ class Opened:
     def writer(self) -> Writer:
         """What writes metrics to the control log."""
         return Writer(self.control, self.identity, SystemClock())
+
+    async def summaries(self, metrics: Sequence[Metric]) -> list[dict[str, Any]]:
+        """Return a line for each metric (reads/summary.py)."""
+        reader, find = self.reader, self.control.state.find_typed
+        standings = await reader.standings() if metrics else {}
+        now = SystemClock().now()
+        unresolved = await reader.unresolved(metrics, find)
+        histories = await reader.progress.of_metrics(metrics, standings)
+        return [
+            summary_of(each, histories.get(each.id), standings, now, unresolved[each.id])
+            for each in metrics
+        ]
 
     def metric(self, name_or_id: str) -> Metric:
         """Return a metric by id or name."""

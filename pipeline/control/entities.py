@@ -75,7 +75,8 @@ class Metric:
 
     named: whether its name is still its own; a deleted metric is found by its id alone.
     changed_at: when anything of it changed last, as its writer said. annotated: the native body
-    shown instead of the latest version's own: it counts the same.
+    shown instead of the latest version's own: it counts the same. replaced: the id of the metric
+    whose name it took over, as long as it has that name.
     """
 
     id: str
@@ -85,6 +86,7 @@ class Metric:
     named: bool = True
     changed_at: str = ""
     annotated: str | None = None
+    replaced: str | None = None
 
     @property
     def latest(self) -> Version:

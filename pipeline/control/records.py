@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from definitions.formats.shown import check_depth, check_shown
@@ -34,11 +35,11 @@ from .members import (
     text_in,
     truth_in,
 )
+from .names import Finder, check_free, exchanged, find_typed, freed, renamed
 from .terms import terms_of
 
 SCHEMA_VERSION: Final = 1
 _METRIC_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_NAME_CHARS_MAX: Final = 1_024
 _HASHED: Final = re.compile(r"[0-9a-f]{64}")
 RESUMED_WITHIN: Final = timedelta(hours=24)  # docs/formats.md 2.1
 ROLES: Final = frozenset({"ingest", "read", "manage"})
@@ -94,17 +95,13 @@ class ControlState:
         """Return a metric by id or by its present name."""
         return self.metrics.get(name_or_id) or self.metrics.get(self.names.get(name_or_id, ""))
 
-    def find_typed(self, name: str, type_: str) -> Metric | None:
-        """Return a Statsig metric by its own name and type (definitions/formats says how)."""
-        suffix = f"::{type_}"
-        for registered in (name + suffix, name):
-            metric = self.metrics.get(self.names.get(registered, ""))
-            if metric is None or metric.format != "statsig":
-                continue
-            own = registered.removesuffix(suffix) == name
-            if own and json.loads(metric.origin.text).get("type") == type_:
-                return metric
-        return None
+    @property
+    def find_typed(self) -> Finder:
+        """What finds a Statsig metric by its own name and type, by the names as they are now.
+
+        A question that has it goes on by these names, whatever records come meanwhile.
+        """
+        return partial(find_typed, self.metrics, self.names)
 
     def _boundary(self, text: str) -> datetime:
         """Read a time that must lie on a base-bucket boundary (docs/design.md 6)."""
@@ -233,7 +230,8 @@ class ControlState:
             )
         version = Version(metric_id, number, body, _is_foldable(body), created_at)
         if metric is None:
-            self._claim_name(name, metric_id)
+            check_free(self.names, name)
+            self.names[name] = metric_id
             self.metrics[metric_id] = Metric(metric_id, name, [version], changed_at=created_at)
             return
         if body is not None:
@@ -245,14 +243,12 @@ class ControlState:
         """Another name for a metric."""
         metric = self.metrics[record["metric_id"]]
         at = text_in(record, "at") if "at" in record else metric.changed_at
-        if record["name"] == metric.name:
-            return
-        if not metric.named:
-            raise InvalidRecord(f"{metric.id} was deleted")
-        self._claim_name(record["name"], metric.id)
-        del self.names[metric.name]
-        metric.name = record["name"]
-        metric.changed_at = at
+        self.names = renamed(self.names, metric, record, at)
+
+    def take_replace(self, record: dict[str, Any]) -> None:
+        """A metric takes over the name of another one, which gets its own."""
+        new, old = self.metrics[record["metric_id"]], self.metrics[record["replaces"]]
+        self.names = exchanged(self.names, new, old, record, text_in(record, "at"))
 
     def take_annotation(self, record: dict[str, Any]) -> None:
         """Another native body for what is counted as before."""
@@ -266,18 +262,7 @@ class ControlState:
 
     def take_free_name(self, record: dict[str, Any]) -> None:
         """An archived metric's name may be another's; the metric is found by its id alone."""
-        metric = self.metrics[record["metric_id"]]
-        if metric.archived_at is None or not metric.named:
-            raise InvalidRecord("only the name of an archived metric can be freed, and only once")
-        del self.names[metric.name]
-        metric.named = False
-
-    def _claim_name(self, name: str, metric_id: str) -> None:
-        if not isinstance(name, str) or not name.strip() or len(name) > _NAME_CHARS_MAX:
-            raise InvalidRecord("a name has 1 to 1,024 characters and is not blank")
-        if name in self.names:
-            raise InvalidRecord(f"metric {self.names[name]} has the name {name!r} already")
-        self.names[name] = metric_id
+        self.names = freed(self.names, self.metrics[record["metric_id"]])
 
     def take_end(self, record: dict[str, Any]) -> None:
         """The end of a version."""
@@ -372,6 +357,7 @@ _KINDS: Final = {
     "rebuild": ControlState.take_rebuild,
     "definition": ControlState.take_definition,
     "rename": ControlState.take_rename,
+    "replace": ControlState.take_replace,
     "annotation": ControlState.take_annotation,
     "free_name": ControlState.take_free_name,
     "end": ControlState.take_end,

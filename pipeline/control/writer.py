@@ -20,6 +20,7 @@ from ..errors import ConflictError, UnknownNameError, UsageError
 from ..ports import Clock
 from .entities import DeploymentRecord, Metric, Version
 from .log import ControlLog
+from .names import Exchange
 from .records import digest_of
 from .terms import terms_of
 
@@ -161,8 +162,10 @@ class Writer:
         boundary = self.boundary(text)
         if boundary is None or boundary < rfc3339(self._clock.now()):
             raise UsageError(
-                "--effective-from must not be in the past: no worker counted that time with the "
-                "new version"
+                "--effective-from must not be in the past: a base bucket has the numbers of one "
+                "version. To correct the past, create a metric with the new definition, which "
+                "counts all that the log holds, and let it take over: "
+                f"recount metrics replace {before.metric_id} NEW --wait"
             )
         began = None if before.body is None else before.body.effective_from
         if began is None:
@@ -249,6 +252,19 @@ class Writer:
         record = {"type": "rename", "metric_id": found.id, "name": name}
         await self._control.write({**record, "at": rfc3339(self._clock.now())})
         return self._control.state.metrics[found.id]
+
+    async def replace(self, asked: Exchange) -> None:
+        """Let a metric take over the name of another one, which gets its name.
+
+        Raises:
+            ConflictError: they cannot exchange their names, or have other ones by now.
+        """
+        if asked.is_done:
+            return
+        asked.check()
+        record = {"type": "replace", "metric_id": asked.new.id, "gives": asked.gives}
+        taken = {"replaces": asked.old.id, "name": asked.name, "at": rfc3339(self._clock.now())}
+        await self._control.write({**record, **taken})
 
     async def archive(self, found: Metric, at: str, *, drop_history: bool = False) -> Metric:
         """End a metric at a base-bucket boundary. What it counted before stays readable.

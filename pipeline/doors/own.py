@@ -1,35 +1,40 @@
 """Recount's own door: what the command line reads, as JSON; decimals are text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi import Query as Param
 from fastapi.responses import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from definitions.formats.bodies import dump_json
 
 from ..control.entities import Metric
+from ..control.names import Exchange
+from ..control.records import ControlState
 from ..errors import UnknownNameError
 from ..log.letters import Letter, letters_of
 from ..reads.answers import End
 from ..reads.asked import worked
 from ..reads.lines import end_line, lines_of
 from ..reads.query import Query
-from ..reads.standing import UNREACHABLE
+from ..reads.replacing import check_ready, readiness
+from ..reads.standing import UNREACHABLE, Standing
 from ..reads.summary import native_of, summary_of
 from ..reads.trial_lines import clause_lines, end_lines, row_lines
+from .http.bodies import Body, read
 from .http.cursors import Key, Walk
 from .http.errors import Refused
 from .http.looking import first_of, looked_up, tried
 from .http.parameters import number_in
 from .http.paths import segment
-from .http.requests import body_text, needs, takes
+from .http.requests import body_json, body_text, needs, takes
 from .http.service import Service
 
 router = APIRouter(prefix="/recount/v1", tags=["Recount"])
 Reading = Annotated[Service, Depends(needs("read"))]
+Managing = Annotated[Service, Depends(needs("manage"))]
 LETTERS_MAX: Final = 1_000
 _LISTED: Final = {"limit": "1 to 1000", "next_page": "the cursor of an earlier answer"}
 CUSTOMERS_MAX: Final = 1_000  # of a page of usage
@@ -41,8 +46,25 @@ class Wrong(BaseModel):
     message: str
 
 
+class Replacement(Body):
+    """What replaces a metric."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"new": "Tokens, corrected", "allow_partial": False}]}
+    )
+    new: str = Field(description="The id or the name of the metric that takes over.")
+    allow_partial: bool = Field(
+        default=False,
+        description="true: also where it holds less of the past than the one that it replaces.",
+    )
+
+
+_ERRORS: Final = (400, 401, 403, 404, 429, 503)
 _DOCUMENTED: Final[dict[str, Any]] = {
-    "responses": {status: {"model": Wrong} for status in (400, 401, 403, 404, 429, 503)}
+    "responses": {status: {"model": Wrong} for status in _ERRORS}
+}
+_CHANGED: Final[dict[str, Any]] = {
+    "responses": {status: {"model": Wrong} for status in (*_ERRORS, 408, 409, 413)}
 }
 
 
@@ -75,16 +97,22 @@ async def status(service: Reading) -> Response:
 @router.get("/metrics", **_DOCUMENTED)
 async def metrics(service: Reading) -> Response:
     """Every metric, archived ones too: its version, its status, what it has seen."""
-    state, now = await service.fresh(), service.clock.now()
-    reader, standings = service.reader, await service.reader.standings()
-    unresolved = await reader.unresolved([*state.metrics.values()], state.find_typed)
-    histories = await reader.progress.of_metrics([*state.metrics.values()], standings)
-    shown = [
-        summary_of(each, histories.get(each.id), standings, now, unresolved[each.id])
-        for each in state.metrics.values()
-    ]
+    state, standings = await service.fresh(), await service.reader.standings()
+    shown = await _summaries(service, [*state.metrics.values()], standings)
     away = UNREACHABLE if any(each.span is None for each in standings.values()) else {}
     return _answer({"data": shown, **away})
+
+
+async def _summaries(
+    service: Service, metrics: Sequence[Metric], standings: Mapping[int, Standing]
+) -> list[dict[str, Any]]:
+    reader, now, find = service.reader, service.clock.now(), service.control.state.find_typed
+    unresolved = await reader.unresolved(metrics, find)
+    histories = await reader.progress.of_metrics(metrics, standings)
+    return [
+        summary_of(each, histories.get(each.id), standings, now, unresolved[each.id])
+        for each in metrics
+    ]
 
 
 def _half(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,21 +124,21 @@ def _half(line: Mapping[str, Any]) -> dict[str, Any]:
 async def show(metric: str, service: Reading) -> Response:
     """A metric by id or name, with its native body as it was given, and the neutral one."""
     found = await _found(service, metric)
-    standings, now = await service.reader.standings(), service.clock.now()
     body = found.latest.body
     more = {
         "native": native_of(found),
         "neutral": None if body is None else body.model_dump(mode="json"),
     }
-    reader, find = service.reader, service.control.state.find_typed
-    unresolved = (await reader.unresolved([found], find))[found.id]
-    history = (await reader.progress.of_metrics([found], standings)).get(found.id)
-    summary = summary_of(found, history, standings, now, unresolved)
+    summary = (await _summaries(service, [found], await service.reader.standings()))[0]
     return _answer({"data": {**summary, **more}})
 
 
 async def _found(service: Service, name: str) -> Metric:
-    found = (await service.fresh()).find(segment(name))
+    return _of_name(await service.fresh(), segment(name))
+
+
+def _of_name(state: ControlState, name: str) -> Metric:
+    found = state.find(name)
     if found is None:
         raise UnknownNameError(name)
     return found
@@ -136,7 +164,8 @@ async def usage(
 ) -> Response:
     """Usage by window and group, and the offsets it stands at; the metric by id or name.
 
-    A page of all customers ends with `after` where more of them follow.
+    A page of all customers ends with `after` where more of them follow. Ask for
+    the next one by the answer's `metric_id`: a name may be another metric's then.
     """
     found = await _found(service, metric)
     query = Query.of(
@@ -157,7 +186,7 @@ async def usage(
 
     def made() -> Response:
         lines, end = lines_of(reader.topic, usage.rows), End(usage.as_of, usage.after)
-        return _answer({"data": lines, **end_line(end)})
+        return _answer({"data": lines, "metric_id": found.id, **end_line(end)})
 
     return await worked(len(usage.rows), made)
 
@@ -195,6 +224,26 @@ async def try_(
         return _answer({"data": rows, "clauses": clauses, **end_lines(answer)})
 
     return await worked(len(answer.rows), made)
+
+
+@router.post("/metrics/{metric}/replace", **_CHANGED, **takes(Replacement))
+async def replace(metric: str, request: Request, service: Managing) -> Response:
+    """Let another metric take over this one's name, once it holds all of its past.
+
+    This one gets the other's name, and counts on. The answer has both, the new one first.
+    """
+    body = read(Replacement, await body_json(request), "R")
+    called, state = segment(metric), await service.fresh()
+    old, new = _of_name(state, called), _of_name(state, body.new)  # both at one moment
+    asked = Exchange.of(old, new, [called, body.new])
+    if not asked.is_done:
+        ready = await readiness(service.reader, service.control.state.find_typed, asked)
+        check_ready(new, ready, allow_partial=body.allow_partial)
+    async with service.writing() as writer:
+        await writer.replace(asked)
+    return _answer(
+        {"data": await _summaries(service, [new, old], await service.reader.standings())}
+    )
 
 
 @router.get("/rejected", **_DOCUMENTED, **takes(query=_LISTED))

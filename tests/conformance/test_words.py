@@ -20,7 +20,7 @@ _ORDINARY = """
     reporting requests resources results routes rows rust scan search serve service settings
     shapes shown sql_groups sql_words stack state statsig statsig_members statsig_neutral
     statsig_warehouse staying summary time times unpacking usage values worker writer
-    backfill filling history progress slices
+    backfill filling history progress replacing slices
     sessions showing trend visits
 """
 ORDINARY = frozenset(_ORDINARY.split())

@@ -181,6 +181,33 @@ def test_the_command_line(stack: Services, kafka: OwnKafka, tmp_path: Path, how:
     assert recount.run("status")[-1]["end"] == before["end"]
 
 
+def test_a_name_that_was_taken_over(stack: Services, kafka: OwnKafka, tmp_path: Path) -> None:
+    """While Kafka is away a name reads the metric that took it over; nothing is exchanged."""
+    services, name = Services(kafka.address, stack.redis), fresh("away")
+    recount, hasty = Recount(services, name), Hasty(services, name)
+    recount.run("init", "--partitions", "2")
+    old = recount.create({**CALLS, "event_type_filter": {"in_values": ["none"]}})
+    recount.publish(events(30))
+    recount.catch_up()
+    new = recount.create({**CALLS, "name": "calls 2"})
+    with working(recount, tmp_path / "log"):
+        recount.run("metrics", "replace", "calls", "calls 2", "--wait")
+        written = asyncio.run(_log(recount)).next
+        eventually(lambda: kept(recount) == written, within_s=30, because="the copy is there")
+    question = ("usage", "calls", "--each-customer", *PERIOD)
+    *rows, _ = recount.run(*question)
+    assert sum(int(row["value"]) for row in rows) == 30
+
+    with gone(kafka, "killed"):
+        *found, last = hasty.run(*question)
+        assert found == [{**row, "complete": False} for row in rows]
+        assert last["kafka"] == "unreachable"
+        lines = hasty.run("metrics", "list")
+        assert {line["id"]: line["name"] for line in lines} == {old: "calls 2", new: "calls"}
+        done = hasty.ended("metrics", "replace", new, old)
+        assert done.returncode == 4
+
+
 def test_without_a_copy(stack: Services, kafka: OwnKafka) -> None:
     """What nobody kept cannot be read: exit 4, with both reasons."""
     recount = Hasty(Services(kafka.address, stack.redis), fresh("away"))

@@ -21,7 +21,7 @@ from pipeline.reads.trial import Trial, TrialAnswer, TrialQuery
 from pipeline.reads.trial_lines import clause_lines, end_lines, row_lines
 from pipeline.reads.usage import Reader
 
-from ..world import DAY_MS, NOW, NOW_MS, World, deployment, event, parse
+from ..world import DAY_MS, FIVE, NOW, NOW_MS, World, deployment, event, parse
 from .test_audit import METRICS, ShortLog, lines, world_of
 
 PERIOD = {"starting_on": "2026-03-01T00:00:00Z", "ending_before": "2026-03-02T00:00:00Z"}
@@ -163,6 +163,24 @@ def test_after_retention_exact_rows_are_exact(sent: list[tuple[int, int]], at: i
         told = due[None, row.window.starting_on.isoformat()]
         if row.exact:
             assert (None if row.value is None else str(row.value), row.unreadable) == told
+
+
+@pytest.mark.parametrize("between", [0, DAY_MS, 3 * DAY_MS])
+def test_other_customers_move_the_clock_of_a_trial_of_one(between: int) -> None:
+    """Whether his event is too old, and which is latest, follows from all records before it."""
+    limits = deployment(dedup_window_ms=4 * DAY_MS, max_age_ms=2 * DAY_MS, max_ahead_ms=2 * DAY_MS)
+    world = World(metrics=FIVE, settings=limits)
+    world.append([event(1)], NOW_MS)
+    ahead = (NOW + timedelta(milliseconds=between)).isoformat()
+    world.append([event(2, customer_id="other", timestamp=ahead)], NOW_MS + between)
+    world.append([event(3)], NOW_MS)  # the append time steps back; the log clock does not
+    asyncio.run(world.apply())
+
+    for kind in FIVE:
+        alone = tried(world, kind, customer="c")
+        assert rows_of(alone) == used(world, kind, customer="c"), kind
+        assert alone.fates["rejected"] == int(between > 2 * DAY_MS)
+        assert world.state.counters["rejected"] == int(between > 2 * DAY_MS)
 
 
 def test_what_would_not_fit_is_refused() -> None:

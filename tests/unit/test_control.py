@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from definitions.formats import parse
 from pipeline.control.records import ControlState
 
 from ..world import FIVE, definition_record, deployment, identity_record
@@ -26,6 +27,7 @@ def metric(metric_id: str = "m", name: str = "n", **changes: Any) -> dict[str, A
     return {**definition_record(metric_id, name, FIVE["COUNT"]), **changes}
 
 
+SHARED = {"schema_version": 1, "metric_id": "m"}
 END = {"type": "end", "schema_version": 1, "metric_id": "m", "version": 1, "archived": True}
 
 
@@ -101,6 +103,185 @@ def test_names_move_with_renames() -> None:
     assert [item.offset for item in state.ignored] == [5]
 
 
+def replaces(new: str, old: str, *, name: str, gives: str, **changes: Any) -> dict[str, Any]:
+    """A record by which a metric takes over a name, and gives its own."""
+    record = {"type": "replace", "schema_version": 1, "metric_id": new, "replaces": old}
+    return {**record, "name": name, "gives": gives, "at": "2026-03-01T00:00:00Z", **changes}
+
+
+def test_a_replacement_exchanges_names_and_the_first_of_two_wins() -> None:
+    """One record; a second one that was written for the same names changes nothing."""
+    three = [metric("a", "n"), metric("b", "n2"), metric("c", "n3")]
+    first = replaces("b", "a", name="n", gives="n2")
+
+    state = state_of(*three, first, replaces("c", "a", name="n", gives="n3"), first)
+
+    assert state.names == {"n": "b", "n2": "a", "n3": "c"}
+    assert {each.id: each.name for each in state.metrics.values()} == {
+        "a": "n2",
+        "b": "n",
+        "c": "n3",
+    }
+    assert state.metrics["b"].replaced == "a"
+    assert state.metrics["b"].changed_at == "2026-03-01T00:00:00Z"
+    assert [item.offset for item in state.ignored] == [5, 6]
+
+
+def test_replacements_are_chained_and_taken_back() -> None:
+    """The name goes on to a third metric; the opposite record gives it back; renames count too."""
+    three = [metric("a", "n"), metric("b", "n2"), metric("c", "n3")]
+    chain = [replaces("b", "a", name="n", gives="n2"), replaces("c", "b", name="n", gives="n3")]
+    back = replaces("b", "c", name="n", gives="n3")
+
+    assert state_of(*three, *chain).names == {"n": "c", "n2": "a", "n3": "b"}
+    state = state_of(*three, *chain, back)
+    assert state.names == {"n": "b", "n2": "a", "n3": "c"}
+    assert [state.metrics[each].replaced for each in "abc"] == [None, "c", None]
+    rename = {"type": "rename", "schema_version": 1, "metric_id": "b", "name": "other"}
+    assert state_of(*three, chain[0], rename).metrics["b"].replaced is None
+
+
+FREED = {"type": "free_name", "schema_version": 1, "metric_id": "m"}
+
+
+@pytest.mark.parametrize(
+    ("before", "record"),
+    [
+        ([], replaces("m", "m", name="n", gives="n")),
+        ([], replaces("zz", "m", name="n", gives="x")),
+        ([], replaces("b", "m", name="n", gives="other")),
+        ([], replaces("b", "m", name="other", gives="n2")),
+        ([], replaces("b", "m", name="n", gives="n2", at=7)),
+        # What is archived counts nothing any more, so it takes over no name.
+        (
+            [{**END, "effective_to": "2026-03-01T00:00:00Z"}],
+            replaces("m", "b", name="n2", gives="n"),
+        ),
+        # A deleted metric has no name to exchange.
+        (
+            [{**END, "effective_to": "2026-03-01T00:00:00Z"}, FREED],
+            replaces("b", "m", name="n", gives="n2"),
+        ),
+    ],
+)
+def test_a_replacement_that_is_not_valid_changes_nothing(
+    before: list[dict[str, Any]], record: dict[str, Any]
+) -> None:
+    """Each is ignored with its reason, and every name stays whose it was."""
+    plain, state = (
+        state_of(metric(), metric("b", "n2"), *before, *more) for more in ([], [record])
+    )
+
+    assert len(state.ignored) == 1
+    assert state.ignored[0].why
+    assert (state.names, state.metrics) == (plain.names, plain.metrics)
+
+
+def test_an_archived_metric_can_be_replaced() -> None:
+    """Its last bills are read by its name, so a corrected one may take that over."""
+    ended = {**END, "effective_to": "2026-03-01T00:00:00Z"}
+    state = state_of(metric(), metric("b", "n2"), ended, replaces("b", "m", name="n", gives="n2"))
+
+    assert state.names == {"n": "b", "n2": "m"}
+    assert state.metrics["m"].archived_at == "2026-03-01T00:00:00Z"
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["define", "rename", "replace", "replace", "stale", "end", "free", "resume"]
+        ),
+        st.integers(0, 5),
+        st.integers(0, 5),
+    ),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_names_are_what_a_plain_model_says(steps: list[tuple[str, int, int]]) -> None:
+    """Whatever is written in whatever order: each name is one metric's, and says so both ways."""
+    state, model, known, offset = state_of(), dict[str, str](), dict[str, str](), 1
+    for does, one, other in steps:
+        a, b = f"m{one}", f"m{other}"
+        record, held = _step(does, a, b, known), dict(known)
+        state.apply(offset, json.dumps(record).encode())
+        valid = offset not in {item.offset for item in state.ignored}
+        if valid and does == "define" and a not in known:
+            known[a] = f"name of {a}"
+        elif valid and does == "rename":
+            known[a] = record["name"]
+        elif valid and does == "replace":
+            known[a], known[b] = known[b], known[a]
+        elif valid and does == "free":
+            del known[a]
+        if does == "stale":
+            assert not valid
+            assert known == held
+        model = {name: metric_id for metric_id, name in known.items()}
+        assert state.names == model
+        assert len(model) == len(known)
+        named = {each.id: each.name for each in state.metrics.values() if each.named}
+        assert named == known
+        offset += 1
+
+
+def _step(does: str, a: str, b: str, known: dict[str, str]) -> dict[str, Any]:
+    """A record of a kind about two metrics."""
+    if does == "define":
+        return metric(a, f"name of {a}")
+    if does == "rename":
+        return {"type": "rename", "schema_version": 1, "metric_id": a, "name": f"{a} for {b}"}
+    if does == "end":
+        return {**END, "metric_id": a, "effective_to": "2026-03-01T00:00:00Z"}
+    if does == "free":
+        return {**FREED, "metric_id": a}
+    if does == "resume":
+        return {
+            **SHARED,
+            "metric_id": a,
+            "type": "resume",
+            "version": 1,
+            "resumed_at": "2026-03-01T01:00:00Z",
+        }
+    name, gives = known.get(b, "?"), known.get(a, "?")
+    if does == "stale":
+        name += " before"
+    return replaces(a, b, name=name, gives=gives)
+
+
+def test_a_question_goes_on_by_the_names_it_began_with() -> None:
+    """Whatever is renamed, freed or replaced meanwhile: it finds what it would have found."""
+    bodies = {"a": "plays", "b": "plays 2"}
+    state = state_of(*(_statsig(each, name) for each, name in bodies.items()))
+    find = state.find_typed
+    before = find("plays", "event_count_custom"), find("plays 2", "event_count_custom")
+    assert [each and each.id for each in before] == ["a", "b"]
+
+    record = replaces("b", "a", name="plays", gives="plays 2")
+    state.apply(state.next, json.dumps(record).encode())
+    rename = {"type": "rename", "schema_version": 1, "metric_id": "a", "name": "plays 4"}
+    state.apply(state.next, json.dumps(rename).encode())
+
+    assert not state.ignored
+    assert (find("plays", "event_count_custom"), find("plays 2", "event_count_custom")) == before
+    later = state.find_typed("plays", "event_count_custom")
+    assert later is not None
+    assert later.id == "b"
+    assert state.find_typed("plays 2", "event_count_custom") is None
+
+
+def _statsig(metric_id: str, name: str) -> dict[str, Any]:
+    """A metric of Statsig."""
+    body = {
+        "name": name,
+        "type": "event_count_custom",
+        "unitTypes": ["userID"],
+        "metricEvents": [{"name": "use"}],
+    }
+    return definition_record(metric_id, name, parse("statsig", json.dumps(body))[1])
+
+
 def test_an_unknown_schema_version_holds_its_place() -> None:
     """A record of another release holds version and name, cannot be folded, is never replaced."""
     state = state_of(metric(schema_version=2), metric(), metric("m2", "n"))
@@ -131,7 +312,6 @@ def test_nothing_can_stop_a_reader(changes: dict[str, Any]) -> None:
 
 
 ENDED = {**END, "effective_to": "2026-03-01T00:00:00Z"}
-SHARED = {"schema_version": 1, "metric_id": "m"}
 
 
 def resume(at: str) -> dict[str, Any]:

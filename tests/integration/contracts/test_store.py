@@ -18,7 +18,7 @@ from pipeline.core.cells import CELLS, ELEMENTS, CellAddress, CellKey, Change
 from pipeline.core.commit import Answer, Commit, commit_of, settle
 from pipeline.core.compiled import MODULE
 from pipeline.core.past import Past, Pasts
-from pipeline.core.plan import Plan
+from pipeline.core.plan import Plan, nothing
 from pipeline.core.state import Halted, PartitionState, Trimmed
 from pipeline.core.verdicts import pack
 from pipeline.edges import redis_reads
@@ -293,6 +293,27 @@ async def test_several_partitions_are_read_as_each_alone(store: RollupStore) -> 
         for number, book in found.items():
             assert book == await store.read(number, measures, customers, list(days))
         assert found[5] is None
+
+
+async def test_a_slice_of_the_past_is_written_once(store: RollupStore) -> None:
+    """`next` and `acts` stay, so `hist` alone tells a slice that was applied from the next one."""
+    first = await commit(store, FIRST, plan(0, 3))
+    await store.apply(first)
+    held = first.after
+    for number in (1, 2):
+        flush = nothing(held, held.next)
+        flush.cells = {CELL: Change(Aggregation.COUNT, Partial(1, 0))}
+        made = await commit(store, held, flush)
+        hist = Pasts({"m#1": Past(0, number, number, 0)})
+        made = replace(made, after=replace(made.after, hist=hist))
+
+        assert await store.apply(made) is Answer.APPLIED
+        assert await store.apply(made) is Answer.ALREADY
+        book = await whole(store, 0)
+        assert book is not None
+        assert book.state == made.after
+        assert book.cells[CELL] == str(1 + number)
+        held = made.after
 
 
 async def test_an_unregistered_partition_is_none(store: RollupStore) -> None:

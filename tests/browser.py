@@ -77,7 +77,8 @@ def chromium() -> Chromium:
 
 # The fonts of the machine, and those of the package where it has none.
 _FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd">
-<fontconfig><dir>/usr/share/fonts</dir><dir>{unpacked}/fonts</dir>
+<fontconfig><include ignore_missing="yes">/etc/fonts/fonts.conf</include>
+<dir>{unpacked}/fonts</dir>
 <cachedir>{unpacked}/cache</cachedir></fontconfig>"""
 
 

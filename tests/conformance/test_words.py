@@ -21,7 +21,7 @@ _ORDINARY = """
     shapes shown sql_groups sql_words stack state statsig statsig_members statsig_neutral
     statsig_warehouse staying summary time times unpacking usage values worker writer
     backfill filling history progress replacing slices
-    sessions showing trend visits
+    sessions showing trend visits definitions events letters periods system
 """
 ORDINARY = frozenset(_ORDINARY.split())
 # Public classes of one name in two modules, and why that misleads nobody.

@@ -11,6 +11,7 @@ from ...control.api_keys import key_of
 from ...errors import UnknownNameError
 from ..http.errors import Refused
 from ..http.requests import service_of
+from . import definitions, events, letters, system, usage
 from .sessions import SESSION_S
 from .showing import LOGIN, asset, redirect, rendered
 from .trend import Trend
@@ -122,6 +123,10 @@ async def _overview(request: Request, visit: Visit, name: str) -> Response:
     if trend.seen_at is None:
         await trend.look(visit.service)
     return rendered(request, name, trend=trend)
+
+
+for view in (definitions, usage, events, letters, system):
+    router.include_router(view.router)
 
 
 @router.get("/page/{path:path}")

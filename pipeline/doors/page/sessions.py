@@ -63,6 +63,8 @@ class Sessions:
             sealed = base64.b64decode(cookie, b"-_", validate=True)
         except ValueError:
             return None
+        if base64.urlsafe_b64encode(sealed).decode() != cookie:
+            return None  # bits beside the last byte: another spelling
         seal, raw = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
         if not any(hmac.compare_digest(seal, self._seal(each, raw)) for each in self._secrets):
             return None

@@ -6,13 +6,13 @@ Rule 2: a browser runs scripts and styles of this server's files alone: the poli
 of a page to be one (Content-Security-Policy).
 """
 
-import json
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
+import msgspec
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -46,7 +46,14 @@ ASSETS: Final = {
     "uplot-licence.txt": "text/plain",
 }
 # The views, in the order in which the page shows them.
-VIEWS: Final = (("Overview", "/"),)
+VIEWS: Final = (
+    ("Overview", "/"),
+    ("Metrics", "/page/metrics"),
+    ("Usage", "/page/usage"),
+    ("Events", "/page/events"),
+    ("Rejected", "/page/rejected"),
+    ("System", "/page/system"),
+)
 
 
 def _shown(value: Any) -> Any:
@@ -78,14 +85,20 @@ def moment(value: str | datetime | None) -> str:
     return text.replace("T", " ").removesuffix("Z").removesuffix("+00:00").split(".")[0]
 
 
+def wall(text: str, timezone: str) -> str:
+    """Return an instant as a clock in a zone shows it, with what it is ahead of UTC."""
+    local = datetime.fromisoformat(text).astimezone(ZoneInfo(timezone))
+    return f"{local:%Y-%m-%d %H:%M}{'' if timezone == 'UTC' else f' {local:%z}'}"
+
+
 def json_text(value: Any) -> str:
-    """Return JSON for people, two spaces an indent, decimals exact."""
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    """Return JSON for people, two spaces an indent, numbers with their own digits."""
+    return msgspec.json.format(dump_json(value).encode(), indent=2).decode()
 
 
 def short_json(value: Any) -> str:
-    """Return a value as JSON on one line, decimals exact."""
-    return str(value) if isinstance(value, Decimal) else dump_json(value)
+    """Return a value as JSON on one line, numbers with their own digits."""
+    return dump_json(value)
 
 
 @lru_cache(maxsize=1)
@@ -102,6 +115,7 @@ def _environment() -> Environment:
         "number": number,
         "decimal": decimal,
         "moment": moment,
+        "wall": wall,
         "json_text": json_text,
         "short_json": short_json,
     }
@@ -109,10 +123,12 @@ def _environment() -> Environment:
     return made
 
 
-def rendered(request: Request, name: str, *, status: int = 200, **values: Any) -> Response:
+def rendered(request: Request, template: str, /, *, status: int = 200, **values: Any) -> Response:
     """Return a template as an answer; values: what it shows."""
     visit = getattr(request.state, "visit", None)
-    text = _environment().get_template(name).render(path=request.url.path, visit=visit, **values)
+    text = (
+        _environment().get_template(template).render(path=request.url.path, visit=visit, **values)
+    )
     return HTMLResponse(text, status_code=status, headers=HEADERS)
 
 

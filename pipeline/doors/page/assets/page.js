@@ -33,6 +33,15 @@
         },
       };
     },
+    rejected(data) {
+      return {
+        data: [data.x, data.rejected],
+        options: {
+          scales: { x: { time: false } }, axes: axes([{ values: ago }, { values, size: 60 }]),
+          series: [{ label: "s", value: (_, at) => (at === null ? "" : `${at} s`) }, line("rejected")],
+        },
+      };
+    },
     usage(data) {
       const colours = ["link", "counted", "duplicate", "lag", "rejected", "unmatched"];
       const bars = uPlot.paths.bars({ size: [0.7, 60] });

@@ -1,0 +1,141 @@
+"""Events by content: those of a customer in a span of event time, each explained.
+
+Only the part of the log is read in which such events can count: none is appended earlier than
+max_ahead before its time, or later than max_age after it; what lies outside was rejected, and is
+among the dead letters. Whether an event repeats one from before that part, the store's kept
+verdicts say.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from definitions.times import NS_PER_MS, parse_timestamp, why_no_time
+
+from ..core.dedup import home_of
+from ..core.state import PartitionState
+from ..deploy.checks import check_open
+from ..errors import BadParameter, StoreUnavailable
+from ..ports import Span
+from ..recount.ledger import Ledger
+from .explain import Explainer, _fate, _read
+from .recounting import active_of
+from .verdicts import WentBack, read_verdicts
+
+_AT_ONCE: Final = 500  # records that are looked at before others have their turn
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """Events of a customer whose time is in [starting_ns, ending_ns).
+
+    event_type, metric_id: only events of this type; only those that a version of this metric
+    counts. None: all.
+    """
+
+    customer: str
+    starting_ns: int
+    ending_ns: int
+    event_type: str | None = None
+    metric_id: str | None = None
+
+    @classmethod
+    def of(cls, customer: str, starting_on: str, ending_before: str, **more: Any) -> "Sought":
+        """Return a search of what a user gave; more: event_type, metric_id.
+
+        Raises:
+            BadParameter: a time that cannot be read.
+        """
+        low, high = _ns("starting_on", starting_on), _ns("ending_before", ending_before)
+        return cls(customer, low, high, **more)
+
+    def is_met_by(self, line: dict[str, Any]) -> bool:
+        """Whether an explained event is counted by the metric that is asked for."""
+        if self.metric_id is None:
+            return True
+        return line["fate"] in {"counted", "pending"} and any(
+            told["id"] == self.metric_id and told["matched"] for told in line["metrics"]
+        )
+
+
+def _ns(name: str, text: str) -> int:
+    found = parse_timestamp(text)
+    if found is None:
+        raise BadParameter(name, why_no_time(text))
+    return found
+
+
+class Search(Explainer):
+    """Looks for events by their content."""
+
+    async def lines(self, sought: Sought) -> AsyncGenerator[dict[str, Any]]:
+        """Yield a line for each event that is sought, in the order of the log of a partition.
+
+        Raises:
+            NotOpen: a partition is being rebuilt. LogUnavailable, StoreUnavailable: not now.
+        """
+        spans = await self._log.spans()
+        for number, state in (await self._states(sought.customer)).items():
+            low, high = await self._part(number, spans[number], state, sought)
+            if low >= high:
+                continue
+            ledger = await self._ledger(number, state)
+            async for records in self._log.read(number, low, high):
+                for at, record in enumerate(records):
+                    if not at % _AT_ONCE:
+                        await asyncio.sleep(0)  # a server answers others meanwhile
+                    ledger.note_time(record.offset, record.timestamp)
+                    event = _read(record.value)
+                    if event is None or not _is_sought(event, sought):
+                        continue
+                    fate = _fate(ledger, record)
+                    line = self._line(state, record, event, fate, number)
+                    if sought.is_met_by(line):
+                        yield line
+
+    async def _states(self, customer: str) -> dict[int, PartitionState]:
+        """The partitions in which events of a customer lie, the home first.
+
+        That is the home alone, unless some event of the deployment came to a strange partition.
+        """
+        states = {
+            number: check_open(await self._store.state(number), self._identity, number)
+            for number in self._identity.starts
+        }
+        home = home_of(customer, self._identity.deployment.homes)
+        if not any(state.counters["misplaced"] for state in states.values()):
+            return {home: states[home]}
+        return {number: states[number] for number in sorted(states, key=lambda at: at != home)}
+
+    async def _part(
+        self, number: int, span: Span, state: PartitionState, sought: Sought
+    ) -> tuple[int, int]:
+        """The offsets between which such events lie."""
+        deployment = self._identity.deployment
+        since_ms = sought.starting_ns // NS_PER_MS - deployment.max_ahead_ms
+        low = await self._log.offset_at(number, max(since_ms, 0))
+        if low is None:
+            return 0, 0
+        low, high = max(low, span.start, state.start), span.end
+        if deployment.max_age_ms:
+            until_ms = -(-sought.ending_ns // NS_PER_MS) + deployment.max_age_ms + 1
+            after = await self._log.offset_at(number, max(until_ms, 0))
+            high = high if after is None else min(high, after)
+        return low, high
+
+    async def _ledger(self, number: int, state: PartitionState) -> Ledger:
+        try:
+            verdicts = await read_verdicts(self._store, self._identity, number)
+        except WentBack as error:
+            raise StoreUnavailable("Redis changed whenever it was read; ask again") from error
+        active = active_of(self._control, state)
+        return Ledger(number, self._terms, active, cut=True, verdicts=verdicts)
+
+
+def _is_sought(event: Any, sought: Sought) -> bool:
+    return (
+        event.customer_id == sought.customer
+        and sought.starting_ns <= event.at < sought.ending_ns
+        and sought.event_type in {None, event.event_type}
+    )

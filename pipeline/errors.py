@@ -3,7 +3,9 @@
 PipelineError
 ├── UsageError          the caller's: wrong options, refused windows; exit 2
 ├── UnknownNameError,
-│   ConflictError       the caller's: unknown name, conflict; exit 3 (DefinitionError joins it)
+│   ConflictError,
+│   NotClosable         the caller's: unknown name, conflict, too early; exit 3 (DefinitionError
+│                       joins it)
 ├── Unavailable         the world's: a service does not answer; exit 4, workers retry
 │   ├── StoreUnavailable
 │   │   └── NotOpen     a partition that is being rebuilt: readers come back later
@@ -79,6 +81,12 @@ class UnknownNameError(PipelineError):
 
 class ConflictError(PipelineError):
     """Somebody else's record came first."""
+
+    exit_code = ExitCode.DEFINITION
+
+
+class NotClosable(PipelineError):
+    """A period lacks something before it can be closed or revised. The message names it."""
 
     exit_code = ExitCode.DEFINITION
 

@@ -71,6 +71,13 @@ class Listing(NamedTuple):
     days: frozenset[int]
 
 
+class OwnerCells(NamedTuple):
+    """The cells of some owners, from one atomic read. owners: of how many of those asked for."""
+
+    book: Book
+    owners: int
+
+
 class RollupStore(Protocol):
     """Redis, or its twin: the only place where a number is kept.
 
@@ -234,6 +241,38 @@ class RollupStore(Protocol):
         """Return what read() says of each of these partitions.
 
         Each book is from an atomic read of its own: two books may stand at different moments.
+        """
+        ...
+
+    def owners(self, partition: int, measures: Iterable[str]) -> AsyncIterator[Sequence[str]]:
+        """Yield the owners that have cells of any of these measures, in parts.
+
+        Who is listed when this begins is yielded, perhaps more than once; who is listed while it
+        runs may be yielded or not. Nothing else waits for it.
+
+        Raises:
+            StoreUnavailable: the index moved to another node meanwhile; begin again.
+        """
+        ...
+
+    async def read_owners(
+        self,
+        partition: int,
+        measures: Sequence[str],
+        sets: Sequence[str],
+        owners: Sequence[str],
+        days: range,
+    ) -> OwnerCells | None:
+        """Return every cell of these measures and days, of the first of these owners.
+
+        All of it is from one atomic read, which takes as many owners as Redis gives in a short
+        time, at least one. None: the partition has no state.
+
+        Args:
+            sets: Those of the measures that have elements (UNIQUE).
+
+        Raises:
+            Damage: a key that was asked for holds something foreign.
         """
         ...
 

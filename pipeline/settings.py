@@ -137,6 +137,10 @@ class Settings(BaseSettings):
         " from Redis alone, and says so.",
         json_schema_extra={"unit": "ms"},
     )
+    periods_dir: str = Field(
+        "periods",
+        description="The folder that closed periods are written to and read from.",
+    )
     control_key: str | None = Field(
         None,
         description="A secret of at least 32 bytes: with it, a process obeys only records of the"
@@ -299,6 +303,18 @@ class Settings(BaseSettings):
         """
         given = {name: getattr(self, f"{_SECURITY}{name}") for name in security_names()}
         return KafkaAddress(self.kafka, checked(named(given)))
+
+
+def duration_of(option: str, text: str) -> timedelta:
+    """Read a duration that an option was given.
+
+    Raises:
+        UsageError: it is none.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{option}: {text[:80]!r} is no duration such as 24h, 90m or 3d")
+    return timedelta(seconds=int(match[1]) * _UNIT_S[match[2]])
 
 
 def security_names() -> list[str]:

@@ -12,7 +12,7 @@ A page is Markdown with these parts; everything else is prose:
 
 What varies from run to run, and how the two are compared:
 
-* ids (UUIDs, 32 or 12 hexadecimal digits, API keys, cursors): the n-th id of an output on the page
+* ids (UUIDs; 64, 32 or 12 hexadecimal digits; keys; cursors): the n-th id of an output on the page
   stands for the n-th id of the same output of the run, there and in every later command;
 * times of the run, which are all that are not in March 2025: any time equals any other;
 * milliseconds since 1970 that a server tells, and "N s behind the log clock": any number equals
@@ -37,6 +37,7 @@ _NOT_RUN: Final = "<!-- not run: "
 _STATE: Final = re.compile(r"<!-- state: (\w+) -->")
 _ID: Final = re.compile(
     r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"  # a UUID
+    r"|\b[0-9a-f]{64}\b"  # a digest
     r"|\b[0-9a-f]{32}\b"
     r"|\brk_[0-9a-f]{12}_[\w-]+"  # an API key
     r"|\b[0-9a-f]{12}\b"

@@ -7,10 +7,7 @@ of the owners; what is larger takes more passes over the log.
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any, Final
-
-from definitions.times import NS_PER_MS
 
 from ..control.entities import DeploymentRecord
 from ..control.records import ControlState
@@ -20,7 +17,7 @@ from ..core.state import PartitionState
 from ..deploy.checks import check_state
 from ..errors import StoreUnavailable
 from ..ports import EventLog, RollupStore, Span
-from ..reads.recounting import active_of, terms_of
+from ..reads.recounting import active_of, terms_of, verifiable_since
 from ..reads.verdicts import KeptVerdicts, WentBack, read_verdicts
 from ..recount.kept import Kept
 from ..recount.ledger import WHOLE, Cell, Closing, Ledger, Share
@@ -204,17 +201,7 @@ class Auditor:
     async def _verifiable_since(
         self, number: int, state: PartitionState, span: Span
     ) -> float | None:
-        """From which event time on (ns) no event that is gone can lie; None is all.
-
-        An event is at most max_ahead before its time on the log. Which of the events that are left
-        repeat one that is gone, the store's kept verdicts say.
-        """
-        if span.start <= state.start:
-            return None
-        first = await self._log.probe(number, span.start)
-        if first is None:
-            return inf
-        return (first.timestamp + self._terms.max_ahead_ms) * NS_PER_MS + 1
+        return await verifiable_since(self._log, number, span, state, self._terms)
 
     async def _recount(
         self,

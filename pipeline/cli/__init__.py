@@ -31,13 +31,14 @@ COMMANDS: Final = {
         "Send the events of a file to Kafka. Ends when Kafka has stored all of them durably.",
     ),
     "worker": ("operate", "Count the events of the log until SIGTERM."),
-    "usage": (
-        "read",
-        "Print the usage of a metric: a line for each window and group, then the offsets.",
-    ),
+    "usage": ("usage", "Print usage: a line for each window and group, then the offsets."),
     "status": (
         "read",
         "Show how far each partition is applied, its lag, and how many events have which fate.",
+    ),
+    "events": (
+        "events",
+        "Show every event that a number counts: its place in the log and what it contributed.",
     ),
     "explain": (
         "read",
@@ -47,6 +48,7 @@ COMMANDS: Final = {
         "read",
         "Recount the log independently and compare every number with it. Exit 1 on a difference.",
     ),
+    "period": ("periods", "Close months, and prove closed numbers."),
     "rejected": ("rejected", "Dead letters: rejected events."),
     "rebuild": (
         "rebuild",

@@ -35,7 +35,7 @@ GROUPS: Final = {
         "rejected_consecutive_max",
         "rejected_ratio_max",
     ),
-    "Reads": ("read_wait_ms", "kafka_wait_ms", "lateness"),
+    "Reads": ("read_wait_ms", "kafka_wait_ms", "lateness", "periods_dir"),
     "The HTTP server": (
         "tls_certificate",
         "tls_key",

@@ -17,6 +17,7 @@ from ..edges.redis import RedisStore
 from ..errors import UnknownNameError, harmless
 from ..reads.marks import Away, Patience
 from ..reads.summary import summary_of
+from ..reads.together import Together
 from ..reads.usage import Reader
 from ..settings import Settings, load_settings
 
@@ -35,10 +36,18 @@ class Opened:
     @property
     def reader(self) -> Reader:
         """A reader of its numbers."""
+        return self.waiting(self.settings.read_wait_ms / 1000)
+
+    def waiting(self, wait_s: float) -> Reader:
+        """A reader that waits so long for workers to apply what is durable."""
         clock, settings = SystemClock(), self.settings
         log = self.log if self.away is None else Away(self.away)
-        patience = Patience(settings.read_wait_ms / 1000, clock)
+        patience = Patience(wait_s, clock)
         return Reader(self.identity, self.store, log, clock, settings.lateness, patience=patience)
+
+    def together(self, reader: Reader) -> Together:
+        """A reader of all metrics together."""
+        return Together(reader, self.store, self.identity.deployment.homes)
 
     @property
     def writer(self) -> Writer:

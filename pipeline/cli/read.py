@@ -1,19 +1,13 @@
-"""usage, status, audit, explain."""
+"""status, audit, explain."""
 
-import json
 import sys
-from contextlib import aclosing
 from typing import Annotated, Any
 
 import typer
 
 from ..audit import Auditor, Findings, audit_in_processes
-from ..control.entities import Metric
 from ..errors import BadParameter, ExitCode, UnknownNameError, UsageError
-from ..reads.answers import End
 from ..reads.explain import Explainer
-from ..reads.lines import end_line, lines_of
-from ..reads.query import Query
 from ..reads.recounting import share_of
 from .open import opened
 from .output import TableOption, progress, show, wait, write_json
@@ -21,133 +15,9 @@ from .output import TableOption, progress, show, wait, write_json
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("usage")(usage)
     app.command("status")(status)
     app.command("audit")(audit)
     app.command("explain")(explain)
-
-
-def usage(
-    metric: Annotated[str, typer.Argument(metavar="METRIC", help="Id or name of a metric.")],
-    starting_on: Annotated[
-        str, typer.Option(help="Start of the period, RFC 3339, included: 2026-11-01T00:00:00Z.")
-    ],
-    ending_before: Annotated[str, typer.Option(help="End of the period, RFC 3339, not included.")],
-    customer: Annotated[str | None, typer.Option(help="One customer's usage.")] = None,
-    each_customer: Annotated[
-        bool, typer.Option("--each-customer", help="The usage of every customer that has any.")
-    ] = False,
-    window_size: Annotated[
-        str, typer.Option(help="One line for each hour, day, week or month; none: one line.")
-    ] = "none",
-    timezone: Annotated[
-        str, typer.Option(help="Zone of days, weeks and months: Europe/Berlin.")
-    ] = "UTC",
-    group_key: Annotated[
-        str | None, typer.Option(help="One line for each group: a,b or a JSON list of names.")
-    ] = None,
-    group_filter: Annotated[
-        list[str] | None,
-        typer.Option(help="Only these groups: a=x, or a JSON object; repeatable."),
-    ] = None,
-    table: TableOption = False,
-) -> None:
-    """Print the usage of a metric: a line for each window and group, then the offsets.
-
-    `complete` is true where no event that was durable is missing; `as_of`
-    names, for each partition, the first offset that the answer does not contain
-    (docs/semantics.md).
-
-    Example: recount usage Tokens --customer acme --starting-on
-    2026-11-01T00:00:00Z --ending-before 2026-12-01T00:00:00Z --window-size day
-    """
-    names, wanted = _group_key(group_key), _group_filters(group_filter or [])
-
-    async def work() -> None:
-        lines: list[dict[str, Any]] = []
-        async with opened(reads=True) as deployment:
-            query = _query(
-                deployment.metric(metric),
-                each_customer=each_customer,
-                customer=customer,
-                starting_on=starting_on,
-                ending_before=ending_before,
-                window_size=window_size,
-                timezone=timezone,
-                group_key=names,
-                group_filters=wanted,
-                find=deployment.control.state.find_typed,
-            )
-            reader = deployment.reader
-            async with aclosing(reader.batches(query)) as batches:
-                async for batch in batches:
-                    if isinstance(batch, End):
-                        made = [end_line(batch)]
-                    else:
-                        made = lines_of(reader.topic, batch)
-                    if table:
-                        lines += made
-                    else:
-                        show(made)
-        if table:
-            show(lines, table=True)
-
-    wait(work())
-
-
-def _query(metric: Metric, *, each_customer: bool, **given: Any) -> Query:
-    """The question, checked; what is wrong is called as the option that was typed."""
-    try:
-        query = Query.of(metric, **given)
-    except BadParameter as error:
-        option = error.parameter.replace("_", "-")
-        raise UsageError(f"--{option}: {error.why}") from error
-    if not query.is_of_customers:
-        if each_customer:
-            raise UsageError(
-                f"--each-customer: {metric.name!r} counts the whole deployment, not single "
-                "customers: leave it out"
-            )
-    elif (query.customer is None) == (not each_customer):
-        raise UsageError("give --customer C, or --each-customer (one of the two)")
-    return query
-
-
-def _group_key(text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    if not text.startswith("["):
-        return tuple(text.split(","))
-    names = _json("--group-key", text)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UsageError("--group-key must be names (a,b) or a JSON list of strings")
-    return tuple(names)
-
-
-def _group_filters(texts: list[str]) -> dict[str, frozenset[str]]:
-    """name=value, or JSON {name: value} or {name: [values]}; one name given twice allows both."""
-    wanted: dict[str, set[str]] = {}
-    for text in texts:
-        if text.startswith("{"):
-            given = _json("--group-filter", text)
-        else:
-            name, separator, value = text.partition("=")
-            if not separator:
-                raise UsageError(f"--group-filter: {text!r} is not name=value")
-            given = {name: value}
-        for name, values in given.items():
-            listed = values if isinstance(values, list) else [values]
-            if not all(isinstance(value, str) for value in listed):
-                raise UsageError("--group-filter: each value must be a string")
-            wanted.setdefault(name, set()).update(listed)
-    return {name: frozenset(values) for name, values in wanted.items()}
-
-
-def _json(option: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from error
 
 
 def status(table: TableOption = False) -> None:

@@ -131,6 +131,37 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Revision:
+    """One revision of a closed period; the first one is the close itself (docs/billing.md).
+
+    period: 2026-11, of the zone. window_size, groups, format: of its rows and files. digest: hex
+    sha256 of its manifest. offsets: partition → the least and the greatest offset at which a row
+    stands. definitions: version → digest. at: offset of its record.
+    """
+
+    period: str
+    timezone: str
+    number: int
+    starting_on: datetime
+    ending_before: datetime
+    window_size: str
+    groups: bool
+    format: str
+    digest: str
+    rows: int
+    files: int
+    offsets: Mapping[int, tuple[int, int]]
+    definitions: Mapping[str, str]
+    created_at: str
+    at: int
+
+    @property
+    def metric_ids(self) -> frozenset[str]:
+        """The metrics that are closed."""
+        return frozenset(key.rpartition("#")[0] for key in self.definitions)
+
+
+@dataclass(frozen=True, slots=True)
 class Ignored:
     """A record that changed nothing, and why."""
 

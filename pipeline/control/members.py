@@ -23,6 +23,8 @@ def claim_of(record: Mapping[str, Any]) -> str:
         return f"{kind} {record['key_id']}"
     if kind in {"definition", "end"}:
         return f"{kind} {record['metric_id']}#{record['version']}"
+    if kind == "close":
+        return f"{kind} {record['period']} {record['timezone']}#{record['revision']}"
     return f"{kind} {record.get('metric_id', '')} {record.get('nonce', '')}".rstrip()
 
 

@@ -21,22 +21,12 @@ from definitions.metric import Definition, MetricVersion, Origin
 from definitions.times import NS_PER_S, parse_timestamp
 
 from ..core.buckets import moment_of
-from ..core.deployment import GENERATIONS, Deployment, Keying
 from ..errors import PipelineError
-from .entities import ApiKey, DeploymentRecord, Ignored, Metric, Version
-from .members import (
-    InvalidRecord,
-    bucket_of,
-    claim_of,
-    like_in,
-    number_in,
-    starts_of,
-    tags_of,
-    text_in,
-    truth_in,
-)
+from .entities import ApiKey, DeploymentRecord, Ignored, Metric, Revision, Version
+from .identities import identity_in
+from .members import InvalidRecord, claim_of, like_in, starts_of, tags_of, text_in, truth_in
 from .names import Finder, check_free, exchanged, find_typed, freed, renamed
-from .terms import terms_of
+from .revisions import revision_in
 
 SCHEMA_VERSION: Final = 1
 _METRIC_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -53,6 +43,7 @@ class ControlState:
     metrics: dict[str, Metric] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     keys: dict[str, ApiKey] = field(default_factory=dict)
+    periods: dict[tuple[str, str], list[Revision]] = field(default_factory=dict)
     ignored: list[Ignored] = field(default_factory=list)
     won: dict[str, int] = field(default_factory=dict)
     next: int = 0
@@ -120,38 +111,7 @@ class ControlState:
         """The deployment, once."""
         if self.identity is not None:
             raise InvalidRecord("the deployment has an identity already")
-        settings = record["settings"]
-        days = record["retention_days"]
-        if days is not None and (type(days) not in {int, float} or days < 0):
-            raise InvalidRecord("retention_days must be a number or null")
-        formats = record.get("formats") or {}
-        terms_of(formats)
-        self.identity = DeploymentRecord(
-            deployment=Deployment(
-                store_id=text_in(record, "store_id"),
-                homes=number_in(settings, "homes", 1),
-                dedup_window_ms=number_in(settings, "dedup_window_ms", 1),
-                max_age_ms=number_in(settings, "max_age_ms"),
-                max_ahead_ms=number_in(settings, "max_ahead_ms"),
-                base_bucket_s=bucket_of(settings),
-                keying=Keying(settings["keying"]),
-                generations=number_in({"generations": GENERATIONS, **settings}, "generations", 1),
-            ),
-            rules=number_in(record, "rules"),
-            format_version=number_in(record, "format_version"),
-            id_hash=text_in(record, "id_hash"),
-            topics={
-                role: (text_in(topic, "name"), text_in(topic, "id"))
-                for role, topic in record["topics"].items()
-            },
-            starts=starts_of(record),
-            tags=tags_of(record),
-            retention_days=days,
-            replication_factor=number_in(record, "replication_factor", 1),
-            formats=formats,
-            allow_single_copy=truth_in(record, "allow_single_copy", default=False),
-            text=json.dumps(record, sort_keys=True).encode(),
-        )
+        self.identity = identity_in(record)
 
     def take_partitions(self, record: dict[str, Any]) -> None:
         """Partitions that were added."""
@@ -324,6 +284,14 @@ class ControlState:
         """A key is worth nothing from now on."""
         del self.keys[record["key_id"]]
 
+    def take_close(self, record: dict[str, Any]) -> None:
+        """A closed period, or the next revision of one."""
+        self._own(record)
+        key = record["period"], record["timezone"]
+        known = self.periods.get(key, [])
+        revision = revision_in(record, known[-1] if known else None, self.next - 1)
+        self.periods[key] = [*known, revision]
+
 
 def _hand_over(before: Version, body: MetricVersion) -> None:
     """A later version ends the one before it: one record, so there is no gap and no overlap."""
@@ -364,6 +332,7 @@ _KINDS: Final = {
     "resume": ControlState.take_resume,
     "key": ControlState.take_key,
     "key_end": ControlState.take_key_end,
+    "close": ControlState.take_close,
 }
 
 

@@ -15,6 +15,8 @@ from ..control.names import Exchange
 from ..control.records import ControlState
 from ..errors import UnknownNameError
 from ..log.letters import Letter, letters_of
+from ..periods.period import revisions_of
+from ..periods.shapes import told_of
 from ..reads.answers import End
 from ..reads.asked import worked
 from ..reads.lines import end_line, lines_of
@@ -22,11 +24,12 @@ from ..reads.query import Query
 from ..reads.replacing import check_ready, readiness
 from ..reads.standing import UNREACHABLE, Standing
 from ..reads.summary import native_of, summary_of
+from ..reads.together import Together, TogetherQuery, last_line, row_line, whole_page
 from ..reads.trial_lines import clause_lines, end_lines, row_lines
 from .http.bodies import Body, read
 from .http.cursors import Key, Walk
 from .http.errors import Refused
-from .http.looking import first_of, looked_up, tried
+from .http.looking import events_of, first_of, looked_up, place_of, tried
 from .http.parameters import number_in
 from .http.paths import segment
 from .http.requests import body_json, body_text, needs, takes
@@ -191,6 +194,63 @@ async def usage(
     return await worked(len(usage.rows), made)
 
 
+@router.get("/usage", **_DOCUMENTED)
+async def together(
+    service: Reading,
+    starting_on: Annotated[str, Param(description="RFC 3339, inclusive")],
+    ending_before: Annotated[str, Param(description="RFC 3339, exclusive")],
+    customer: Annotated[str | None, Param(description="whose; none: each customer")] = None,
+    window_size: Annotated[str, Param(description="none, hour, day, week, month")] = "none",
+    timezone: Annotated[str, Param(description="IANA name")] = "UTC",
+    groups: Annotated[bool, Param(description="also each group of each group key")] = False,
+    limit: Annotated[int, Param(ge=1, le=CUSTOMERS_MAX, description="customers of a page")] = 100,
+    after: Annotated[
+        str | None, Param(description="the `after` of the page before; for the first page none")
+    ] = None,
+) -> Response:
+    """All metrics of each customer, read at one moment of the customer's partition.
+
+    A page ends with `after` where more customers follow; they come in the order of their
+    partitions. Windows without events have no line.
+    """
+    state = await service.fresh()
+    query = TogetherQuery.of(
+        state.metrics.values(),
+        groups=groups,
+        customer=customer,
+        starting_on=starting_on,
+        ending_before=ending_before,
+        window_size=window_size,
+        timezone=timezone,
+        find=state.find_typed,
+        after=after,
+        limit=None if customer is not None else limit,
+    )
+    reader = service.reader
+    reading = Together(reader, service.store, service.identity.deployment.homes)
+    rows, end = await whole_page(reading, query)
+
+    def made() -> Response:
+        lines = [row_line(reader.topic, row) for row in rows]
+        return _answer({"data": lines, **last_line(end, query)})
+
+    return await worked(len(rows), made)
+
+
+@router.get("/periods", **_DOCUMENTED)
+async def periods(service: Reading) -> Response:
+    """The closed periods: each revision with its digest, and where its rows stand."""
+    known = (await service.fresh()).periods
+    return _answer({"data": [told_of(each) for key in sorted(known) for each in known[key]]})
+
+
+@router.get("/periods/{period}", **_DOCUMENTED)
+async def period(period: str, service: Reading, timezone: str = "UTC") -> Response:
+    """The revisions of one closed period, such as 2026-11; its files are where it was closed."""
+    known = revisions_of((await service.fresh()).periods, segment(period), timezone)
+    return _answer({"data": [told_of(each) for each in known]})
+
+
 @router.post("/metrics/try", **_DOCUMENTED, **_TRIED)
 async def try_(
     request: Request,
@@ -293,6 +353,37 @@ async def explain(
     if not lines:
         raise UnknownNameError(transaction_id)
     return _answer({"data": lines})
+
+
+@router.get("/events/{metric}", **_DOCUMENTED)
+async def events(
+    metric: str,
+    service: Reading,
+    customer: Annotated[str, Param(description="whose number")],
+    starting_on: Annotated[str, Param(description="RFC 3339, inclusive")],
+    ending_before: Annotated[str, Param(description="RFC 3339, exclusive")],
+    group: Annotated[list[str] | None, Param(description="name=value: one group")] = None,
+    limit: Annotated[int, Param(ge=1, le=LETTERS_MAX, description="events of a page")] = 100,
+    after: Annotated[
+        str | None, Param(description="the `after` of the page before; for the first page none")
+    ] = None,
+) -> Response:
+    """The events that a number counts, with their places in the log and what they contributed.
+
+    A page ends with `after` where others may follow; an answer of one page has a recount.
+    """
+    wanted = _filters(group or [])
+    query = Query.of(
+        await _found(service, metric),
+        customer=customer,
+        starting_on=starting_on,
+        ending_before=ending_before,
+        group_key=tuple(wanted),
+        group_filters=wanted,
+        find=service.control.state.find_typed,
+    )
+    lines, end = await events_of(service, query, place_of(after), limit)
+    return _answer({"data": lines, **end.line(service.reader.topic)})
 
 
 def _filters(texts: list[str]) -> dict[str, frozenset[str]]:

@@ -14,7 +14,7 @@ from ..core.commit import Answer, Commit
 from ..core.dedup import flushes_of
 from ..core.records import DeadLetter, LogRecord
 from ..core.state import FENCE, PartitionState, Trimmed, decode_state, encode_state, fence_of
-from ..ports import Book, Listing, Span
+from ..ports import Book, Listing, OwnerCells, Span
 
 
 @dataclass
@@ -244,6 +244,26 @@ class MemoryStore:
     ) -> dict[int, Book | None]:
         """Return the same of several partitions."""
         return {each: await self.read(each, measures, customers, days) for each in partitions}
+
+    async def owners(
+        self, partition: int, measures: Iterable[str]
+    ) -> AsyncIterator[Sequence[str]]:
+        """Yield the owners of each measure in turn, so that some come twice."""
+        held = self._partitions.get(partition)
+        for measure in () if held is None else measures:
+            yield sorted(held.customers.get(measure, ())) if held else []
+
+    async def read_owners(
+        self,
+        partition: int,
+        measures: Sequence[str],
+        sets: Sequence[str],  # noqa: ARG002  a dict looks everything up
+        owners: Sequence[str],
+        days: range,
+    ) -> OwnerCells | None:
+        """Return the cells of the first three of these owners."""
+        book = await self.read(partition, measures, owners[:3], days)
+        return None if book is None else OwnerCells(book, len(owners[:3]))
 
     async def strays(self, partition: int) -> AsyncIterator[str]:
         """Yield what a test put there."""

@@ -18,7 +18,7 @@ from .redis_client import Node, ResponseError, guard, in_cluster, is_refused
 from .redis_keys import Keys, asked_key, control_key, identity_key, member
 from .redis_listing import elements_of, names_of, slices_of
 from .redis_nodes import Nodes, followed
-from .redis_reads import RedisReads
+from .redis_owners import RedisOwners
 from .requests import Script, commit_frame, load_frame
 
 _LUA: Final = Path(__file__).parent / "lua"
@@ -42,7 +42,7 @@ _COUNTED_S: Final = 5
 _PACK: Final = msgspec.msgpack.Encoder()
 
 
-class RedisStore(RedisReads):
+class RedisStore(RedisOwners):
     """The rollups of one deployment."""
 
     async def close(self) -> None:

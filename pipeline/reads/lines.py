@@ -1,5 +1,6 @@
 """Answers as the command line and our own door print them: JSON, decimals as text."""
 
+import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -43,6 +44,11 @@ def named_offsets(topic: str, offsets: Mapping[int, int]) -> dict[str, int]:
     return {f"{topic}/{number}": offset for number, offset in offsets.items()}
 
 
+def offsets_text(offsets: Mapping[int, int]) -> str:
+    """Offsets as JSON of one spelling, by the numbers of partitions."""
+    return json.dumps({str(number): offsets[number] for number in sorted(offsets)})
+
+
 def _line(topic: str, row: UsageRow) -> dict[str, Any]:
     line: dict[str, Any] = {} if row.lies is None else {"customer_id": row.customer}
     line |= {
@@ -53,23 +59,25 @@ def _line(topic: str, row: UsageRow) -> dict[str, Any]:
         "unreadable": row.unreadable,
         "complete": row.complete,
         **row.history.members,
-        **{name: _told(number) for name, number in row.more.items()},
+        **{name: told(number) for name, number in row.more.items()},
     }
     if row.lies is not None:
-        line |= _places(topic, row.lies)
+        line |= places_in(topic, row.lies)
     if row.reasons:
         line["reasons"] = list(row.reasons)
     return line
 
 
-def _places(topic: str, lies: Mapping[int, int]) -> dict[str, Any]:
+def places_in(topic: str, lies: Mapping[int, int]) -> dict[str, Any]:
+    """Return where a row stands: its partition and offset, or several of them."""
     if len(lies) == 1:
         ((number, offset),) = lies.items()
         return {"partition": number, "offset": offset}
     return {"partition": None, "offset": None, "offsets": named_offsets(topic, lies)}
 
 
-def _told(number: Decimal | Sequence[Decimal] | None) -> str | list[str] | None:
+def told(number: Decimal | Sequence[Decimal] | None) -> str | list[str] | None:
+    """Return what a value was made of, as text."""
     if number is None or isinstance(number, Decimal):
         return _text(number)
     return [canonical(each) for each in number]

@@ -1,7 +1,10 @@
 """What a recount of a partition is told: settings that decide numbers, and what counts where."""
 
 import re
+from math import inf
 from typing import Final
+
+from definitions.times import NS_PER_MS
 
 from ..control.entities import DeploymentRecord
 from ..control.records import ControlState
@@ -9,6 +12,7 @@ from ..core.deployment import Keying
 from ..core.past import Past
 from ..core.state import PartitionState
 from ..errors import BadParameter
+from ..ports import EventLog, Span
 from ..recount.ledger import Active, LedgerTerms, Share
 
 _NONE: Final = Past(0, 0, -1, 0)
@@ -49,3 +53,19 @@ def share_of(parameter: str, text: str) -> Share:
         why = f"{text[:80]!r} is no share such as 1/50, the first of fifty"
         raise BadParameter(parameter, why)
     return Share(int(match[1]) - 1, int(match[2]))
+
+
+async def verifiable_since(
+    log: EventLog, partition: int, span: Span, state: PartitionState, terms: LedgerTerms
+) -> float | None:
+    """From which event time on (ns) no event that is gone can lie; None is all.
+
+    An event is at most max_ahead before its time on the log. Which of the events that are left
+    repeat one that is gone, the store's kept verdicts say.
+    """
+    if span.start <= state.start:
+        return None
+    first = await log.probe(partition, span.start)
+    if first is None:
+        return inf
+    return (first.timestamp + terms.max_ahead_ms) * NS_PER_MS + 1

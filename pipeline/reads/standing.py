@@ -17,9 +17,10 @@ from ..control.entities import Metric, Version
 from ..core.buckets import moment_of, ns_of
 from ..core.state import COUNTERS, PartitionState
 from ..core.windows import Window
+from ..errors import StoreUnavailable
 from ..ports import Span
 from .answers import AsOf
-from .history import history_of
+from .history import history_of, joined_histories
 from .query import versions_of
 
 # What an answer says that was made without Kafka.
@@ -86,12 +87,23 @@ class Stands:
     last: Mapping[int, PartitionState]
     unapplied: int | None
 
-    def as_of(self, topic: str, metric: Metric) -> AsOf:
-        """Where the answer stands (R-3), and what the metric has seen of the log."""
+    def later(self, states: Mapping[int, PartitionState]) -> "Stands":
+        """Return the same after another read, which stood at these states.
+
+        Raises:
+            StoreUnavailable: Redis went back meanwhile.
+        """
+        if any(state.next < self.last[number].next for number, state in states.items()):
+            raise StoreUnavailable("Redis went back while it was read; ask again")
+        return replace(self, last={**self.last, **states})
+
+    def as_of(self, topic: str, *metrics: Metric) -> AsOf:
+        """Where the answer stands (R-3), and what the metrics have seen of the log."""
         through = [standing.applied_through for standing in self.first.values()]
         known = [moment for moment in through if moment is not None]
         offsets = {at: each.state.next for at, each in self.first.items()}
         until = {at: self.last[at].next for at in self.first}
+        states = [each.state for each in self.first.values()]
         return AsOf(
             topic,
             offsets,
@@ -99,7 +111,7 @@ class Stands:
             self.unapplied,
             None if until == offsets else until,
             self.halted,
-            history_of(metric, (each.state for each in self.first.values())),
+            joined_histories(history_of(metric, states) for metric in metrics),
         )
 
     @property

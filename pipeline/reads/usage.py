@@ -19,30 +19,21 @@ from typing import Any
 
 from ..control.entities import DeploymentRecord, Metric, Version
 from ..core.dedup import home_of
-from ..core.state import PartitionState
 from ..core.windows import RefusedPeriod, Window, windows
-from ..deploy.checks import check_open, check_state, first_state
-from ..errors import Damage, NotOpen, StoreUnavailable, UsageError
+from ..deploy.checks import check_open
+from ..errors import UsageError
 from ..ports import Book, Clock, RollupStore
 from .answers import AsOf, End, Usage, UsageRow, joined
 from .asked import HEAVY_WINDOWS, LINES_MAX, Asked, slice_of, too_long, worked
 from .history import history_of, joined_histories
-from .marks import Ends, Marks, Patience, marks_of
+from .marks import Ends, Marks, Patience
 from .merging import Row, Rows, cells_in, homes_of, merge, rows_of
 from .names import Finder, added_up, awaits, components_of, marked, reasons_of, seen_in
 from .progress import Progress
 from .query import Query, WindowFinder, days_of, definition_of, parts_of, stored_key
 from .results import sum_of
-from .standing import (
-    Standing,
-    Stands,
-    closed_as,
-    is_complete,
-    standing_away,
-    standing_of,
-    status_line,
-    status_total,
-)
+from .standing import Standing, Stands, is_complete, status_line, status_total
+from .stream import Stream
 
 Status = list[dict[str, Any]]
 Batches = AsyncGenerator[list[UsageRow] | End]
@@ -68,14 +59,13 @@ class Reader:
         patience: Patience | None = None,
         heavy: Heavy = nullcontext,
     ) -> None:
-        self._identity = identity
+        self.identity = identity
         self._store = store
-        self._log = log
-        self._clock = clock
-        self._lateness = lateness
-        self._patience = patience or Patience(0, clock)
-        self._heavy = heavy
-        self._bucket_s = identity.deployment.base_bucket_s
+        self.lateness = lateness
+        self.heavy = heavy
+        self.bucket_s = identity.deployment.base_bucket_s
+        patience = patience or Patience(0, clock)
+        self.stream = Stream(identity, store, log, clock, patience)
         self.progress = Progress(store, list(identity.starts), clock)
         self.topic = identity.topics["events"][0]
 
@@ -94,45 +84,7 @@ class Reader:
 
     async def standings(self) -> dict[int, Standing]:
         """Return where every partition stands now, those too that are not open for reading."""
-        marks = await marks_of(self._log, self._clock, self._identity.starts)
-        states: dict[int, PartitionState] = {}
-        closed: dict[int, NotOpen | Damage] = {}
-        for number, start in self._identity.starts.items():
-            try:
-                held = await self._store.state(number)
-                states[number] = check_state(held, self._identity, number)
-                check_open(held, self._identity, number)
-            except (NotOpen, Damage) as error:
-                states.setdefault(number, first_state(self._identity, start))
-                closed[number] = error
-        found = await self._standings(states, marks)
-        for number, why in closed.items():
-            has_halted = isinstance(why, Damage)
-            found[number] = closed_as(found[number], str(why), has_halted=has_halted)
-        return found
-
-    async def _standings(
-        self, states: Mapping[int, PartitionState], marks: Marks
-    ) -> dict[int, Standing]:
-        ahead = [
-            number
-            for number, state in states.items()
-            if number in marks.spans and state.next > marks.spans[number].durable
-        ]
-        # Workers may have gone on since the marks were taken. Or the log was cut.
-        later = await self._log.marks() if ahead else {}
-        found = {}
-        for number, state in states.items():
-            if marks.away:
-                found[number] = standing_away(state)
-                continue
-            span = marks.spans.get(number)
-            cut = number in ahead and (number not in later or state.next > later[number].durable)
-            passed = state
-            if span is not None and not cut:
-                passed = await self._patience.passed(self._log, number, state, span)
-            found[number] = standing_of(state, passed, None if cut else span, marks.asked_at)
-        return found
+        return await self.stream.standings()
 
     # -- usage -----------------------------------------------------------------------------------
 
@@ -174,15 +126,14 @@ class Reader:
         """
         names = frozenset[str]()
         if awaits(each for metric in metrics for each in added_up(metric, find)[0]):
-            parts = [await self._store.names(number) for number in self._identity.starts]
+            parts = [await self._store.names(number) for number in self.identity.starts]
             names = seen_in(parts)
         return {metric.id: reasons_of(metric, find, names) for metric in metrics}
 
     async def _measured(self, asked: Asked, lines_max: int | None) -> Batches:
         """Yield the rows of a metric's own measures, then where they stand."""
         query = asked.query
-        marks = await marks_of(self._log, self._clock, self._identity.starts)
-        await self._patience.wait(self._store, marks.spans)
+        marks = await self.stream.marks()
         owners, days = await self._owners(asked)
         more = query.limit is not None and len(owners) > query.limit
         owners = owners[: query.limit]
@@ -193,7 +144,7 @@ class Reader:
         at_once = slice_of(asked, days)
         large = len(owners) > at_once or len(asked.spread) > HEAVY_WINDOWS
         async with (
-            self._heavy() if large else nullcontext(),
+            self.heavy() if large else nullcontext(),
             aclosing(self._sliced(asked, owners, at_once, marks)) as batches,
         ):
             async for batch in batches:
@@ -221,7 +172,7 @@ class Reader:
                     query.ending_before,
                     size=query.size,
                     zone=query.zone,
-                    bucket_s=self._bucket_s,
+                    bucket_s=self.bucket_s,
                 ),
             )
         except RefusedPeriod as error:
@@ -234,10 +185,10 @@ class Reader:
             return [query.customer], 0
         owners: set[str] = set()
         days: set[int] = set()
-        for number in self._identity.starts if measures else ():
+        for number in self.identity.starts if measures else ():
             listing = await self._store.listing(number, measures)
             held = None if listing is None else listing.state
-            check_open(held, self._identity, number)
+            check_open(held, self.identity, number)
             assert listing is not None
             owners |= listing.owners
             days |= listing.days
@@ -254,7 +205,7 @@ class Reader:
         """Read and answer some customers at a time; of several reads the earliest counts."""
         stands: Stands | None = None
         together: Rows = {}
-        finder = WindowFinder(asked.spread, self._bucket_s)
+        finder = WindowFinder(asked.spread, self.bucket_s)
         for at in range(0, max(len(owners), 1), at_once):
             names = owners[at : at + at_once]
             books = await self._books(asked, names)
@@ -272,13 +223,13 @@ class Reader:
 
     async def _books(self, asked: Asked, customers: Sequence[str]) -> dict[int, Book]:
         """Read every partition: an event counts where it lies, also away from home."""
-        measures, numbers = [part.measure for part in asked.parts], list(self._identity.starts)
+        measures, numbers = [part.measure for part in asked.parts], list(self.identity.starts)
         days = days_of(asked.spread)
         books = {}
         for number, book in (
             await self._store.read_each(numbers, measures, customers, days)
         ).items():
-            check_open(None if book is None else book.state, self._identity, number)
+            check_open(None if book is None else book.state, self.identity, number)
             assert book is not None
             books[number] = book
         return books
@@ -287,13 +238,7 @@ class Reader:
         self, books: Mapping[int, Book], marks: Marks, before: Stands | None
     ) -> Stands:
         states = {number: book.state for number, book in books.items()}
-        if before is None:
-            first = await self._standings(states, marks)
-            unapplied = sum(each.unapplied for each in first.values()) + marks.strangers
-            return Stands(first, states, None if marks.away else unapplied)
-        if any(state.next < before.last[number].next for number, state in states.items()):
-            raise StoreUnavailable("Redis went back while it was read; ask again")
-        return replace(before, last=states)
+        return await self.stream.stands(states, marks, before)
 
     def _answer(
         self,
@@ -320,7 +265,7 @@ class Reader:
         self, customer: str, homes: Mapping[str, set[int]], stands: Stands
     ) -> dict[int, int]:
         """Where a customer's cells lie and stand, for its rows (R-3)."""
-        home = home_of(customer, self._identity.deployment.homes)
+        home = home_of(customer, self.identity.deployment.homes)
         return {at: stands.last[at].next for at in sorted(homes.get(customer, {home}))}
 
     def _rows(
@@ -341,7 +286,7 @@ class Reader:
         for window, group, answered in found:
             if window not in known:
                 known[window] = computable and is_complete(
-                    query.metric, window, stands, lateness=self._lateness
+                    query.metric, window, stands, lateness=self.lateness
                 )
             value = None if answered.value is None else Decimal(answered.value)
             complete, whose = known[window], None if lies is None else customer
@@ -382,7 +327,7 @@ class Reader:
             )
         if answers:
             return rows, joined(answer.as_of for answer in answers)
-        marks = await marks_of(self._log, self._clock, self._identity.starts)
+        marks = await self.stream.marks(wait=False)
         stands = await self._stands(await self._books(asked, ()), marks, None)
         return rows, stands.as_of(self.topic, query.metric)
 

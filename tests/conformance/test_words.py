@@ -22,6 +22,9 @@ _ORDINARY = """
     statsig_warehouse staying summary time times unpacking usage values worker writer
     backfill filling history progress replacing slices
     sessions showing trend visits definitions events letters periods system
+    sessions showing trend visits
+    changes closed closing folder identities lacking parquet reading redis_owners revisions stream
+    together verifying writing behind events
 """
 ORDINARY = frozenset(_ORDINARY.split())
 # Public classes of one name in two modules, and why that misleads nobody.

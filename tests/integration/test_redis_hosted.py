@@ -129,6 +129,13 @@ async def test_a_reader_who_may_not_write_reads_the_same(hosted: Hosted, user: s
         assert wanted[0].cells[CELL] == "1"
         assert wanted[0].elements
         assert found == wanted
+        measures, days = [CELL.measure, "u#1.0"], range(day - 1, day + 2)
+        for each in (writer, reader):
+            listed = [names async for names in each.owners(0, measures)]
+            owned = await each.read_owners(0, measures, ["u#1.0"], [CELL.customer], days)
+            assert owned is not None
+            assert {name for names in listed for name in names} == {CELL.customer}
+            assert owned.book == wanted[0]
         with pytest.raises(Halt, match="lacks a right"):
             await reader.register(1, FIRST)
     finally:

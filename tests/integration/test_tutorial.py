@@ -1,4 +1,4 @@
-"""docs/tutorial.md, run from its first file to its last command."""
+"""docs/tutorial.md and docs/billing.md, run from their first file to their last command."""
 
 import os
 import subprocess
@@ -12,8 +12,8 @@ from ..guide import Command, File, Request, Run, exported, steps
 from ..services import ROOT, Services
 
 pytestmark = pytest.mark.timeout(900)  # some thirty commands, each a process of its own
-PAGE = ROOT / "docs/tutorial.md"
-DEPLOYMENTS = ("tutorial", "agelimit")
+# A page, the deployments that it makes, and how many commands it has at least.
+PAGES = [("tutorial.md", ("tutorial", "agelimit"), 25), ("billing.md", ("billing",), 18)]
 
 
 def name_like(name: str) -> str:
@@ -21,9 +21,12 @@ def name_like(name: str) -> str:
     return f"t{uuid.uuid4().hex}"[: len(name)]
 
 
-def test_the_tutorial_does_what_it_says(stack: Services, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "deployments", "least"), PAGES, ids=["tutorial", "billing"])
+def test_a_page_does_what_it_says(
+    stack: Services, tmp_path: Path, page: str, deployments: tuple[str, ...], least: int
+) -> None:
     """Every command of the page, in order, prints what the page shows."""
-    run = Run({name: name_like(name) for name in DEPLOYMENTS})
+    run = Run({name: name_like(name) for name in deployments})
     environment = {
         **os.environ,
         "RECOUNT_KAFKA": stack.kafka,
@@ -31,7 +34,7 @@ def test_the_tutorial_does_what_it_says(stack: Services, tmp_path: Path) -> None
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     done = 0
-    for step in steps(PAGE):
+    for step in steps(ROOT / "docs" / page):
         match step:
             case File(name, text):
                 (tmp_path / name).write_text(text)
@@ -52,6 +55,6 @@ def test_the_tutorial_does_what_it_says(stack: Services, tmp_path: Path) -> None
                 run.same(line, output, ended.stdout)
                 done += 1
             case Request():
-                raise AssertionError("the tutorial sends no requests")
+                raise AssertionError("these pages send no requests")
 
-    assert done > 25
+    assert done > least

@@ -1,6 +1,7 @@
 """Bounded looks into the log: events by transaction_id, and trials. Nothing is kept of them."""
 
 import asyncio
+import re
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -9,7 +10,9 @@ from definitions.formats import FORMATS
 from ...control.entities import Metric
 from ...control.writer import Writer
 from ...errors import BadParameter
+from ...reads.behind import Behind, Place, Recounted
 from ...reads.explain import Explainer
+from ...reads.query import Query
 from ...reads.trial import Trial, TrialAnswer, TrialQuery
 from .errors import Refused
 from .service import Service
@@ -23,6 +26,10 @@ _TOO_LONG_TO_TRY: Final = (
     f"the log cannot be counted within {LOOK_S_MAX:.0f} s; `recount metrics try` can; "
     "a sample of the customers, such as 1/50, needs less time"
 )
+_TOO_LONG_TO_TELL: Final = (
+    f"that part of the log cannot be read within {LOOK_S_MAX:.0f} s; `recount events` can"
+)
+_PLACE: Final = re.compile(r"([0-9]{1,6})@([0-9]{1,18})", re.ASCII)
 _TOO_MANY: Final = (
     f"more than {FOUND_MAX} records have these ids; ask for fewer ids, or use `recount explain`"
 )
@@ -93,3 +100,43 @@ async def tried(
             return await trial.run(asked, lambda _: None, lambda _: None)
     except TimeoutError as error:
         raise Refused(400, _TOO_LONG_TO_TRY) from error
+
+
+async def events_of(
+    service: Service, query: Query, after: Place | None, limit: int
+) -> tuple[list[dict[str, Any]], Recounted]:
+    """Return a page of the events behind a number, and what comes behind them.
+
+    Raises:
+        UsageError: the metric has no such number. Refused: the part of the log is too long to be
+            read while somebody waits. TooBusy: see looked_up().
+    """
+    service.contact.check()  # only the log has them
+    behind = Behind(
+        service.identity, service.control.state, service.store, service.log, service.reader
+    )
+    lines: list[dict[str, Any]] = []
+    found = behind.events(query, lambda _: None, lambda _: None, after=after, limit=limit)
+    try:
+        async with service.large(), asyncio.timeout(LOOK_S_MAX), aclosing(found) as batches:
+            async for batch in batches:
+                if isinstance(batch, Recounted):
+                    return lines, batch
+                lines += batch
+    except TimeoutError as error:
+        raise Refused(400, _TOO_LONG_TO_TELL) from error
+    raise AssertionError("an answer has an end")
+
+
+def place_of(text: str | None) -> Place | None:
+    """Read PARTITION@OFFSET.
+
+    Raises:
+        BadParameter: it is none.
+    """
+    if text is None:
+        return None
+    match = _PLACE.fullmatch(text)
+    if match is None:
+        raise BadParameter("after", "PARTITION@OFFSET, as the page before has it")
+    return int(match[1]), int(match[2])

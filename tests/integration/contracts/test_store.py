@@ -21,7 +21,7 @@ from pipeline.core.past import Past, Pasts
 from pipeline.core.plan import Plan, nothing
 from pipeline.core.state import Halted, PartitionState, Trimmed
 from pipeline.core.verdicts import pack
-from pipeline.edges import redis_reads
+from pipeline.edges import redis_owners, redis_reads
 from pipeline.edges.memory import MemoryStore
 from pipeline.edges.redis import RedisStore
 from pipeline.errors import Halt, StoreUnavailable, UsageError
@@ -314,6 +314,45 @@ async def test_a_slice_of_the_past_is_written_once(store: RollupStore) -> None:
         assert book.state == made.after
         assert book.cells[CELL] == str(1 + number)
         held = made.after
+
+
+async def test_owners_are_listed_and_read_whole(store: RollupStore) -> None:
+    """Each owner is listed; his cells and sets are those of read(), and only what exists is."""
+    await store.apply(await commit(store, FIRST, plan(0, 3)))
+    day = CELL.bucket // 24
+    measures, days = ["m#1.0", "u#1.0"], range(day - 1, day + 2)
+    listed = [name async for names in store.owners(0, measures) for name in names]
+    assert set(listed) == {"cü:1"}
+    assert [name async for names in store.owners(7, measures) for name in names] == []
+
+    for owners in (["cü:1"], ["a", "cü:1"], ["a"], []):
+        found = await store.read_owners(0, measures, ["u#1.0"], owners, days)
+        assert found is not None
+        assert found.owners == len(owners)
+        assert found.book == await store.read(0, measures, owners, [*days])
+    unknown = await store.read_owners(0, ["zz#1.0"], [], ["cü:1"], days)
+    assert unknown is not None
+    assert (unknown.owners, unknown.book.cells) == (1, {})
+    assert await store.read_owners(5, measures, [], ["cü:1"], days) is None
+
+
+async def test_a_read_of_owners_stops_once_it_is_long(
+    store: RollupStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis reads the owner it is at, and begins with no other: the next read goes on there."""
+    flush = plan(0, 3)
+    others = [CELL._replace(customer=f"c{number}") for number in range(3)]
+    flush.cells = dict.fromkeys([CELL, *others], Change(Aggregation.COUNT, Partial(1, 0)))
+    await store.apply(await commit(store, FIRST, flush))
+    monkeypatch.setattr(redis_owners, "TEXTS_AT_ONCE", 3)
+    names, read = ["c0", "c1", "c2"], []
+    while names:
+        found = await store.read_owners(0, ["m#1.0"], [], names, range(20_000, 20_500))
+        assert found is not None
+        assert 0 < found.owners <= (3 if isinstance(store, MemoryStore) else 2)
+        read += sorted(cell.customer for cell in found.book.cells)
+        names = names[found.owners :]
+    assert read == ["c0", "c1", "c2"]
 
 
 async def test_an_unregistered_partition_is_none(store: RollupStore) -> None:

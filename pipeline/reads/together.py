@@ -1,0 +1,380 @@
+"""All metrics of each customer, in one answer of any length.
+
+Rule 1: what an answer says of a customer is read at one moment: a customer's cells lie in one
+partition, and one script reads those of all metrics. So each row names the partition and the
+offset at which it stands, and is a recount of the log up to there.
+Rule 2: only what exists is told: a window without any event of the metric has no row.
+Rule 3: customers are streamed, in the order of their homes and then of their ids. Nothing is held
+but the ids of one partition and the cells of one read; Redis is never kept from others for long.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby, islice
+from typing import Any, Final, NamedTuple
+
+from definitions.metric import Aggregation
+from definitions.times import rfc3339
+
+from ..control.entities import Metric
+from ..core.windows import Window
+from ..deploy.checks import check_open
+from ..errors import UsageError
+from ..ports import Book, RollupStore
+from .answers import End
+from .asked import LINES_MAX, Asked, worked
+from .history import History, history_of
+from .lines import end_line, places_in, told
+from .merging import cells_in, merge
+from .names import components_of
+from .owners import Owners, Places
+from .query import Query, WindowFinder, days_of, versions_of
+from .results import Group, Held, answer
+from .standing import Stands, is_complete
+from .usage import Reader
+
+DAYS_MAX: Final = 800  # of one question: keys are asked for whether they are there or not
+_NAMES_AT_ONCE: Final = 500
+
+
+class MetricRow(NamedTuple):
+    """One window of one metric of a customer, and of one group or (None) of all.
+
+    group: canonical JSON. value: canonical text. lies: partition → the offset at which it stands.
+    more: what the value was made of, as texts.
+    """
+
+    customer: str
+    metric: Metric
+    version: int
+    window: Window
+    group: str | None
+    value: str | None
+    unreadable: int
+    complete: bool
+    history: History
+    lies: Mapping[int, int]
+    more: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TogetherQuery:
+    """A question about many metrics. queries: of each metric its total, then its groups.
+
+    customer None: each of them; then after, limit: behind this one, and how many. left_out:
+    metrics that have no value of a customer, and why.
+    """
+
+    queries: Sequence[Query]
+    customer: str | None
+    left_out: Mapping[str, str]
+    after: str | None = None
+    limit: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        metrics: Iterable[Metric],
+        *,
+        groups: bool,
+        customer: str | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+        **given: Any,
+    ) -> "TogetherQuery":
+        """Return a question of what a user gave. groups: whether groups are told of as well.
+
+        given: see Query.of().
+
+        Raises:
+            BadParameter: one that cannot be read.
+        """
+        queries: list[Query] = []
+        left_out: dict[str, str] = {}
+        for metric in sorted(metrics, key=lambda each: each.id):
+            query = Query.of(metric, **given)
+            why = _why_not(query)
+            if why is not None:
+                left_out[metric.name] = why
+                continue
+            query, body = replace(query, customer=customer), metric.latest.body
+            sets = body.definition.dimensions if groups and body is not None else ()
+            queries += [query, *(replace(query, group_key=names) for names in sets)]
+        return cls(queries, customer, left_out, after, limit)
+
+
+def _why_not(query: Query) -> str | None:
+    """Why a metric has no value of each customer that is its own; None where it has."""
+    body = query.metric.latest.body
+    if body is None:
+        return "a later release wrote it"
+    if not body.definition.computable:
+        return "it is not computed: " + "; ".join(body.definition.reasons)
+    if not query.is_of_customers:
+        return "it counts the whole deployment, not single customers"
+    if components_of(query.metric) is not None:
+        return "it adds up other metrics"
+    return None
+
+
+class _Metric:
+    """One metric of a question: its total and its groups, and what is the same for all rows."""
+
+    def __init__(self, metric: Metric, stands: Stands, reader: Reader) -> None:
+        self.metric = metric
+        self.asked: list[Asked] = []
+        self.history = history_of(metric, [each.state for each in stands.first.values()])
+        self._stands = stands
+        self._lateness = reader.lateness
+        self._windows: dict[Window, tuple[int, bool]] = {}
+
+    def of_window(self, window: Window) -> tuple[int, bool]:
+        """The version that a window is read by at its end, and whether it is complete."""
+        known = self._windows.get(window)
+        if known is None:
+            versions = versions_of(self.metric, window) or [self.metric.latest]
+            whole = is_complete(self.metric, window, self._stands, lateness=self._lateness)
+            known = self._windows[window] = versions[-1].number, whole
+        return known
+
+
+class Together:
+    """Answers questions about many metrics of one deployment."""
+
+    def __init__(self, reader: Reader, store: RollupStore, homes: int) -> None:
+        self._reader = reader
+        self._store = store
+        self._homes = homes
+
+    async def batches(self, query: TogetherQuery) -> AsyncGenerator[list[MetricRow] | End]:
+        """Yield the rows of customers, some at a time, then the End.
+
+        Raises:
+            UsageError: a period or zone that cannot be answered. NotOpen: a partition is being
+                rebuilt.
+        """
+        async with self._reader.heavy():
+            reading = await self.opened(query)
+            left, last = query.limit, None
+            async for names in reading.customers(query):
+                some = names
+                if left is not None:
+                    some = dict(islice(names.items(), left))
+                    left -= len(some)
+                async for rows in reading.rows(some):
+                    yield rows
+                last = next(reversed(some), last)
+                if len(some) < len(names):
+                    break
+            else:
+                last = None
+            yield reading.end(last)
+
+    async def opened(self, query: TogetherQuery) -> "TogetherReading":
+        """Begin to answer a question: from here on it stands where the stream stands now."""
+        stands = await self._reader.stream.now()
+        metrics: dict[str, _Metric] = {}
+        for each in query.queries:
+            made = metrics.setdefault(each.metric.id, _Metric(each.metric, stands, self._reader))
+            made.asked.append(await self._reader.asked(each))
+        reading = TogetherReading(
+            self._store, self._reader, self._homes, list(metrics.values()), stands
+        )
+        await reading.look_away()
+        return reading
+
+
+class TogetherReading:
+    """One answer that is being read."""
+
+    def __init__(
+        self,
+        store: RollupStore,
+        reader: Reader,
+        homes: int,
+        metrics: Sequence[_Metric],
+        stands: Stands,
+    ) -> None:
+        self._store = store
+        self._topic = reader.topic
+        self._identity = reader.identity
+        self.homes = homes
+        self._metrics = metrics
+        self.stands = stands
+        parts = {each.measure: each for metric in metrics for each in metric.asked[0].parts}
+        self._of = {
+            part.measure: place
+            for place, metric in enumerate(metrics)
+            for part in metric.asked[0].parts
+        }
+        unique = Aggregation.UNIQUE
+        self._sets = [name for name, part in parts.items() if part.aggregation is unique]
+        self._owners = Owners(store, homes, list(self._of))
+        spread = metrics[0].asked[0].spread if metrics else ()
+        self._days = days_of(spread)
+        self._finder = WindowFinder(spread, reader.bucket_s)
+        if len(self._days) > DAYS_MAX:
+            raise UsageError(
+                f"the period has {len(self._days):,} days, and of all metrics together at most "
+                f"{DAYS_MAX} are answered at a time: ask for a shorter period"
+            )
+
+    async def look_away(self) -> None:
+        """Find the customers who have cells away from home."""
+        await self._owners.look_away({at: each.state for at, each in self.stands.first.items()})
+
+    def home_of(self, customer: str) -> int:
+        """The partition at which a customer is told of."""
+        return self._owners.home_of(customer)
+
+    async def at_home(self, home: int) -> dict[str, Places]:
+        """Return the customers of a home, in order, and where their cells lie."""
+        return await self._owners.at_home(home) if self._of else {}
+
+    async def customers(self, query: TogetherQuery) -> AsyncGenerator[dict[str, Places]]:
+        """Yield the customers that a question is about, home by home."""
+        if query.customer is not None:
+            found = await self.at_home(self._owners.home_of(query.customer))
+            yield {name: at for name, at in found.items() if name == query.customer}
+            return
+        since = 0 if query.after is None else self._owners.home_of(query.after)
+        for home in range(since, self.homes):
+            found = await self.at_home(home)
+            if home == since and query.after is not None:
+                found = {name: at for name, at in found.items() if name > query.after}
+            yield found
+
+    def end(self, after: str | None = None) -> End:
+        """Return what comes behind the last row."""
+        metrics = [each.metric for each in self._metrics]
+        return End(self.stands.as_of(self._topic, *metrics), after)
+
+    async def rows(self, customers: Mapping[str, Places]) -> AsyncGenerator[list[MetricRow]]:
+        """Yield the rows of these customers in their order: of each by metric, window, group."""
+        for places, names in groupby(customers, key=customers.__getitem__):
+            waiting = list(names)
+            while waiting:
+                books, count = await self._read(places, waiting[:_NAMES_AT_ONCE])
+                some, waiting = waiting[:count], waiting[count:]
+                size = cells_in(books.values())
+                yield await worked(size, partial(self.rows_in, some, books))
+
+    async def _read(self, places: Places, names: Sequence[str]) -> tuple[dict[int, Book], int]:
+        """Read the cells of the first of these customers in each partition where they lie."""
+        books: dict[int, Book] = {}
+        count = len(names)
+        for number in places:
+            owned = await self._store.read_owners(
+                number, list(self._of), self._sets, names[:count], self._days
+            )
+            check_open(None if owned is None else owned.book.state, self._identity, number)
+            assert owned is not None
+            books[number], count = owned.book, min(count, owned.owners)
+        self.stands = self.stands.later({at: book.state for at, book in books.items()})
+        return books, count
+
+    def rows_in(self, names: Sequence[str], books: Mapping[int, Book]) -> list[MetricRow]:
+        """The rows of some customers whose cells are in these books. Pure."""
+        lies = {number: book.state.next for number, book in books.items()}
+        split = self._split(books)
+        found: dict[str, list[MetricRow]] = {name: [] for name in names}
+        for place, metric in enumerate(self._metrics):
+            mine: dict[str, list[MetricRow]] = {}
+            for asked in metric.asked:
+                merged = merge(asked.query, split[place], asked.parts, self._finder, {})
+                for name in merged.keys() & found.keys():
+                    rows = _rows(metric, asked, merged[name])
+                    mine.setdefault(name, []).extend(
+                        MetricRow._make((name, metric.metric, *row, metric.history, lies, more))
+                        for *row, more in rows
+                    )
+            for name, rows_ in mine.items():
+                found[name] += sorted(rows_, key=_order) if len(rows_) > 1 else rows_
+        return [row for name in names for row in found[name]]
+
+    def _split(self, books: Mapping[int, Book]) -> list[dict[int, Book]]:
+        """The cells of each metric by themselves."""
+        split: list[dict[int, Book]] = [{} for _ in self._metrics]
+        for number, book in books.items():
+            cells: list[dict[Any, Any]] = [{} for _ in split]
+            sets: list[dict[Any, Any]] = [{} for _ in split]
+            for cell, text in book.cells.items():
+                cells[self._of[cell.measure]][cell] = text
+            for cell, members in book.elements.items():
+                sets[self._of[cell.measure]][cell] = members
+            for place, each in enumerate(split):
+                each[number] = Book(book.state, cells[place], sets[place])
+        return split
+
+
+def _rows(
+    metric: _Metric, asked: Asked, merged: Mapping[tuple[int, Group], Held]
+) -> Iterator[tuple[Any, ...]]:
+    """What a customer's rows of a metric say, from version to complete, and what made them."""
+    names, key = asked.names, asked.query.group_key
+    for (at, values), held in merged.items():
+        definition, window = asked.definitions[at], asked.spread[at]
+        if definition is None:
+            continue
+        answered = answer(definition, held)
+        group = None if key is None else canonical_group(dict(zip(names, values, strict=True)))
+        version, whole = metric.of_window(window)
+        more = {name: told(number) for name, number in answered.more.items()}
+        yield version, window, group, answered.value, answered.unreadable, whole, more
+
+
+def _order(row: MetricRow) -> tuple[Window, str]:
+    return row.window, row.group or ""
+
+
+def canonical_group(group: Mapping[str, str | None]) -> str:
+    """Return a group as JSON of one spelling: names in order, no blanks."""
+    return json.dumps(group, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+async def whole_page(together: Together, query: TogetherQuery) -> tuple[list[MetricRow], End]:
+    """Return an answer that is held as a whole.
+
+    Raises:
+        UsageError: it has more than LINES_MAX lines.
+    """
+    rows: list[MetricRow] = []
+    async with aclosing(together.batches(query)) as batches:
+        async for batch in batches:
+            if isinstance(batch, End):
+                return rows, batch
+            rows += batch
+            if len(rows) > LINES_MAX:
+                raise UsageError(
+                    f"the page has more than {LINES_MAX:,} lines: ask for fewer customers "
+                    "(`limit`), a shorter period or wider windows"
+                )
+    raise AssertionError("an answer has an end")
+
+
+def row_line(topic: str, row: MetricRow) -> dict[str, Any]:
+    """Return the line of a row, as the command line and our own door print it."""
+    return {
+        "customer_id": row.customer,
+        "metric_id": row.metric.id,
+        "metric": row.metric.name,
+        "version": row.version,
+        "starting_on": rfc3339(row.window.starting_on),
+        "ending_before": rfc3339(row.window.ending_before),
+        "group": None if row.group is None else json.loads(row.group),
+        "value": row.value,
+        "unreadable": row.unreadable,
+        "complete": row.complete,
+        **row.history.members,
+        **row.more,
+        **places_in(topic, row.lies),
+    }
+
+
+def last_line(end: End, query: TogetherQuery) -> dict[str, Any]:
+    """Return the last line of an answer."""
+    left_out = {"left_out": dict(query.left_out)} if query.left_out else {}
+    return {**end_line(end), **left_out}

@@ -1,0 +1,466 @@
+"""Closing and revising over the twins: kills at every file and record, two jobs, late events."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pipeline.control.entities import Revision
+from pipeline.control.log import ControlLog
+from pipeline.control.members import claim_of
+from pipeline.control.records import ControlState
+from pipeline.edges.clock import SetClock
+from pipeline.errors import ConflictError, NotClosable, UnknownNameError, UsageError
+from pipeline.periods import changes, closing
+from pipeline.periods.closing import Closer
+from pipeline.periods.folder import Folder, digest_of
+from pipeline.periods.period import period_of, revisions_of
+from pipeline.periods.reading import ClosedRow, rows_in, standing_rows
+from pipeline.periods.shapes import ClosedAs
+from pipeline.periods.verifying import Verdict, Verifier
+from pipeline.reads.marks import Patience
+from pipeline.reads.together import Together, TogetherQuery
+from pipeline.reads.usage import Reader
+
+from ..world import NOW, World, event
+
+DAY = timedelta(days=1)
+PERIOD = "2026-03-01"
+LATER = NOW + 3 * DAY
+AS = ClosedAs(format="jsonl", window_size="hour")
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Control:
+    """A control log in memory; what the real one does with records, without Kafka."""
+
+    def __init__(self, state: ControlState) -> None:
+        self.state = state
+
+    async def write(self, record: Mapping[str, Any]) -> int:
+        """Write a record and read it back."""
+        body = {"schema_version": 1, "nonce": "n", **record}
+        offset = self.state.next
+        self.state.apply(offset, json.dumps(body).encode())
+        if self.state.won.get(claim_of(body)) != offset:
+            raise ConflictError(self.state.ignored[-1].why)
+        return offset
+
+
+class Job:
+    """Closes and revises in a world, with files in a folder."""
+
+    def __init__(self, world: World, root: Path) -> None:
+        self.world = world
+        self.root = root
+        self.control = Control(world.control)
+        self.clock = SetClock(LATER)
+
+    @property
+    def together(self) -> Together:
+        """A reader of all metrics."""
+        world = self.world
+        patience = Patience(0, self.clock)
+        reader = Reader(
+            world.identity,
+            world.store,
+            world.log,
+            self.clock,
+            timedelta(hours=1),
+            patience=patience,
+        )
+        return Together(reader, world.store, 1)
+
+    @property
+    def closer(self) -> Closer:
+        """A new process."""
+        control = cast("ControlLog", self.control)
+        return Closer(control, self.world.identity, self.together, self.clock, self.root)
+
+    @property
+    def known(self) -> list[Revision]:
+        """The revisions that the control log knows."""
+        return self.world.control.periods.get((PERIOD, "UTC"), [])
+
+    def close(self, made_as: ClosedAs = AS, grace: timedelta = DAY) -> dict[str, Any]:
+        """Close the day."""
+        period = period_of(PERIOD, "UTC", 3600)
+        metrics = list(self.world.control.metrics.values())
+        return asyncio.run(self.closer.close(period, metrics, made_as, grace, lambda _: None))
+
+    def revise(self) -> dict[str, Any]:
+        """Revise it."""
+        period = period_of(PERIOD, "UTC", 3600)
+        return asyncio.run(self.closer.revise(period, self.known, lambda _: None))
+
+    def rows(self, number: int | None = None) -> list[ClosedRow]:
+        """The rows as they stand after a revision; their files are whole."""
+        sources = []
+        for each in self.known[:number]:
+            folder = Folder(self.root, PERIOD, "UTC", each.number)
+            manifest = folder.read(each)
+            sources += [
+                list(rows_in(folder.part(part), manifest["format"])) for part in manifest["files"]
+            ]
+        return list(standing_rows(sources))
+
+    def verified(self) -> Verdict:
+        """Every revision, recounted from the log."""
+        return asyncio.run(self._verified())
+
+    async def _verified(self) -> Verdict:
+        world, known = self.world, self.known
+        query = TogetherQuery.of(
+            world.control.metrics.values(),
+            groups=known[0].groups,
+            starting_on=known[0].starting_on,
+            ending_before=known[0].ending_before,
+            window_size=known[0].window_size,
+        )
+        reading = await self.together.opened(query)
+        verifier = Verifier(world.identity, world.control, world.store, world.log, reading)
+        await verifier.look()
+        whole = [(each, self.closer.folder_of(each)) for each in known]
+        read = [(each, folder, folder.read(each)) for each, folder in whole]
+        for at, each in enumerate(read):
+            await verifier.verify(each, read[:at], lambda _: None)
+        return verifier.found
+
+
+def grown(world: World, numbers: Sequence[int]) -> None:
+    """More events, applied: of several customers and hours, every fourth a repeat."""
+    world.append(
+        event(
+            number,
+            customer_id=f"c{number % 7}",
+            timestamp=f"2026-03-01T{number % 12:02d}:30:00Z",
+            properties={"v": number % 5, "g": "xy"[number % 2]},
+        )
+        for number in (each - each % 4 // 3 for each in numbers)
+    )
+    asyncio.run(world.apply())
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A day of 7 customers, in parts of at most 3 customers."""
+    monkeypatch.setattr(closing, "CUSTOMERS_PER_PART", 3)
+    world = World()
+    grown(world, range(60))
+    return Job(world, tmp_path)
+
+
+def live(job: Job) -> dict[Any, tuple[str | None, int]]:
+    """What readers are told now: key → value and unreadable."""
+
+    async def work() -> dict[Any, tuple[str | None, int]]:
+        query = TogetherQuery.of(
+            job.world.control.metrics.values(),
+            groups=True,
+            starting_on=NOW.replace(hour=0),
+            ending_before=NOW.replace(hour=0) + DAY,
+            window_size="hour",
+        )
+        found = {}
+        async for batch in job.together.batches(query):
+            if isinstance(batch, list):
+                for row in batch:
+                    key = (row.customer, row.metric.id, *row.window, row.group or "")
+                    found[key] = (row.value, row.unreadable)
+        return found
+
+    return asyncio.run(work())
+
+
+def held(rows: Sequence[ClosedRow]) -> dict[Any, tuple[str | None, int]]:
+    """The same of rows of files."""
+    return {row.key: (row.value, row.unreadable) for row in rows}
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "csv", "parquet"])
+def test_a_closed_period_is_what_readers_were_told(job: Job, format_: str) -> None:
+    """Files of each format hold every row; they are in order, and a recount of the log agrees."""
+    told = job.close(ClosedAs(format=format_, window_size="hour"))
+    rows = job.rows()
+
+    assert held(rows) == live(job)
+    assert [row.key for row in rows] == sorted(row.key for row in rows)
+    assert told["rows"] == len(rows) > 100
+    assert told["files"] == 3
+    assert job.verified().summary() == {
+        "rows": len(rows),
+        "mismatches": 0,
+        "unverifiable_rows": 0,
+        "events": 3 * 60,
+    }
+
+
+def test_a_late_event_is_a_revision_and_nothing_else_is(job: Job) -> None:
+    """A revision has the changed rows alone: old, new, difference; without change it is none."""
+    job.close()
+    before = job.rows()
+    assert job.revise()["changed"] == 0
+    assert len(job.known) == 1
+    assert not Folder(job.root, PERIOD, "UTC", 2).path.exists()
+
+    grown(job.world, range(60, 64))
+    grown(job.world, [*range(60), *range(60, 64)])  # all of it again: duplicates
+    told = job.revise()
+
+    after = job.rows()
+    changed = [row for row in after if row.revision == 2]
+    assert told["revision"] == 2
+    assert told["changed"] == told["rows"] == len(changed)
+    assert held(after) == live(job)
+    old = {row.key: row for row in before}
+    for row in changed:
+        was = old.get(row.key)
+        assert row.previous_value == (None if was is None else was.value)
+        assert row.since_offset == (None if was is None else 60)
+        assert (row.offset or 0) > 60
+        assert float(row.delta or 0) == float(row.value or 0) - float(row.previous_value or 0)
+    assert job.rows(1) == before
+    assert not job.verified().lines
+
+
+def test_what_lacks_is_named(job: Job) -> None:
+    """Grace and unapplied records refuse a close; nothing is written."""
+    with pytest.raises(NotClosable, match=r"partition 0 has applied everything up to 2026-03-04"):
+        job.close(grace=30 * DAY)
+    job.world.append([event(1000)])
+    with pytest.raises(NotClosable, match="1 durable records are not applied yet"):
+        job.close()
+    assert not job.known
+    assert not list(job.root.rglob("*.json"))
+
+
+# -- kills ---------------------------------------------------------------------------------------
+
+
+class Killer:
+    """Ends a process at the n-th durable step, before or after it is done."""
+
+    def __init__(self, at: int, *, after: bool) -> None:
+        self.left = at
+        self.after = after
+
+    def step(self, work: Callable[[], Any]) -> Any:
+        """Do a step, or end before or behind it."""
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            raise Killed
+        done = work()
+        if self.left == 0:
+            raise Killed
+        return done
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, job: Job, at: int, *, after: bool) -> None:
+    """From here on a process ends at a step: a rename, a note, or the record."""
+    killer = Killer(at, after=after)
+    replace_, write = Path.replace, Control.write
+
+    def renamed(self: Path, target: Any) -> Path:
+        found: Path = killer.step(lambda: replace_(self, target))
+        return found
+
+    async def written(self: Control, record: Mapping[str, Any]) -> int:
+        if killer.left == 1 and not killer.after:
+            raise Killed
+        offset = await write(self, record)
+        killer.step(lambda: None)
+        return offset
+
+    monkeypatch.setattr(Path, "replace", renamed)
+    monkeypatch.setattr(Control, "write", written)
+
+
+@pytest.mark.timeout(120)  # some twenty runs of a job, killed at one step after the other
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("revises", [False, True], ids=["close", "revise"])
+def test_whoever_is_killed_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool, revises: bool
+) -> None:
+    """Killed at every file and record: whole parts stay, one revision of each number, exact."""
+    monkeypatch.setattr(closing, "CUSTOMERS_PER_PART", 3)
+    steps = 0
+    for at in range(1, 40):
+        world = World()
+        grown(world, range(14))
+        job = Job(world, tmp_path / f"{at}")
+        run: Callable[[], dict[str, Any]] = job.close
+        if revises:
+            job.close()
+            grown(world, range(20, 28))
+            run = job.revise
+        number = 2 if revises else 1
+        with monkeypatch.context() as patch, suppress(Killed):
+            killed_at(patch, job, at, after=after)
+            run()
+            break
+        path = Folder(job.root, PERIOD, "UTC", number).path
+        kept = parts_in(path)
+        whole = (path / "manifest.json").exists()
+        assert not whole or len(job.known) == number
+        grown(world, range(200, 204))  # the stream goes on meanwhile
+
+        if len(job.known) < number or not revises:
+            run()
+        else:
+            job.revise()
+
+        assert len(job.known) >= number
+        assert {name: text for name, text in parts_in(path).items() if name in kept} == kept
+        revision = job.known[number - 1]
+        assert digest_of((path / "manifest.json").read_bytes()) == revision.digest
+        assert not [each for each in path.iterdir() if each.name.startswith(".")]
+        while job.revise()["changed"]:
+            pass
+        assert held(job.rows()) == live(job)
+        assert at % 4 or not job.verified().lines
+        steps = at
+    assert steps >= 8
+
+
+def parts_in(path: Path) -> dict[str, bytes]:
+    """The parts that are noted as done, with their bytes."""
+    if not path.exists():
+        return {}
+    noted = {each.name[1:-5] for each in path.glob(".part-*.done")}
+    if (path / "manifest.json").exists():
+        noted |= {each.name for each in path.glob("part-*")}
+    return {name: (path / name).read_bytes() for name in noted}
+
+
+def test_the_first_of_two_jobs_counts(job: Job, tmp_path: Path) -> None:
+    """The other one is told so; its folder has no manifest; the numbers are those of the first."""
+    other = Job(job.world, tmp_path / "other")
+    write = Control.write
+
+    async def overtaken(self: Control, record: Mapping[str, Any]) -> int:
+        await asyncio.to_thread(grown, job.world, range(60, 70))
+        await asyncio.to_thread(job.close)
+        return await write(self, record)
+
+    other.control.write = overtaken.__get__(other.control)  # type: ignore[method-assign]
+    with pytest.raises(ConflictError, match="another job wrote revision 1"):
+        other.close()
+
+    assert len(job.known) == 1
+    assert not list((tmp_path / "other").rglob("manifest.json"))
+    assert held(job.rows()) == live(job)
+    with pytest.raises(ConflictError, match="by another job"):
+        other.close()
+    assert job.close()["already"] is True
+    with pytest.raises(UnknownNameError, match=r"manifest.json is not here"):
+        other.revise()
+
+
+def test_one_job_at_a_time_works_in_a_folder(job: Job) -> None:
+    """A second one is refused while the first one works, and nothing of the first is touched."""
+    with Folder(job.root, PERIOD, "UTC", 1).held(), pytest.raises(ConflictError, match="at work"):
+        job.close()
+    job.close()
+
+
+def test_files_that_were_changed_are_never_taken(job: Job) -> None:
+    """Another byte in a part, or in the manifest, is told of, by revise and by verify."""
+    job.close()
+    folder = Folder(job.root, PERIOD, "UTC", 1)
+    part = folder.path / "part-00001.jsonl"
+    text = part.read_text()
+    part.write_text(text.replace('"value": "', '"value": "1', 1))
+    for run in (job.revise, job.verified):
+        with pytest.raises(ConflictError, match="is not what the manifest says"):
+            run()
+    part.write_text(text)
+    folder.manifest.write_bytes(folder.manifest.read_bytes() + b" ")
+    with pytest.raises(ConflictError, match="is not that of revision 1"):
+        job.revise()
+
+
+def test_verify_finds_every_kind_of_wrong_row(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value, a missing row, a missing customer and a wrong difference in sealed files."""
+    row_of = changes.first_rows
+    kinds = iter(["value", "row", "customer"])
+    for number, kind in enumerate(kinds):
+        world = World()
+        grown(world, range(60))
+        wrong = Job(world, job.root / f"{number}")
+
+        async def made(some: Any, names: Any, kind: str = kind) -> Any:
+            async for rows in row_of(some, names):
+                if kind == "value":
+                    yield [rows[0]._replace(value="99999"), *rows[1:]]
+                elif kind == "row":
+                    yield rows[1:]
+                else:
+                    yield [each for each in rows if each.customer_id != "c3"]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(closing, "first_rows", made)
+            wrong.close()
+        lines = wrong.verified().lines
+        assert lines, kind
+        if kind == "customer":
+            assert {line["customer_id"] for line in lines} == {"c3"}
+
+
+# -- words ---------------------------------------------------------------------------------------
+
+
+def test_periods_are_of_their_zone() -> None:
+    """A month and a day begin at local midnight; an hour that comes twice is refused."""
+    month = period_of("2026-11", "Europe/Berlin", 3600)
+    assert [each.isoformat() for each in month.window] == [
+        "2026-10-31T23:00:00+00:00",
+        "2026-11-30T23:00:00+00:00",
+    ]
+    day = period_of("2026-03-29", "Europe/Berlin", 3600).window
+    assert day.ending_before - day.starting_on == timedelta(hours=23)
+    hour = period_of("2026-03-29T05", "Europe/Berlin", 3600).window
+    assert hour.starting_on.isoformat() == "2026-03-29T03:00:00+00:00"
+    for name, zone in (
+        ("2026-13", "UTC"),
+        ("2026", "UTC"),
+        ("2026-11", "Mars"),
+        ("2026-02-30", "UTC"),
+        ("2026-10-25T02", "Europe/Berlin"),
+        ("2026-11", "Asia/Kathmandu"),
+    ):
+        with pytest.raises(UsageError):
+            period_of(name, zone, 3600)
+
+
+def test_revisions_are_named(job: Job) -> None:
+    """PERIOD#N is the N-th; what is not there is said with what is."""
+    job.close()
+    periods = job.world.control.periods
+    assert [each.number for each in revisions_of(periods, f"{PERIOD}#1", "UTC")] == [1]
+    for text, zone, why in (
+        (f"{PERIOD}#2", "UTC", "has 1 revisions"),
+        (PERIOD, "Europe/Berlin", "closed in UTC"),
+        ("2026-04", "UTC", "is not closed"),
+    ):
+        with pytest.raises(UnknownNameError, match=why):
+            revisions_of(periods, text, zone)
+    with pytest.raises(UsageError):
+        revisions_of(periods, f"{PERIOD}#x", "UTC")
+
+
+def test_a_decimal_that_does_not_fit_ends_the_job(job: Job) -> None:
+    """The typed column has the same values; one that is too long is named, nothing is closed."""
+    job.world.append([event(500, properties={"v": "12345.678", "g": "x"})])
+    asyncio.run(job.world.apply())
+    with pytest.raises(UsageError, match=r"--decimal 5,2: the value 12345.678 does not fit"):
+        job.close(ClosedAs(format="parquet", decimal=(5, 2)))
+    assert not job.known
+    assert job.close(ClosedAs(format="parquet", decimal=(38, 9)))["rows"] > 10

@@ -83,7 +83,7 @@ def serving(
             "serve", "--port", str(made.port), more=extra, **options
         )
     try:
-        eventually(made.answers, within_s=20, because="the server answers")
+        eventually(made.answers, within_s=60, because="the server answers")
         yield made
     finally:
         process.terminate()

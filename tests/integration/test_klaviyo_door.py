@@ -318,3 +318,26 @@ def test_two_servers_meet_a_new_metric_at_once(server: Server, tmp_path: Path) -
             answer = client_of(second, "read").Metrics.query_metric_aggregates(aggregates(name))
             assert numbers(answer)["count"] == [4]
     assert len(server.recount.run("metrics", "list")) == 3
+
+
+def test_a_custom_metric_reads_its_past(server: Server) -> None:
+    """Klaviyo's client makes a custom metric over events that are there, and reads them."""
+    manage, read = client_of(server, "manage"), client_of(server, "read")
+    ingest = client_of(server, "ingest")
+    server.recount.create({"name": "other", "aggregation_type": "COUNT"})
+    ingest.Events.bulk_create_events(bulk([event(number) for number in range(12)]))
+    ingest.Events.bulk_create_events(bulk([event(number, "Refund") for number in range(2)]))
+    ingest.Events.create_event(event(3))  # once more
+    server.recount.catch_up()
+
+    made = manage.Metrics.create_custom_metric(custom("Net revenue"))
+    early = read.Metrics.query_metric_aggregates(aggregates(made.data.id))
+    assert numbers(early)["sum_value"] == [0]
+    ingest.Events.create_event(event(13))
+    server.recount.catch_up()
+
+    total = sum(number + 0.5 for number in (*range(12), 13) if number % 2) + 0.5 + 1.5
+    answer = read.Metrics.query_metric_aggregates(aggregates(made.data.id))
+    assert numbers(answer) == {"count": [9], "sum_value": [total], "unique": [3]}
+    assert server.recount.run("metrics", "show", made.data.id)[0]["history"] == "complete"
+    assert server.recount.run("audit")[-1]["mismatches"] == 0

@@ -143,6 +143,8 @@ def event_of(number: int, prefix: str = "t") -> dict[str, Any]:
     late = timedelta(seconds=draw.randrange(7200))
     if draw.random() < 0.002:
         late = timedelta(days=draw.choice([35, 36, 400]))
+    if draw.random() < 0.1:
+        late = -timedelta(seconds=draw.randrange(10_800))  # in hours that a later version counts
     if draw.random() < 0.001:
         late = -timedelta(days=2)
     return {
@@ -153,6 +155,7 @@ def event_of(number: int, prefix: str = "t") -> dict[str, Any]:
         "properties": {
             "v": draw.choice([draw.randrange(1000), f"{draw.randrange(10**6)}e-3", "x", None]),
             "g": draw.choice(["a", "b"]),
+            "k": str(draw.randrange(40)),
         },
         "context": {"user": {"userID": f"u{draw.randrange(500)}"}, "value": draw.randrange(9)},
     }

@@ -16,8 +16,8 @@ env: ## uv, where the machine has none, the locked environment, native/ where th
 	@$(UV) run --frozen python -m compileall -q definitions pipeline tests
 	@printf '%s\n' '#!/bin/sh' 'exec "$$(dirname "$$0")/.venv/bin/recount" "$$@"' > recount && chmod +x recount
 
-demo: env ## Real events through real Kafka and Redis, compared with a recount
-	@$(UV) run --frozen recount demo
+demo: env ## Real events through real Kafka and Redis, compared with a recount; SERVE=1 goes on with live events and the page
+	@$(UV) run --frozen recount demo $(if $(SERVE),--serve)
 
 test: env ## Every test of the default suite, and the checks
 	@$(MAKE) --no-print-directory check && $(UV) run --frozen pytest -n 2 --dist worksteal

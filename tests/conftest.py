@@ -20,6 +20,11 @@ settings.register_profile("quick", settings.get_profile("default"), max_examples
 settings.load_profile("default")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--pictures: the tests of the page keep what they saw, for the documents."""
+    parser.addoption("--pictures", action="store_true", help="write docs/page/*.png")
+
+
 def pytest_configure() -> None:
     """Nothing of this machine's settings reaches a test."""
     for name in [name for name in os.environ if name.startswith("RECOUNT_")]:

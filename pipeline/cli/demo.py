@@ -6,10 +6,11 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -22,6 +23,7 @@ from ..errors import ExitCode, PipelineError
 from ..settings import load_settings, security_names
 from ..stack import local
 from .demo_data import KLAVIYO, METRICS, STATSIG, events, klaviyo_events, statsig_events
+from .demo_live import go_on
 
 _FOLDER: Final = Path(".recount/demo")
 _PARTITIONS: Final = "4"
@@ -32,17 +34,26 @@ def register(app: typer.Typer) -> None:
     app.command("demo")(demo)
 
 
-def demo() -> None:
+def demo(
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="Then go on with live events, and serve the page."),
+    ] = False,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="The port of the page.")] = 8000,
+) -> None:
     """Count 22,000 made-up events on real Kafka and Redis, and compare with a recount."""
     settings = load_settings()
     _say("bringing up Kafka and Redis (the first time fetches Apache Kafka) …")
     with local.borrowed(_FOLDER, (settings.address, settings.redis)) as stack:
         _say(f"Kafka at {stack['kafka']}, Redis at {stack['redis']} ({stack['kind']})")
-        same = _run(_Shell(stack))
+        recount = Shell(stack)
+        same = _run(recount)
+        if serve and same:
+            go_on(recount, port)
     raise typer.Exit(ExitCode.DONE if same else ExitCode.DIFFERENCE)
 
 
-class _Shell:
+class Shell:
     """Runs `recount …` against a deployment of the demo's own."""
 
     def __init__(self, stack: dict[str, str]) -> None:
@@ -65,6 +76,17 @@ class _Shell:
             raise _StepFailed(arguments, done.returncode)
         return done.stdout
 
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """A command that ends with the block. Ctrl-C is for us, not for it."""
+        command = [sys.executable, "-m", "pipeline", *arguments]
+        process = subprocess.Popen(command, env=self._environment, start_new_session=True)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait()
+
     def lines(self, *arguments: str, may_differ: bool = False) -> list[Any]:
         """Run a command; return its JSON lines."""
         output = self(*arguments, may_differ=may_differ)
@@ -79,7 +101,7 @@ class _StepFailed(PipelineError):
         self.exit_code = ExitCode(code) if code in set(ExitCode) else ExitCode.BUG
 
 
-def _run(recount: _Shell) -> bool:
+def _run(recount: Shell) -> bool:
     clock = SystemClock()
     recount("init", "--partitions", _PARTITIONS)
     ending = ceil_to_bucket(clock.now(), 86_400)

@@ -30,33 +30,23 @@ _AT_ONCE: Final = 500  # records that are looked at before others have their tur
 class Sought:
     """Events of a customer whose time is in [starting_ns, ending_ns).
 
-    event_type, metric_id: only events of this type; only those that a version of this metric
-    counts. None: all.
+    event_type: only events of this type; None: of all.
     """
 
     customer: str
     starting_ns: int
     ending_ns: int
     event_type: str | None = None
-    metric_id: str | None = None
 
     @classmethod
     def of(cls, customer: str, starting_on: str, ending_before: str, **more: Any) -> "Sought":
-        """Return a search of what a user gave; more: event_type, metric_id.
+        """Return a search of what a user gave; more: event_type.
 
         Raises:
             BadParameter: a time that cannot be read.
         """
         low, high = _ns("starting_on", starting_on), _ns("ending_before", ending_before)
         return cls(customer, low, high, **more)
-
-    def is_met_by(self, line: dict[str, Any]) -> bool:
-        """Whether an explained event is counted by the metric that is asked for."""
-        if self.metric_id is None:
-            return True
-        return line["fate"] in {"counted", "pending"} and any(
-            told["id"] == self.metric_id and told["matched"] for told in line["metrics"]
-        )
 
 
 def _ns(name: str, text: str) -> int:
@@ -90,9 +80,7 @@ class Search(Explainer):
                     if event is None or not _is_sought(event, sought):
                         continue
                     fate = _fate(ledger, record)
-                    line = self._line(state, record, event, fate, number)
-                    if sought.is_met_by(line):
-                        yield line
+                    yield self._line(state, record, event, fate, number)
 
     async def _states(self, customer: str) -> dict[int, PartitionState]:
         """The partitions in which events of a customer lie, the home first.

@@ -9,6 +9,7 @@ from pathlib import Path
 import definitions
 import pipeline
 from pipeline.core.reasons import Reason
+from pipeline.doors.page.showing import VIEWS
 from pipeline.settings import describe, load_settings
 from pipeline.telemetry.names import NAMES, SERVER_NAMES
 
@@ -267,6 +268,17 @@ def test_every_fault_has_a_test_or_a_reason() -> None:
     explained = {int(number) for number in re.findall(r"^\* ([0-9]+)", reasons, re.MULTILINE)}
 
     assert set(range(1, 45)) - tested - explained == set()
+
+
+def test_every_view_has_its_pictures() -> None:
+    """Each view of the page stands in docs/page in both themes, small, and page.md shows it."""
+    folder, told = ROOT / "docs/page", (ROOT / "docs/page.md").read_text()
+    names = {view.lower() for view, _ in VIEWS} | {"metric", "draft", "explained"}
+    wanted = {f"{name}-{scheme}.png" for name in names for scheme in ("light", "dark")}
+
+    assert {path.name for path in folder.iterdir()} == wanted
+    assert [path.name for path in folder.iterdir() if path.stat().st_size > 150_000] == []
+    assert [name for name in sorted(wanted) if f"page/{name}" not in told] == []
 
 
 def test_references_have_targets() -> None:

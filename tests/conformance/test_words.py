@@ -20,9 +20,8 @@ _ORDINARY = """
     reporting requests resources results routes rows rust scan search serve service settings
     shapes shown sql_groups sql_words stack state statsig statsig_members statsig_neutral
     statsig_warehouse staying summary time times unpacking usage values worker writer
-    backfill filling history progress replacing slices
-    sessions showing trend visits definitions events letters periods system
-    sessions showing trend visits
+    backfill filling history progress replacing slices demo_live
+    sessions showing trend visits definitions events letters periods system billing
     changes closed closing folder identities lacking parquet reading redis_owners revisions stream
     together verifying writing behind events
 """

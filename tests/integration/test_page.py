@@ -14,10 +14,12 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from ..browser import NEEDS_BROWSER, browser, serious_faults
-from ..services import Recount, Services, fresh
+from ..services import ROOT, Recount, Services, fresh
 from .doors import Server, serving
 
 pytestmark = [NEEDS_BROWSER, pytest.mark.timeout(240)]
+PICTURES = ROOT / "docs/page"
+SCHEMES = ("light", "dark")
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)  # noqa: TID251  a test's clock
 HOSTILE = '<img src=x onerror="document.title=1">\u202e'
 CALLS = {
@@ -164,13 +166,36 @@ def test_a_session_that_was_ended_is_not_opened_again(server: Server) -> None:
         assert again.headers["location"] == "/page/login"
 
 
-def test_no_view_keeps_a_reader_of_screens_out(chromium: Browser, server: Server) -> None:
-    """Axe finds nothing serious in any view, light or dark."""
-    for scheme in ("light", "dark"):
-        with opened(chromium, server, color_scheme=scheme) as page:
-            for path in views(page):
-                page.goto(path)
-                assert serious_faults(page) == [], (scheme, path)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_no_view_keeps_a_reader_of_screens_out(
+    chromium: Browser, server: Server, scheme: str, request: pytest.FixtureRequest
+) -> None:
+    """Axe finds nothing serious in any view, light or dark; --pictures keeps what it saw."""
+    size = {"width": 1280, "height": 800}
+    with opened(chromium, server, color_scheme=scheme, viewport=size) as page:
+        for name, path in pictured(server).items():
+            page.goto(path)
+            page.wait_for_load_state("networkidle")
+            assert serious_faults(page) == [], path
+            if request.config.getoption("--pictures"):
+                page.screenshot(path=PICTURES / f"{name}-{scheme}.png")
+
+
+def pictured(server: Server) -> dict[str, str]:
+    """A view of each kind, with something in it."""
+    metric = server.recount.run("metrics", "list")[0]["id"]
+    return {
+        "overview": "/",
+        "metrics": "/page/metrics",
+        "metric": f"/page/metrics/{metric}",
+        "draft": "/page/metrics/new",
+        "usage": usage_of(server, customer="acme", group="0"),
+        "events": f"/page/events?customer=acme&metric={metric}",
+        "explained": "/page/events?id=t72&customer=acme",
+        "rejected": "/page/rejected",
+        "billing": "/page/billing",
+        "system": "/page/system",
+    }
 
 
 def views(page: Page) -> list[str]:
@@ -215,7 +240,8 @@ def test_a_metric_is_made_tried_counted_and_explained(chromium: Browser, server:
         expect(page.locator("details.event")).to_have_count(60)
         first = page.locator("details.event").filter(has=page.get_by_text("t59", exact=True))
         first.locator("summary").click()
-        expect(first).to_contain_text("Largest call matched")
+        first.get_by_role("link", name="Explain t59").click()
+        expect(page.locator("#found")).to_contain_text("Largest call matched")
 
 
 def test_the_events_behind_a_number_leave_repeats_out(chromium: Browser, server: Server) -> None:
@@ -227,6 +253,7 @@ def test_the_events_behind_a_number_leave_repeats_out(chromium: Browser, server:
         expect(page.locator("details.event .mark.duplicate")).to_have_count(1)
         page.goto(f"/page/events?customer=acme&metric={metric}")
         expect(page.locator("details.event")).to_have_count(60)
+        expect(page.locator("#found .mark")).to_have_text("equal")
 
 
 def test_one_event_is_explained_with_every_clause(chromium: Browser, server: Server) -> None:

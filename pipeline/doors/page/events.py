@@ -3,16 +3,19 @@
 import asyncio
 from contextlib import aclosing
 from typing import Annotated, Any, Final
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
+from ...control.entities import Metric
 from ...errors import BadParameter
+from ...reads.query import Query
 from ...reads.search import Search, Sought
 from ..http.errors import Refused
-from ..http.looking import LOOK_S_MAX, first_of, looked_up
+from ..http.looking import LOOK_S_MAX, events_of, first_of, looked_up, place_of
 from .definitions import found_metric
-from .periods import period_of
+from .periods import AskedPeriod, period_of
 from .showing import rendered
 from .visits import Visit, visiting
 
@@ -52,7 +55,7 @@ async def by_id(request: Request, visit: Reads) -> Response:
         lines = [] if line is None else [line]
     if not lines:
         lines = await looked_up(visit.service, frozenset({id_}), customer)
-    return rendered(request, "events_found.html", lines=lines, more=False, metric=None)
+    return rendered(request, "events_found.html", lines=lines, more=False)
 
 
 @router.get("/page/events/search")
@@ -63,13 +66,14 @@ async def by_customer(request: Request, visit: Reads) -> Response:
     if not customer:
         raise BadParameter("customer", "give the customer whose events you look for")
     period = period_of(form, service.clock.now())
-    metric = await found_metric(service, form["metric"]) if form.get("metric") else None
+    if form.get("metric"):
+        metric = await found_metric(service, form["metric"])
+        return await _behind(request, visit, form, metric, period)
     sought = Sought.of(
         customer,
         period.starting_on,
         period.ending_before,
         event_type=form.get("type", "").strip() or None,
-        metric_id=None if metric is None else metric.id,
     )
     lines = await _searched(visit, sought)
     return rendered(
@@ -77,7 +81,33 @@ async def by_customer(request: Request, visit: Reads) -> Response:
         "events_found.html",
         lines=lines[:FOUND_MAX],
         more=len(lines) > FOUND_MAX,
+    )
+
+
+async def _behind(
+    request: Request, visit: Visit, form: dict[str, str], metric: Metric, period: AskedPeriod
+) -> Response:
+    """The events that a number counts, with what each contributes."""
+    service, customer = visit.service, form["customer"].strip()
+    query = Query.of(
+        metric,
+        customer=customer,
+        starting_on=period.starting_on,
+        ending_before=period.ending_before,
+        find=service.control.state.find_typed,
+    )
+    after = place_of(form.get("after") or None)
+    lines, end = await events_of(service, query, after, FOUND_MAX)
+    told = end.line(service.reader.topic)
+    more = urlencode({**form, "after": told["after"]}) if "after" in told else None
+    return rendered(
+        request,
+        "events_behind.html",
+        lines=lines,
+        end=told,
         metric=metric,
+        customer=customer,
+        next=more,
     )
 
 

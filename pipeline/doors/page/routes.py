@@ -11,7 +11,7 @@ from ...control.api_keys import key_of
 from ...errors import UnknownNameError
 from ..http.errors import Refused
 from ..http.requests import service_of
-from . import definitions, events, letters, system, usage
+from . import billing, definitions, events, letters, system, usage
 from .sessions import SESSION_S
 from .showing import LOGIN, asset, redirect, rendered
 from .trend import Trend
@@ -125,7 +125,7 @@ async def _overview(request: Request, visit: Visit, name: str) -> Response:
     return rendered(request, name, trend=trend)
 
 
-for view in (definitions, usage, events, letters, system):
+for view in (definitions, usage, events, letters, billing, system):
     router.include_router(view.router)
 
 

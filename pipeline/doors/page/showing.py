@@ -52,6 +52,7 @@ VIEWS: Final = (
     ("Usage", "/page/usage"),
     ("Events", "/page/events"),
     ("Rejected", "/page/rejected"),
+    ("Billing", "/page/billing"),
     ("System", "/page/system"),
 )
 

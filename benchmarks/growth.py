@@ -10,34 +10,23 @@ import argparse
 import asyncio
 import json
 import tempfile
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import redis
-from confluent_kafka import Message, Producer
 from rich.console import Console
 from rich.table import Table
 
-from tests.services import Recount, Services, services
+from tests.services import Services, services
 
 from . import aims, definitions
 from .jobs import METRONOME
-from .measuring import (
-    Around,
-    Standing,
-    children,
-    cpu_of,
-    deployed,
-    machine,
-    put_back,
-    run_worker,
-)
+from .latency import Steady
+from .measuring import Around, deployed, machine, put_back, run_worker
 from .report import curve
-from .traffic import PARTITIONS, Traffic, fill, now
+from .traffic import Traffic, fill, now
 
 FOLDER = Path(__file__).parent / "results"
 # what grows → its steps
@@ -62,9 +51,6 @@ ACROSS = {
 WIDE = 2_000_000
 STEADY_RATE = 20_000
 STEADY_S = 20
-_SAMPLE = 100  # of so many events one is timed
-_POLL_S = 0.005
-
 _MANY = 100_000  # customers, from which on a topic has --wide events
 
 
@@ -117,77 +103,16 @@ def measure(found: Services, traffic: Traffic, what: str, step: float) -> Point:
 def steady(found: Services) -> dict[str, float]:
     """Produce at a steady rate; return the latency from produce to readable, and CPU an event."""
     recount = deployed(found, "steady")
-    topic = f"{recount.deployment}.usage.events"
     worker = recount.start("worker")
-    waiting: list[list[tuple[int, float]]] = [[] for _ in range(PARTITIONS)]
-    producing = threading.Thread(target=_produce, args=(found.kafka, topic, waiting))
+    measured = Steady(recount, STEADY_RATE, STEADY_S)
     try:
-        latencies, cpu = asyncio.run(_watch(recount, worker.pid, producing, waiting))
+        asyncio.run(measured.run(worker.pid))
     finally:
         worker.terminate()
         worker.wait(30)
     audit = recount.run("audit", within_s=600)[-1]
     assert audit["mismatches"] == 0, audit
-    latencies.sort()
-    events = STEADY_RATE * STEADY_S
-    return {
-        "events_a_second": STEADY_RATE,
-        "timed": len(latencies),
-        "p50_ms": latencies[len(latencies) // 2] * 1000,
-        "p99_ms": latencies[len(latencies) * 99 // 100] * 1000,
-        "max_ms": latencies[-1] * 1000,
-        "cpu_us": cpu / events * 1e6,
-    }
-
-
-def _produce(kafka: str, topic: str, waiting: list[list[tuple[int, float]]]) -> None:
-    producer = Producer(
-        {"bootstrap.servers": kafka, "partitioner": "murmur2_random", "linger.ms": 5}
-    )
-    began = time.perf_counter()
-
-    def noted(at: float) -> Any:
-        def acknowledged(_error: object, message: Message) -> None:
-            waiting[message.partition()].append((message.offset(), at))
-
-        return acknowledged
-
-    traffic = Traffic(STEADY_RATE * STEADY_S, now())
-    for number, event in enumerate(traffic):
-        due = began + number / STEADY_RATE
-        while (left := due - time.perf_counter()) > 0:
-            producer.poll(min(left, 0.005))
-        timed = number >= STEADY_RATE and not number % _SAMPLE  # after a second of warming up
-        producer.produce(
-            topic,
-            json.dumps(event).encode(),
-            key=event["customer_id"].encode(),
-            on_delivery=noted(time.perf_counter()) if timed else None,
-        )
-        producer.poll(0)
-    producer.flush()
-
-
-async def _watch(
-    recount: Recount,
-    supervisor: int,
-    producing: threading.Thread,
-    waiting: list[list[tuple[int, float]]],
-) -> tuple[list[float], float]:
-    standing = Standing(recount)
-    await asyncio.sleep(8)  # the worker has joined
-    before = sum(map(cpu_of, children(supervisor)))
-    producing.start()
-    latencies: list[float] = []
-    while producing.is_alive() or any(waiting):
-        applied = standing.nexts()
-        seen = time.perf_counter()
-        for open_ones, following in zip(waiting, applied, strict=True):
-            while open_ones and open_ones[0][0] < following:
-                latencies.append(seen - open_ones.pop(0)[1])
-        await asyncio.sleep(_POLL_S)
-    used = sum(map(cpu_of, children(supervisor))) - before
-    return latencies, used
+    return measured.told
 
 
 def stated(curves: Mapping[str, Sequence[Point]]) -> dict[str, float]:

@@ -16,7 +16,10 @@ from confluent_kafka import Producer
 from pipeline.core.state import PartitionState
 from pipeline.edges.kafka import topic_names
 
+from ..integration.doors import serving
 from ..services import Recount
+from ..soak.metrics import Metrics
+from ..soak.traffic import Traffic as Stream
 from ..stored import store_of
 from ..waiting import eventually
 from .harness import Workers, assert_exact, create_five, lag
@@ -24,6 +27,10 @@ from .test_workers import Traffic
 
 EVENTS = 60_000
 PARTITIONS = 4
+RATE = 5_000  # events a second
+STREAMED = 60_000  # of them; then fewer come
+CREATED = 18
+KNOWN_MAX = 6  # metrics that the oracle counts beside the five
 
 
 @pytest.fixture
@@ -117,3 +124,53 @@ def test_a_past_is_exact_after_kills_under_traffic(recount: Recount, workers: Wo
 
     assert partly > 1
     assert_exact(recount, metrics, others=True)
+
+
+@pytest.mark.timeout(600)
+def test_metrics_come_and_go_under_traffic_and_kills(
+    recount: Recount, workers: Workers, tmp_path: Path
+) -> None:
+    """Created, updated, replaced, archived in a random order; every version audits at any time."""
+    recount.run("init", "--partitions", str(PARTITIONS))
+    five = create_five(recount)
+    topic = topic_names(recount.deployment)["events"]
+    stream = Stream(recount.services.address, topic, partitions=PARTITIONS, seed=22, rate=RATE)
+    with serving(recount, tmp_path / "serve.log") as server:
+        metrics = Metrics(recount, server.url, server.keys["manage"], seed=24, most=CREATED)
+        process = workers.start("--processes", "2")
+
+        def created(upto: int) -> bool:
+            if stream.sent > STREAMED:  # the oracle has to count them all
+                stream.slow_down(RATE // 100)
+            return metrics.done["create"] >= upto or not metrics.creates
+
+        stream.start()
+        metrics.start()
+        for upto in (CREATED // 3, 2 * CREATED // 3, CREATED):
+            eventually(
+                lambda upto=upto: created(upto),  # type: ignore[misc]
+                within_s=200,
+                because="metrics are created",
+            )
+            workers.kill(process)
+            process = workers.start("--processes", "2")
+        assert recount.run("audit", within_s=300)[-1]["mismatches"] == 0
+        eventually(
+            lambda: {"update", "replace", "archive"} <= {*+metrics.done},
+            within_s=200,
+            because="everything was done to metrics",
+        )
+        metrics.stop()
+        stream.stop()
+    sys.stderr.write(f"{dict(metrics.done)}, {stream.sent} events\n")
+    eventually(lambda: lag(recount) == 0, within_s=120, because="it catches up")
+    eventually(lambda: is_counted(recount), within_s=120, because="every past is counted")
+
+    known = dict([*metrics.plain.items()][:KNOWN_MAX])
+    assert known
+    assert_exact(recount, {**five, **known}, others=True)
+
+
+def is_counted(recount: Recount) -> bool:
+    """Whether no past is being counted any more."""
+    return bool(recount.run("status")[-1]["history"] == "complete")

@@ -1,5 +1,6 @@
 """`make soak`: seeded faults under live traffic with a continuous audit; one summary line.
 
+Metrics of all three systems are created, updated, replaced and archived meanwhile (metrics.py).
 SHAPE is plain, secure, cluster or both (shapes.py). Without RUNS one run lasts MINUTES; with it,
 runs of at least EVENTS events and FAULTS_MIN faults each.
 Every run ends at the end of the log, compared by `recount audit` and by the tests' own oracle.
@@ -14,7 +15,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -22,9 +24,11 @@ from typing import Any
 
 from ..fault.harness import Workers, assert_exact, create_five
 from ..fault.watch import Watch
+from ..integration.doors import serving
 from ..services import ROOT, Recount, fresh
 from ..waiting import eventually
 from .faults import Ground, Memory, grow
+from .metrics import Metrics
 from .shapes import SHAPES, Place, place_of
 from .traffic import Traffic
 
@@ -33,6 +37,8 @@ FAULTS_MIN = 15
 RATE_OF_HOURS = 400  # events a second: the oracle holds a run in memory
 RATE_AFTERWARDS = 300  # once a run has its events, while faults go on
 END_S_MAX = 180.0
+METRICS = 200  # created in a run, and changed, replaced and archived
+KNOWN_MAX = 10  # of these the oracle counts so many
 AUDIT_PAUSE_S = 10.0
 FLAT_FROM_MINUTES = 30.0  # a shorter soak is still warming up
 GROWTH_MAX = 1.5  # of the last quarter over the first; rebalances once left 125 MiB behind each
@@ -77,6 +83,7 @@ class Tally:
     stalls: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     memory: list[Memory] = field(default_factory=list)  # of the largest worker, after each fault
     failures: list[str] = field(default_factory=list)
+    metrics: Counter[str] = field(default_factory=Counter)  # what was done to them
 
     def summary(self, seed: int) -> dict[str, Any]:
         """The last line."""
@@ -88,6 +95,7 @@ class Tally:
             "faults": len(every),
             "audits": self.audits,
             "mismatches": self.mismatches,
+            "metrics": dict(self.metrics),
             "longest_stall_s": round(max(every, default=0.0), 1),
             "worst_stall_s": {
                 name: round(max(each), 1) for name, each in sorted(self.stalls.items())
@@ -135,9 +143,10 @@ class Run:
         self.metrics: dict[str, dict[str, Any]] = {}
         self.watch = Watch(self.recount, 4)
         self.auditing = threading.Event()
+        self.stack = ExitStack()
 
-    def prepare(self) -> Traffic:
-        """Make the deployment and its metrics; start workers and traffic."""
+    def prepare(self) -> tuple[Traffic, Metrics]:
+        """Make the deployment and its first metrics; start workers and a server."""
         copies = str(self.place.copies)
         self.recount.run("init", "--partitions", "4", "--replication-factor", copies)
         self.metrics = create_five(self.recount)
@@ -146,10 +155,12 @@ class Run:
             self.recount.run("metrics", "create", "--format", system, "-", stdin=text)
         self.ground.start_worker(2)
         self.ground.start_worker(1)
-        topic = f"{self.recount.deployment}.usage.events"
-        return Traffic(
-            self.recount.services.address, topic, partitions=4, seed=self.seed, rate=self.rate
-        )
+        log = self.ground.folder / "serve.log"
+        server = self.stack.enter_context(serving(self.recount, log))
+        key = server.keys["manage"]
+        metrics = Metrics(self.recount, server.url, key, seed=self.seed, most=METRICS)
+        topic, where = f"{self.recount.deployment}.usage.events", self.recount.services.address
+        return Traffic(where, topic, partitions=4, seed=self.seed, rate=self.rate), metrics
 
     def audit(self, tally: Tally) -> None:
         """Audit again and again; a service that is away is no finding."""
@@ -187,14 +198,20 @@ class Run:
 
     def go(self, tally: Tally, *, until: float, events: int, faults: int) -> None:
         """Inject faults until time, events and faults are enough; then reach the end, exact."""
-        traffic = self.prepare()
+        traffic, metrics = self.prepare()
         traffic.start()
         self.moved()
+        metrics.start()
         auditor = threading.Thread(target=self.audit, args=(tally,), daemon=True)
         auditor.start()
         injected = 0
         names = list(self.place.faults)
-        while time.monotonic() < until or injected < faults or traffic.sent < events:
+        while (
+            time.monotonic() < until
+            or injected < faults
+            or traffic.sent < events
+            or metrics.creates
+        ):
             fault = self.draw.choices(names, list(self.place.faults.values()))[0]
             if fault is grow and self.ground.partitions > 4:
                 continue
@@ -210,13 +227,21 @@ class Run:
                 traffic.slow_down(RATE_AFTERWARDS)
             if stall > self.place.stall_s_max:
                 tally.failures.append(f"seed {self.seed}: {fault.__name__} stalled {stall:.0f} s")
+        metrics.stop()
+        tally.metrics += metrics.done
         traffic.stop()
         self.auditing.set()
         auditor.join()
         eventually(
             self.watch.at_the_end, within_s=END_S_MAX, because="the end of the log is reached"
         )
-        tally.events += assert_exact(self.recount, self.metrics, others=True)
+        eventually(
+            lambda: self.recount.run("status")[-1]["history"] == "complete",
+            within_s=END_S_MAX,
+            because="the past of every metric is counted",
+        )
+        known = dict([*metrics.plain.items()][:KNOWN_MAX])
+        tally.events += assert_exact(self.recount, {**self.metrics, **known}, others=True)
         for process in self.ground.alive:
             process.terminate()
             assert process.wait(25) == 0, "a worker did not leave within its limit"
@@ -229,6 +254,7 @@ class Run:
         """End what still runs."""
         self.auditing.set()
         self.ground.workers.end()
+        self.stack.close()
         if self.redis_proxy is not None:
             self.redis_proxy.close()
         self.watch.close()

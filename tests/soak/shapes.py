@@ -243,6 +243,6 @@ def place_of(shape: str, folder: Path) -> Iterator[Place]:
             faults,
             copies=3 if isinstance(kafka, OwnBrokers) else 1,
             session_s=6.0 if many else SESSION_S,
-            rate=1_000 if many else 2_500,
+            rate=1_000 if many else 5_000,
             stall_s_max=60.0 if many else RECOVERY_S_MAX,
         )

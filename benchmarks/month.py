@@ -212,7 +212,9 @@ def main() -> None:
             try:
                 if given.rate:
                     live.start()
-                    time.sleep(5)
+                    while not live.latencies:  # the worker has joined, and counts
+                        time.sleep(1)
+                    live.latencies.clear()
                 store.slowlog_reset()
                 told: dict[str, Any] = closed(recount, folder)
                 slow = store.slowlog_get(1_024)

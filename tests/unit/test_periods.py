@@ -1,6 +1,7 @@
 """Closing and revising over the twins: kills at every file and record, two jobs, late events."""
 
 import asyncio
+import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -464,3 +465,26 @@ def test_a_decimal_that_does_not_fit_ends_the_job(job: Job) -> None:
         job.close(ClosedAs(format="parquet", decimal=(5, 2)))
     assert not job.known
     assert job.close(ClosedAs(format="parquet", decimal=(38, 9)))["rows"] > 10
+
+
+def test_focus_names_are_names_alone(job: Job) -> None:
+    """The same rows under FOCUS' names; rows of a later revision are corrections."""
+    job.close(ClosedAs(format="csv", focus=True))
+    assert held(job.rows()) != {}
+    grown(job.world, range(60, 64))
+    job.revise()
+
+    found = []
+    for number in (1, 2):
+        path = Folder(job.root, PERIOD, "UTC", number).path
+        for part in sorted(path.glob("part-*.csv")):
+            with part.open(newline="") as text:
+                found += [(number, row) for row in csv.DictReader(text)]
+    assert {row["ChargeClass"] for number, row in found if number == 1} == {""}
+    assert {row["ChargeClass"] for number, row in found if number == 2} == {"Correction"}
+    assert {(row["ChargePeriodStart"], row["BillingPeriodStart"]) for _, row in found} == {
+        ("2026-03-01T00:00:00Z", "2026-03-01T00:00:00Z")
+    }
+    assert sorted(row["ConsumedQuantity"] for _, row in found if row["revision"] == "2") == sorted(
+        row.value or "" for row in job.rows() if row.revision == 2
+    )

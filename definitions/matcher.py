@@ -173,11 +173,8 @@ def _check_result(definition: Definition) -> None:
             raise ValueError(f"{result.op} needs measures by their names")
         if len({kinds[name] for name in names}) > 1:
             raise ValueError(f"{result.op} adds measures of one aggregation")
-    if result.op is ResultKind.ADD_ROWS and (len(result.args), len(definition.dimensions)) not in {
-        (1, 0),
-        (1, 1),
-    }:
-        raise ValueError("rows are of one measure and at most one grouping set")
+    if result.op is ResultKind.ADD_ROWS and len(definition.dimensions) > 1:
+        raise ValueError("rows are of at most one grouping set")
     if result.op in _OF_COUNTS and {kinds[name] for name in result.args} != {Aggregation.COUNT}:
         raise ValueError(f"{result.op} is of counts")
     for limit in (result.cap, result.threshold):

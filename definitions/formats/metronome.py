@@ -262,7 +262,7 @@ def _build_sql(sql: str, origin: Origin) -> Definition:
     return Definition(
         scope=Scope.CUSTOMER,
         origin=origin,
-        measures=(found.measure,),
+        measures=found.measures,
         result=found.result,
         dimensions=found.dimensions,
         execution=found.execution,

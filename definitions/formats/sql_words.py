@@ -68,17 +68,23 @@ _TRUNCATED = frozenset({"this", "unit"})
 # Every kind of node that is understood, with the members it may have. Whatever else the parser
 # finds says something that would be lost.
 NODES: Final[dict[type[exp.Expression], frozenset[str]]] = {
-    **dict.fromkeys((*COMPARED, exp.And, exp.Or, exp.Is, exp.ArgMax, exp.ArgMin), _TWO),
+    **dict.fromkeys(
+        (
+            *(*COMPARED, exp.And, exp.Or, exp.Is, exp.ArgMax, exp.ArgMin),
+            *(exp.Add, exp.Mul, exp.Nullif, exp.Filter),
+        ),
+        _TWO,
+    ),
     **dict.fromkeys(
         (
             *(exp.Sum, exp.Min, exp.Max, exp.Avg, exp.From, exp.Table, exp.Where, exp.Paren),
-            *(exp.Not, exp.Neg, exp.Boolean, exp.Var),
+            *(exp.Not, exp.Neg, exp.Boolean, exp.Var, exp.CountIf, exp.DataTypeParam),
         ),
         _ONE,
     ),
     **dict.fromkeys((exp.Star, exp.Null), frozenset()),
     **dict.fromkeys((exp.DateTrunc, exp.TimestampTrunc), _TRUNCATED),
-    **dict.fromkeys((exp.Anonymous, exp.In, exp.Bracket), _LISTED),
+    **dict.fromkeys((exp.Anonymous, exp.In, exp.Bracket, exp.Coalesce), _LISTED),
     **dict.fromkeys((exp.Group, exp.Distinct), frozenset({"expressions"})),
     # The order of rows changes no number; ours come by window.
     exp.Select: frozenset({"expressions", "from", "from_", "where", "group", "order"}),
@@ -89,7 +95,12 @@ NODES: Final[dict[type[exp.Expression], frozenset[str]]] = {
     exp.Count: frozenset({"this", "expressions", "big_int"}),
     exp.Cast: frozenset({"this", "to"}),
     exp.TryCast: frozenset({"this", "to", "safe"}),
-    exp.DataType: frozenset({"this", "nested"}),
+    exp.DataType: frozenset({"this", "nested", "expressions"}),
+    exp.Div: frozenset({"this", "expression", "typed", "safe"}),
+    exp.Case: frozenset({"this", "ifs", "default"}),
+    exp.If: frozenset({"this", "true", "false"}),
+    exp.Subquery: frozenset({"this", "alias"}),
+    exp.TableAlias: frozenset({"this"}),
     exp.Between: frozenset({"this", "low", "high"}),
     exp.Like: frozenset({"this", "expression", "negate"}),
 }

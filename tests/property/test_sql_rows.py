@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from definitions.formats import metronome
 from definitions.metric import Definition
-from pipeline.control.records import digest_of
+from pipeline.control.members import digest_of
 from pipeline.core.windows import Window, WindowSize, windows, zone_of
 from pipeline.edges.clock import SetClock
 from pipeline.errors import UsageError
@@ -37,7 +38,40 @@ AGGREGATES: Final = {
     "arg_max(properties.n, timestamp)": None,
     "arg_min(properties.n, timestamp)": None,
 }
+# Aggregates of parts of the events, beside the plain ones: the same laws.
+ADDING: Final = {"COUNT(*)", "COUNT(properties.n)", "SUM(properties.n)"}
+PARTED: Final = {
+    "SUM(CASE WHEN properties.u = 'a' THEN 1 ELSE 0 END)": "0",
+    "SUM(CASE WHEN properties.u = 'a' THEN properties.n END)": "0",
+    "SUM(CASE properties.u WHEN 'a' THEN properties.n WHEN 'b' THEN properties.k ELSE 0 END)": "0",
+    (
+        "SUM(CASE WHEN properties.n > 2 OR properties.r IS NULL THEN properties.n "
+        "ELSE properties.k END)"
+    ): "0",
+    "COUNT(CASE WHEN properties.n > 2 AND properties.u = 'a' THEN 1 END)": "0",
+    "COUNT(CASE WHEN properties.n > 2 THEN properties.r END)": "0",
+    "COUNT(*) FILTER (WHERE properties.u = 'a' OR properties.r = 'east')": "0",
+    "COUNT_IF(NOT (properties.n > 1 AND properties.u = 'b'))": "0",
+    "SUM(properties.n + properties.k)": "0",
+    "SUM(properties.n) + SUM(properties.k)": "0",
+    "SUM(COALESCE(properties.n, 0))": "0",
+    "COALESCE(SUM(properties.n), 0)": "0",
+    "SUM(CAST(properties.n AS DECIMAL(38, 10)))": "0",
+    "COUNT(DISTINCT CASE WHEN properties.n > 1 OR properties.k > 1 THEN properties.u END)": "0",
+    (
+        "MAX(CASE WHEN properties.u = 'a' THEN properties.n "
+        "WHEN properties.r = 'east' THEN properties.k END)"
+    ): None,
+    "AVG(CASE WHEN properties.u IN ('a', 'b') OR properties.k < 3 THEN properties.n END)": None,
+}
 CONDITIONS: Final = (
+    "(properties.n > 2 OR properties.u = 'a')",
+    "(properties.u = 'a' OR properties.u = 'b' OR properties.r LIKE 'e%')",
+    "(event_type = 'use' OR properties.n < 2)",
+    "NOT (properties.n > 2 AND properties.r = 'east')",
+    "NOT (properties.n > 2 OR NOT properties.r = 'east')",
+    "(properties.r IS NULL OR (properties.n BETWEEN 1 AND 2 AND properties.u <> 'c'))",
+    "NOT properties.n BETWEEN 2 AND 3",
     "event_type = 'use'",
     "event_type <> 'use'",
     "event_type IN ('use', 'other') AND event_type NOT IN ('other')",
@@ -77,6 +111,7 @@ def events(draw: st.DrawFn) -> list[Event]:
             "n": draw(st.sampled_from([None, 1, 2, 2.5, 3, 7, -4])),
             "u": draw(st.sampled_from([None, "a", "b", "c"])),
             "r": draw(st.sampled_from([None, "east", "west", "s"])),
+            "k": draw(st.sampled_from([None, 1, 2, 5])),
         }
         made.append(
             {
@@ -91,7 +126,7 @@ def events(draw: st.DrawFn) -> list[Event]:
 @st.composite
 def statements(draw: st.DrawFn) -> tuple[str, str, tuple[str, ...], tuple[str, ...]]:
     """A statement, its aggregate, its columns and its windows."""
-    aggregate = draw(st.sampled_from(sorted(AGGREGATES)))
+    aggregate = draw(st.sampled_from(sorted({**AGGREGATES, **PARTED})))
     columns = tuple(draw(st.lists(st.sampled_from(["u", "r"]), unique=True)))
     units = tuple(draw(st.lists(st.sampled_from(UNITS), max_size=2, unique=True)))
     truncated = [f"DATE_TRUNC('{unit}', timestamp)" for unit in units]
@@ -150,11 +185,11 @@ class Duck:
         self._db = duckdb.connect()
         self._db.execute(
             "CREATE TABLE held (event_type VARCHAR, timestamp TIMESTAMP, "
-            "properties STRUCT(n DECIMAL(18, 6), u VARCHAR, r VARCHAR))"
+            "properties STRUCT(n DECIMAL(18, 6), u VARCHAR, r VARCHAR, k DECIMAL(18, 6)))"
         )
         for each in made:
             own = each["properties"]
-            row = {name: own.get(name) for name in ("n", "u", "r")}
+            row = {name: own.get(name) for name in ("n", "u", "r", "k")}
             self._db.execute(
                 "INSERT INTO held VALUES (?, ?, ?)", [each["event_type"], each["at"], row]
             )
@@ -177,6 +212,10 @@ class Duck:
             f"TIMESTAMP '{lo}' AND timestamp < TIMESTAMP '{hi}'"
         )
         own = text.replace("LATEST(properties.n)", "arg_max(properties.n, timestamp)")
+        for name in ("n", "k"):  # a SUM of nothing is 0 here, also beside another one
+            bare = f"SUM(properties.{name})"
+            if f"{bare} +" in own or f"+ {bare}" in own:
+                own = own.replace(bare, f"COALESCE({bare}, 0)")
         own = own.replace("EARLIEST(properties.n)", "arg_min(properties.n, timestamp)")
         names = "".join(f"{name}, " for name in key)
         grouped = f" GROUP BY {', '.join(key)}" if key else ""
@@ -209,13 +248,14 @@ def test_every_statement_is_the_sum_over_its_rows(
     size = data.draw(st.sampled_from(sizes))
     key = data.draw(st.sampled_from([None, columns, columns[::-1], columns[:1], columns[1:]]))
     key = key or None
-    world, duck, empty = applied(definition, made), Duck(made), AGGREGATES[aggregate]
+    world, duck, empty = applied(definition, made), Duck(made), {**AGGREGATES, **PARTED}[aggregate]
     bounds = [
         datetime.fromisoformat(starts).replace(tzinfo=UTC),
         datetime.fromisoformat(ends).replace(tzinfo=UTC),
     ]
     spread = windows(*bounds, size=WindowSize(size), zone=zone_of("UTC"), bucket_s=3600)
-    additive = aggregate in {"COUNT(*)", "COUNT(properties.n)", "SUM(properties.n)"}
+    summed = aggregate in PARTED and not aggregate.startswith(("COUNT(D", "MAX", "AVG"))
+    additive = summed or aggregate in ADDING
     edges = [bound.replace(tzinfo=None) for window in spread for bound in window]
     if not additive and not all(duck.whole(edge, units) for edge in edges):
         with pytest.raises(UsageError, match="adds up one value for each"):
@@ -239,6 +279,75 @@ def test_every_statement_is_the_sum_over_its_rows(
         assert seen.keys() == wanted.keys(), (text, window)
         for at, value in wanted.items():
             assert same(seen[at], value, empty), (text, window, at, seen[at], value)
+
+
+QUOTIENTS: Final = (
+    "SUM(properties.n) / COUNT(*)",
+    "SUM(properties.n) / NULLIF(SUM(properties.k), 0)",
+    "COUNT(CASE WHEN properties.n > 1 OR properties.u = 'a' THEN 1 END) * 1.0 / COUNT(*)",
+    "SUM(properties.n + properties.k) / COUNT(DISTINCT properties.u)",
+    "MAX(properties.n) / MIN(properties.k)",
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from(QUOTIENTS), st.lists(st.sampled_from(CONDITIONS), max_size=2), events())
+def test_a_quotient_of_aggregates_is_the_engines(
+    quotient: str, where: list[str], made: list[Event]
+) -> None:
+    """One aggregate divided by another: over no number it is null, and a sum of nothing is 0."""
+    text = f"SELECT {quotient} AS value FROM events"
+    text += f" WHERE {' AND '.join(where)}" if where else ""
+    _, definition = metronome.parse(json.dumps({"name": "m", "sql": text}))
+    assert definition.computable, definition.reasons
+    starts, ends = "2025-12-01T00:00:00", "2026-03-01T00:00:00"
+    (line,) = ask(applied(definition, made), starts, ends, "none", None)
+    (window,) = windows(
+        *(datetime.fromisoformat(each).replace(tzinfo=UTC) for each in (starts, ends)),
+        size=WindowSize.NONE,
+        zone=zone_of("UTC"),
+        bucket_s=3600,
+    )
+
+    wanted = Duck(made).rows(text, window, ())[()]
+
+    if wanted is None or not math.isfinite(wanted):  # by 0 DuckDB's floats give no number either
+        assert line["value"] in {None, "0"}
+    else:
+        assert line["value"] is not None
+        assert float(line["value"]) == pytest.approx(float(wanted), rel=1e-12, abs=1e-12)
+
+
+NESTED: Final = "SELECT SUM(x) AS value FROM (SELECT {} AS x FROM events{} GROUP BY {})"
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from(sorted({**AGGREGATES, **PARTED})),
+    st.lists(st.sampled_from(CONDITIONS), max_size=1),
+    st.sampled_from(UNITS),
+    events(),
+)
+def test_a_sum_of_a_nested_statement_is_the_engines(
+    aggregate: str, where: list[str], unit: str, made: list[Event]
+) -> None:
+    """The sum of maxima by day and the like, over whole months that all windows divide."""
+    condition = f" WHERE {where[0]}" if where else ""
+    text = NESTED.format(aggregate, condition, f"DATE_TRUNC('{unit}', timestamp)")
+    _, definition = metronome.parse(json.dumps({"name": "m", "sql": text}))
+    assert definition.computable, definition.reasons
+    starts, ends = "2025-12-01T00:00:00", "2026-06-01T00:00:00"  # both Mondays
+    (line,) = ask(applied(definition, made), starts, ends, "none", None)
+    (window,) = windows(
+        *(datetime.fromisoformat(each).replace(tzinfo=UTC) for each in (starts, ends)),
+        size=WindowSize.NONE,
+        zone=zone_of("UTC"),
+        bucket_s=3600,
+    )
+
+    wanted = Duck(made).rows(text, window, ())[()]
+
+    assert same(line["value"], wanted, {**AGGREGATES, **PARTED}[aggregate]), (text, wanted)
 
 
 FIVE: Final = (

@@ -16,7 +16,8 @@ from pipeline.app.catalogue import Definitions
 from pipeline.app.opening import SeekBack
 from pipeline.app.owner import Owner
 from pipeline.control.entities import DeploymentRecord
-from pipeline.control.records import ControlState, digest_of
+from pipeline.control.members import digest_of
+from pipeline.control.records import ControlState
 from pipeline.core.aggregations import AGGREGATIONS, Partial, decode_partial, merge_partials
 from pipeline.core.compiled import MODULE
 from pipeline.core.dedup import ID_HASH

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import cloudevents, klaviyo, metronome, statsig
+from . import cloudevents, klaviyo, metronome, segment, statsig
 from .common import Arrival, ReadEvent
 
 # system → what makes the events of one native body, after checking every rule of it
@@ -11,6 +11,7 @@ SYSTEMS: Final[dict[str, Callable[[Any, Arrival], list[ReadEvent]]]] = {
     "cloudevents": cloudevents.translate,
     "klaviyo": klaviyo.translate,
     "metronome": metronome.translate,
+    "segment": segment.translate,
     "statsig": statsig.translate,
 }
 

@@ -108,9 +108,12 @@ class Definitions:
 
     async def follow(self, log: ControlLog) -> None:
         """Take new records for ever; Kafka being away only delays them."""
+        known = log.state.next
         while True:
             try:
-                if await log.poll():
+                await log.poll()
+                if log.state.next != known:  # read here, or by the clerk that writes to it
+                    known = log.state.next
                     self.changes += 1
             except LogUnavailable:
                 await asyncio.sleep(_RETRY_S)

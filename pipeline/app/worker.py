@@ -14,12 +14,14 @@ from typing import Any, Final
 
 import faust
 
+from ..control.clerk import Clerk, patience_of
 from ..control.kept import Copier
 from ..core.limits import Limits
 from ..deploy.opened import Deployed, opened
 from ..edges.clock import SystemClock
 from ..edges.kafka_client import KafkaAdmin
 from ..errors import ExitCode, UsageError, harmless
+from ..reads.catalogue import Catalogue
 from ..settings import Settings
 from .catalogue import Definitions
 from .crash import guarded, stay_instead
@@ -132,10 +134,17 @@ async def _work(
         app = _app(settings, lane, found.names["events"], near.aiokafka())
         definitions = lane.definitions
         copier = Copier(settings.address, found.control, found.store)
+        clerk, catalogue = _office(settings, found, lane)
         # Before the group lets us in: it may not, and aiokafka waits silently then.
         tasks = [
             asyncio.create_task(guarded(work))
-            for work in (definitions.follow(found.control), lane.check(), copier.work())
+            for work in (
+                definitions.follow(found.control),
+                lane.check(),
+                copier.work(),
+                clerk.work(),
+                catalogue.work(),
+            )
         ]
         starting = asyncio.create_task(app.start())
         stopping = asyncio.create_task(stop.wait())
@@ -163,6 +172,27 @@ async def _work(
         ]
         await stop.wait()
         await _end(app, lane, tasks)
+
+
+def _office(settings: Settings, found: Deployed, lane: Lane) -> tuple[Clerk, Catalogue]:
+    """What takes requests and keeps the catalogue: first of all the owner of partition 0."""
+    name, place = settings.deployment, settings.place
+    clerk = Clerk(
+        place.kafka,
+        name,
+        control=lambda: found.control,
+        secrets=place.control_secrets,
+        clock=SystemClock(),
+        patience=lambda: 0.0 if 0 in lane.desks else patience_of(os.getpid()),
+    )
+    catalogue = Catalogue(
+        place.kafka,
+        name,
+        store=found.store,
+        seen=lambda: found.control.state,
+        keeps=lambda: 0 in lane.desks,
+    )
+    return clerk, catalogue
 
 
 def _answer(host: str, port: int, vital: WorkerVitals) -> None:

@@ -30,6 +30,10 @@ COMMANDS: Final = {
         "operate",
         "Send the events of a file to Kafka. Ends when Kafka has stored all of them durably.",
     ),
+    "ingest": (
+        "ingest",
+        "Translate another system's events from their own topic, each exactly once.",
+    ),
     "worker": ("operate", "Count the events of the log until SIGTERM."),
     "usage": ("usage", "Print usage: a line for each window and group, then the offsets."),
     "status": (

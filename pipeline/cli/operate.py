@@ -186,7 +186,10 @@ def settings_command(
 def publish_command(
     file: Annotated[str, typer.Argument(help="One JSON event a line; - is stdin.")],
     format_: Annotated[
-        str, typer.Option("--format", help="metronome (default), cloudevents, klaviyo, statsig.")
+        str,
+        typer.Option(
+            "--format", help="metronome (default), cloudevents, klaviyo, segment, statsig."
+        ),
     ] = "metronome",
     key: Annotated[str, typer.Option(help="Key of the records: customer or none.")] = "customer",
     send_anyway: Annotated[

@@ -47,6 +47,7 @@ class ControlLog:
         # broker's answer to a fetch, which comes with the next record.
         self._asking = Asking(address)
         self._producing = Producing(address)
+        self._polling = asyncio.Lock()  # records are applied in the order in which they came
         self.state = ControlState()
 
     async def __aenter__(self) -> Self:
@@ -92,8 +93,9 @@ class ControlLog:
             )
         async with guard(self._address.bootstrap, self._point.topic):
             # A seek drops the fetch that is on its way, which may wait half a second for the next.
-            if await self._consumer.position(self._point) != self.state.next:
-                self._consumer.seek(self._point, self.state.next)
+            async with self._polling:
+                if await self._consumer.position(self._point) != self.state.next:
+                    self._consumer.seek(self._point, self.state.next)
             loop = asyncio.get_running_loop()
             deadline = loop.time() + _READ_BACK_S_MAX
             while await self._consumer.position(self._point) < span.end:
@@ -109,17 +111,18 @@ class ControlLog:
             Halt: our user may not read the topic, or no longer.
         """
         assert self._consumer is not None
-        async with guard(self._address.bootstrap, self._point.topic):
-            batches = await self._consumer.getmany(self._point, timeout_ms=_POLL_MS)
-        records = batches.get(self._point, ())
-        for record in records:
-            if record.offset >= self.state.next:
-                why = self._seals.refusal(record.value, record.headers)
-                if why is None:
-                    self.state.apply(record.offset, record.value)
-                else:
-                    self.state.pass_over(record.offset, why)
-        return bool(records)
+        async with self._polling:
+            async with guard(self._address.bootstrap, self._point.topic):
+                batches = await self._consumer.getmany(self._point, timeout_ms=_POLL_MS)
+            records = batches.get(self._point, ())
+            for record in records:
+                if record.offset >= self.state.next:
+                    why = self._seals.refusal(record.value, record.headers)
+                    if why is None:
+                        self.state.apply(record.offset, record.value)
+                    else:
+                        self.state.pass_over(record.offset, why)
+            return bool(records)
 
     async def write(self, record: Mapping[str, Any]) -> int:
         """Write one record and read it back; return its offset.

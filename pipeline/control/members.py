@@ -1,8 +1,13 @@
 """Members of a record of the control log, each of the type that every reader relies on."""
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
+
+from definitions.matcher import compile_version
+from definitions.metric import MetricVersion
 
 from .entities import CLIENT_KEY, SERVER_KEY
 
@@ -25,6 +30,8 @@ def claim_of(record: Mapping[str, Any]) -> str:
         return f"{kind} {record['metric_id']}#{record['version']}"
     if kind == "close":
         return f"{kind} {record['period']} {record['timezone']}#{record['revision']}"
+    if kind == "request":
+        return f"{kind} {record['topic_id']}@{record['offset']}"
     return f"{kind} {record.get('metric_id', '')} {record.get('nonce', '')}".rstrip()
 
 
@@ -84,3 +91,23 @@ def like_in(record: Mapping[str, Any], roles: frozenset[str]) -> str | None:
     if like == CLIENT_KEY and roles != {"ingest"}:
         raise InvalidRecord("a key that anybody can read may only ingest")
     return like
+
+
+def digest_of(record: Mapping[str, Any]) -> str:
+    """Return the digest of a version: over metric, version, effective_from and body."""
+    part = {
+        name: record[name] for name in ("metric_id", "version", "effective_from", "definition")
+    }
+    text = json.dumps(part, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def is_foldable(body: MetricVersion | None) -> bool:
+    """Whether this release can compile a version."""
+    if body is None:
+        return False
+    try:
+        compile_version(body)
+    except ValueError:
+        return False
+    return True

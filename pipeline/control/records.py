@@ -6,17 +6,14 @@ Rule 2: validity never depends on the release: a record of an unknown schema_ver
 version and its name, cannot be folded here, and nothing later replaces it.
 """
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
 from definitions.formats.shown import check_depth, check_shown
-from definitions.matcher import compile_version
 from definitions.metric import Definition, MetricVersion, Origin
 from definitions.times import NS_PER_S, parse_timestamp
 
@@ -24,7 +21,18 @@ from ..core.buckets import moment_of
 from ..errors import PipelineError
 from .entities import ApiKey, DeploymentRecord, Ignored, Metric, Revision, Version
 from .identities import identity_in
-from .members import InvalidRecord, claim_of, like_in, starts_of, tags_of, text_in, truth_in
+from .members import (
+    InvalidRecord,
+    claim_of,
+    digest_of,
+    is_foldable,
+    like_in,
+    number_in,
+    starts_of,
+    tags_of,
+    text_in,
+    truth_in,
+)
 from .names import Finder, check_free, exchanged, find_typed, freed, renamed
 from .revisions import revision_in
 
@@ -37,7 +45,11 @@ ROLES: Final = frozenset({"ingest", "read", "manage"})
 
 @dataclass(slots=True)
 class ControlState:
-    """What the control log says up to an offset."""
+    """What the control log says up to an offset.
+
+    requests: topic id of the requests → the first offset that has no outcome yet. answered_at:
+    where the last outcome lies. request_seals: of requests, each of which counts once.
+    """
 
     identity: DeploymentRecord | None = None
     metrics: dict[str, Metric] = field(default_factory=dict)
@@ -46,6 +58,9 @@ class ControlState:
     periods: dict[tuple[str, str], list[Revision]] = field(default_factory=dict)
     ignored: list[Ignored] = field(default_factory=list)
     won: dict[str, int] = field(default_factory=dict)
+    requests: dict[str, int] = field(default_factory=dict)
+    request_seals: set[str] = field(default_factory=set)
+    answered_at: int = -1
     next: int = 0
 
     @property
@@ -77,7 +92,7 @@ class ControlState:
                 _KINDS[kind](self, record)
             # Who wrote `claim` first: a writer looks its own offset up here.
             self.won.setdefault(claim_of(record), offset)
-        except _INVALID as error:
+        except INVALID as error:
             why = f"{type(error).__name__}: {str(error)[:300]}"
             # The message may quote the record, lone surrogates and all.
             self.ignored.append(Ignored(offset, why.encode(errors="replace").decode()))
@@ -153,6 +168,20 @@ class ControlState:
             raise InvalidRecord("the store id is not that of this deployment")
         return self.identity
 
+    def take_request(self, record: dict[str, Any]) -> None:
+        """What became of a request: all of its records, or none (control/requests.py)."""
+        topic_id, offset = text_in(record, "topic_id"), number_in(record, "offset")
+        if offset < self.requests.get(topic_id, 0):
+            raise InvalidRecord(f"the request at {offset} has an outcome already")
+        draft = drafted(self)
+        for part in record["records"]:
+            take_part(draft, part)
+        if not isinstance(record["outcome"], dict):
+            raise InvalidRecord("outcome must be an object")
+        self.request_seals.update([text_in(record, "seal")] if "seal" in record else [])
+        self.metrics, self.names, self.won = draft.metrics, draft.names, draft.won
+        self.requests[topic_id], self.answered_at = offset + 1, self.next - 1
+
     def take_definition(self, record: dict[str, Any]) -> None:
         """A version of a metric."""
         metric_id, number, name = record["metric_id"], record["version"], record["name"]
@@ -188,7 +217,7 @@ class ControlState:
             raise InvalidRecord(
                 f"version {number} of {metric_id}: the next version must be {expected}"
             )
-        version = Version(metric_id, number, body, _is_foldable(body), created_at)
+        version = Version(metric_id, number, body, is_foldable(body), created_at)
         if metric is None:
             check_free(self.names, name)
             self.names[name] = metric_id
@@ -293,6 +322,27 @@ class ControlState:
         self.periods[key] = [*known, revision]
 
 
+def drafted(state: ControlState) -> ControlState:
+    """Return a state like another one; what records change of it the other does not see."""
+    metrics, names, won = dict(state.metrics), dict(state.names), dict(state.won)
+    return replace(state, metrics=metrics, names=names, won=won)
+
+
+def take_part(draft: ControlState, record: dict[str, Any]) -> None:
+    """Take a record of a metric on a draft.
+
+    Raises:
+        any of INVALID: it is not valid here; the draft is worth nothing any more.
+    """
+    held = draft.metrics.get(record["metric_id"])
+    if held is not None:  # the metric of the state behind the draft stays as it is
+        versions = [replace(each) for each in held.versions]
+        draft.metrics[held.id] = replace(held, versions=versions)
+    if record["schema_version"] != SCHEMA_VERSION:
+        raise InvalidRecord("this release does not know the schema_version")
+    PARTS[record["type"]](draft, record)
+
+
 def _hand_over(before: Version, body: MetricVersion) -> None:
     """A later version ends the one before it: one record, so there is no gap and no overlap."""
     starts = body.effective_from
@@ -307,7 +357,7 @@ def _hand_over(before: Version, body: MetricVersion) -> None:
 
 
 # What a foreign record can make the readers above raise. ValidationError is a ValueError.
-_INVALID: Final = (
+INVALID: Final = (
     InvalidRecord,
     ValueError,
     LookupError,
@@ -318,38 +368,23 @@ _INVALID: Final = (
     PipelineError,  # a configuration that terms_of() refuses
 )
 
-_KINDS: Final = {
-    "identity": ControlState.take_identity,
-    "partitions": ControlState.take_partitions,
-    "single_copy": ControlState.take_single_copy,
-    "rebuild": ControlState.take_rebuild,
+PARTS: Final = {  # records of metrics, which a request may be made of
     "definition": ControlState.take_definition,
     "rename": ControlState.take_rename,
-    "replace": ControlState.take_replace,
     "annotation": ControlState.take_annotation,
     "free_name": ControlState.take_free_name,
     "end": ControlState.take_end,
     "resume": ControlState.take_resume,
+}
+_KINDS: Final = {
+    **PARTS,
+    "replace": ControlState.take_replace,
+    "identity": ControlState.take_identity,
+    "partitions": ControlState.take_partitions,
+    "single_copy": ControlState.take_single_copy,
+    "rebuild": ControlState.take_rebuild,
+    "request": ControlState.take_request,
     "key": ControlState.take_key,
     "key_end": ControlState.take_key_end,
     "close": ControlState.take_close,
 }
-
-
-def digest_of(record: Mapping[str, Any]) -> str:
-    """Return the digest of a version: over metric, version, effective_from and body."""
-    part = {
-        name: record[name] for name in ("metric_id", "version", "effective_from", "definition")
-    }
-    text = json.dumps(part, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _is_foldable(body: MetricVersion | None) -> bool:
-    if body is None:
-        return False
-    try:
-        compile_version(body)
-    except ValueError:
-        return False
-    return True

@@ -18,10 +18,11 @@ from definitions.times import parse_timestamp, rfc3339, why_no_time
 from ..core.buckets import ceil_to_bucket, moment_of, ns_of
 from ..errors import ConflictError, UnknownNameError, UsageError
 from ..ports import Clock
+from .draft import Draft
 from .entities import DeploymentRecord, Metric, Version
 from .log import ControlLog
+from .members import digest_of
 from .names import Exchange
-from .records import digest_of
 from .terms import terms_of
 
 RECORD_BYTES_MAX: Final = 900_000  # a topic takes 1 MiB, envelope included
@@ -30,9 +31,11 @@ VERSIONS_MAX: Final = 1_000  # of a metric: a reader may read each of them
 
 
 class Writer:
-    """Writes records of metrics to the control log, and reads them back."""
+    """Writes records of metrics to the control log, and reads them back; or to a draft of it."""
 
-    def __init__(self, control: ControlLog, identity: DeploymentRecord, clock: Clock) -> None:
+    def __init__(
+        self, control: ControlLog | Draft, identity: DeploymentRecord, clock: Clock
+    ) -> None:
         self._control = control
         self._identity = identity
         self._clock = clock
@@ -317,6 +320,27 @@ class Writer:
         if found.archived_at is None:
             await self.archive(found, "now")
         await self._control.write({"type": "free_name", "metric_id": found.id})
+
+    async def supersede(
+        self, found: Metric, format_: str, text: str, effective_from: str
+    ) -> Metric:
+        """End a metric and begin another one of any format at the same moment.
+
+        The old one keeps its numbers, which are found by its id; its name is free for the new one.
+
+        Raises:
+            UsageError: the moment has passed. DefinitionError, ConflictError: see parse().
+        """
+        starts = self.boundary(effective_from)
+        if starts is None or starts < rfc3339(self._clock.now()):
+            raise UsageError(
+                "effective_from must not be in the past: no worker counted that time with the "
+                "new metric"
+            )
+        ended = await self.archive(found, effective_from)
+        await self._control.write({"type": "free_name", "metric_id": found.id})
+        name, definition = await asyncio.to_thread(self.parse, format_, text, reuse=True)
+        return await self.create(name, definition, ended.archived_at)
 
     def boundary(self, text: str | None) -> str | None:
         """Return an effective time on a base-bucket boundary; `now` rounds up."""

@@ -4,6 +4,7 @@ Durable order: topics, then the identity on the control log, where it outlives R
 copies in Redis. A worker never writes any of them (docs/design.md 3, DeploymentRecord).
 """
 
+import asyncio
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -13,7 +14,14 @@ from ..control.entities import DeploymentRecord
 from ..control.log import ControlLog
 from ..core.dedup import ID_HASH
 from ..core.deployment import FORMAT_VERSION, RULES, Deployment, Keying
-from ..edges.kafka import DEAD_LETTER_BYTES_MAX, RECORD_BYTES_MAX, consumer, spans_of, topic_names
+from ..edges.kafka import (
+    DEAD_LETTER_BYTES_MAX,
+    RECORD_BYTES_MAX,
+    consumer,
+    request_names,
+    spans_of,
+    topic_names,
+)
 from ..edges.kafka_client import KafkaAddress, KafkaAdmin, TopicInfo
 from ..edges.redis import RedisStore
 from ..errors import ConflictError, Halt, UsageError
@@ -31,6 +39,7 @@ from .checks import (
     identity_of,
 )
 from .place import Place
+from .request_topics import make_request_topics
 from .tags import spread
 
 _DAY_MS: Final = 86_400_000
@@ -93,7 +102,14 @@ async def init(
     if names["control"] in known:
         async with ControlLog(address, names["control"], place.control_secrets) as log:
             if log.state.identity is not None:
-                return await _existing(address, log, redis_url, name, wish)
+                found = await _existing(address, log, redis_url, name, wish)
+                await make_request_topics(
+                    admin,
+                    name,
+                    copies=found.replication_factor,
+                    allow_single_copy=found.allow_single_copy,
+                )
+                return found
     asked = Wish(**{item.name: _asked(wish, item.name) for item in fields(Wish)})
     there = await admin.describe([*names.values()])
     if there and wish.replication_factor is None:
@@ -108,9 +124,17 @@ async def init(
                 f"Redis holds a deployment {name!r} that Kafka's control log does not name: wrong "
                 "Kafka, wrong Redis, or a lost control topic; choose another RECOUNT_DEPLOYMENT"
             )
-        _refuse_collision(name, names, await admin.names())
+        _refuse_collision(name, {**names, **request_names(name)}, await admin.names())
         await _check_there(admin, there, asked)
-        topics = await _make_topics(admin, names, asked)
+        topics, _ = await asyncio.gather(
+            _make_topics(admin, names, asked),
+            make_request_topics(
+                admin,
+                name,
+                copies=asked.replication_factor or 1,
+                allow_single_copy=bool(asked.allow_single_copy),
+            ),
+        )
         async with ControlLog(address, names["control"], place.control_secrets) as log:
             tags = spread(name, range(deployment.homes), {})
             await _claim(log, deployment, names, topics, tags, asked)
@@ -198,12 +222,9 @@ async def _make_topics(
     }
     if (wish.replication_factor or 1) >= COPIES_SAFE and not wish.allow_single_copy:
         common[IN_SYNC] = str(IN_SYNC_MIN)
-    sizes = {
-        "events": RECORD_BYTES_MAX,
-        "control": RECORD_BYTES_MAX,
-        "rejected": DEAD_LETTER_BYTES_MAX,
-    }
-    for role, topic in names.items():
+    sizes = {"rejected": DEAD_LETTER_BYTES_MAX}
+
+    async def make(role: str, topic: str) -> None:
         await admin.create(
             topic,
             partitions=wish.partitions or 1 if role == "events" else 1,
@@ -211,9 +232,11 @@ async def _make_topics(
             config={
                 **common,
                 "retention.ms": retention if role == "events" else _FOREVER,
-                "max.message.bytes": str(sizes[role]),
+                "max.message.bytes": str(sizes.get(role, RECORD_BYTES_MAX)),
             },
         )
+
+    await asyncio.gather(*(make(role, topic) for role, topic in names.items()))
     found = await admin.describe(list(names.values()))
     if found[names["events"]].partitions != wish.partitions:
         raise Halt(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition, errors
 
 from ..core.event import EVENT_BYTES_MAX
 from ..core.raw import below
@@ -29,6 +29,7 @@ DEAD_LETTER_BYTES_MAX: Final = RECORD_BYTES_MAX + 65_536
 _FETCH_BYTES: Final = 4 * 1_048_576
 _POLL_MS: Final = 500
 _STALL_S_MAX: Final = 30.0
+_FENCED: Final = (errors.ProducerFenced, errors.InvalidProducerEpoch)
 _PATIENCE_S: Final = 1.0  # of a question that an answer takes milliseconds for
 
 
@@ -46,16 +47,17 @@ class PlacedProducer(AIOKafkaProducer):  # type: ignore[misc]
 
 @asynccontextmanager
 async def consumer(
-    address: KafkaAddress, *, committed: bool = True
+    address: KafkaAddress, *, committed: bool = True, group: str | None = None
 ) -> AsyncIterator[PlacedConsumer]:
-    """A consumer without a group, of committed records only, that never resets an offset.
+    """A consumer that is assigned by hand, of committed records only, and never resets an offset.
 
-    committed False: it also sees where transactions that are still open have written.
+    committed False: it also sees where transactions that are still open have written. group: whose
+    offsets it can ask for; nothing commits them but transactions.
     """
     address = await address.nearest()
     client = PlacedConsumer(
         **address.first.aiokafka(),
-        group_id=None,
+        group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_committed" if committed else "read_uncommitted",
@@ -94,6 +96,25 @@ async def producer(address: KafkaAddress, **extra: Any) -> AsyncIterator[PlacedP
     finally:
         async with guard(client.place):
             await client.stop()
+
+
+@asynccontextmanager
+async def transaction(client: PlacedProducer, topic: str) -> AsyncIterator[None]:
+    """A transaction of a producer that has a transactional id; an error aborts it.
+
+    Raises:
+        Halt: another producer has the id by now, so this one can commit nothing any more.
+    """
+    try:
+        async with guard(client.place, topic), client.transaction():
+            yield
+    except LogUnavailable as error:
+        if not isinstance(error.__cause__, _FENCED):
+            raise
+        raise Halt(
+            f"Kafka at {client.place}: another process has taken over (topic {topic!r}), or this "
+            "one stood still for too long; let one run, and start it again"
+        ) from error
 
 
 async def _started(client: PlacedConsumer | PlacedProducer, address: KafkaAddress) -> None:
@@ -300,23 +321,7 @@ class KafkaLog:
     async def _send(
         self, client: PlacedProducer, partition: int, letter: DeadLetter, bytes_max: int
     ) -> "asyncio.Future[Any]":
-        record, rejected = letter.record, letter.rejected
-        value = record.value
-        headers = [
-            (letter_headers.REASON, rejected.reason.encode()),
-            (letter_headers.DETAIL, rejected.detail.encode()),
-            (letter_headers.APPEND_TIME, str(record.timestamp).encode()),
-        ]
-        if record.key is not None and len(record.key) <= letter_headers.KEY_BYTES_MAX:
-            headers.append((letter_headers.KEY, record.key))
-        if value is not None and len(value) > bytes_max:
-            digest = (
-                value.sha256 if isinstance(value, Unheld) else hashlib.sha256(value).hexdigest()
-            )
-            omitted = f"{len(value)} bytes, sha256 {digest}"
-            headers.append((letter_headers.OMITTED, omitted.encode()))
-            value = None
-        key = letter_headers.letter_key(self._events, partition, record.offset).encode()
+        key, value, headers = letter_parts(self._events, partition, letter, bytes_max)
         async with guard(client.place, self._rejected):
             future: asyncio.Future[Any] = await client.send(
                 self._rejected, value, key=key, headers=headers
@@ -324,14 +329,42 @@ class KafkaLog:
             return future
 
 
+def letter_parts(
+    topic: str, partition: int, letter: DeadLetter, bytes_max: int = RECORD_BYTES_MAX
+) -> tuple[bytes, bytes | None, list[tuple[str, bytes]]]:
+    """Return key, value and headers of a dead letter; a longer original is left out, and told."""
+    record, rejected = letter.record, letter.rejected
+    value = record.value
+    headers = [
+        (letter_headers.REASON, rejected.reason.encode()),
+        (letter_headers.DETAIL, rejected.detail.encode()),
+        (letter_headers.APPEND_TIME, str(record.timestamp).encode()),
+    ]
+    if record.key is not None and len(record.key) <= letter_headers.KEY_BYTES_MAX:
+        headers.append((letter_headers.KEY, record.key))
+    if value is not None and len(value) > bytes_max:
+        digest = value.sha256 if isinstance(value, Unheld) else hashlib.sha256(value).hexdigest()
+        omitted = f"{len(value)} bytes, sha256 {digest}"
+        headers.append((letter_headers.OMITTED, omitted.encode()))
+        value = None
+    key = letter_headers.letter_key(topic, partition, record.offset).encode()
+    return key, value, headers
+
+
 def topic_names(deployment: str) -> dict[str, str]:
-    """Return the names of a deployment's three topics."""
+    """Return the names of the three topics that a deployment stands on."""
     prefix = "" if deployment == "default" else f"{deployment}."
     return {
         "events": f"{prefix}usage.events",
         "control": f"{prefix}metrics.control",
         "rejected": f"{prefix}usage.rejected",
     }
+
+
+def request_names(deployment: str) -> dict[str, str]:
+    """Return the names of the topics by which definitions are changed; no number is on them."""
+    prefix = "" if deployment == "default" else f"{deployment}."
+    return {role: f"{prefix}metrics.{role}" for role in ("requests", "results", "catalogue")}
 
 
 def group_name(deployment: str) -> str:

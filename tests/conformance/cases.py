@@ -17,7 +17,7 @@ from definitions.errors import DefinitionError
 from definitions.formats import metronome
 from definitions.times import parse_timestamp
 from pipeline.control.log import ControlLog
-from pipeline.control.records import digest_of
+from pipeline.control.members import digest_of
 from pipeline.core.buckets import moment_of
 from pipeline.core.windows import RefusedPeriod, WindowSize, zone_of
 from pipeline.edges.clock import SystemClock

@@ -276,11 +276,48 @@ def test_ce3_data_is_an_object_or_null() -> None:
             cloudevent(**wrong)
 
 
+def segment(**members: Any) -> list[dict[str, Any]]:
+    """What becomes of a message of Segment's."""
+    message = {"type": "track", "event": "E", "userId": "u", "messageId": "1"}
+    return translate("segment", {**message, **members}, Arrival(NOW, new_id=lambda: "id"))
+
+
+def test_sg1_identity_is_the_customer_with_the_message_id() -> None:
+    """userId, else anonymousId; a message sent again is the same event (SG1)."""
+    (made,), (again,) = segment(), segment(sentAt="2026-11-19T00:00:00Z")
+    (other,), (unknown,) = segment(messageId="2"), segment(userId=None, anonymousId="a")
+
+    assert (made["customer_id"], made["transaction_id"]) == ("u", again["transaction_id"])
+    assert other["transaction_id"] != made["transaction_id"]
+    assert unknown["customer_id"] == "a"
+    assert made["timestamp"] == rfc3339(NOW)
+    for wrong in ({"userId": None}, {"messageId": ""}, {"event": None}, {"timestamp": "x"}):
+        with pytest.raises(ValueError, match="SG-"):
+            segment(**wrong)
+
+
+def test_sg2_what_is_an_event_of_use() -> None:
+    """track, page and screen are; identify, group and alias are left out; others refused (SG2)."""
+    types = [
+        each["event_type"] for kind in ("track", "page", "screen") for each in segment(type=kind)
+    ]
+    assert types == ["E", "page", "screen"]
+    assert [segment(type=kind) for kind in ("identify", "group", "alias")] == [[], [], []]
+    with pytest.raises(ValueError, match="type is track, page or screen"):
+        segment(type="what")
+
+
+def test_sg3_other_members_are_kept() -> None:
+    """As they came (SG3)."""
+    (made,) = segment(context={"ip": "1"}, properties={"n": 1})
+    assert (made["properties"], made["context"]) == ({"n": 1}, {"more": {"context": {"ip": "1"}}})
+
+
 def test_every_choice_is_documented_and_named_by_a_test() -> None:
     """docs/semantics.md lists each choice; a test or a case names it."""
     text = (ROOT / "docs/semantics.md").read_text()
-    documented = dict(re.findall(r"^\| (C[EKMS]?\d+) \| (.*) \|$", text, re.MULTILINE))
-    assert len(documented) == 88
+    documented = dict(re.findall(r"^\| (C[EKMS]?\d+|SG\d+) \| (.*) \|$", text, re.MULTILINE))
+    assert len(documented) == 91
     named = "".join(
         path.read_text() for path in (ROOT / "tests").rglob("*") if path.suffix in {".py", ".json"}
     )

@@ -19,7 +19,8 @@ from definitions.metric import Definition
 from pipeline.audit import Auditor
 from pipeline.cli.rejected import _line
 from pipeline.control.entities import Metric
-from pipeline.control.records import ControlState, digest_of
+from pipeline.control.members import digest_of
+from pipeline.control.records import ControlState
 from pipeline.control.writer import native_name, status_of
 from pipeline.doors.klaviyo import routes as klaviyo
 from pipeline.doors.metronome import routes as metronome

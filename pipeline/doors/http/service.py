@@ -6,6 +6,7 @@ control log is asked for, and read up to, before an answer is made.
 
 import asyncio
 import logging
+import os
 import uuid
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -17,6 +18,7 @@ from definitions.events.common import Arrival, ReadEvent, too_far
 from definitions.formats.bodies import Problems
 from definitions.times import parse_timestamp
 
+from ...control.clerk import Clerk, patience_of
 from ...control.entities import DeploymentRecord, Metric
 from ...control.log import ControlLog
 from ...control.records import ControlState
@@ -342,7 +344,24 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
         service = Service(settings, found, sending, stack)
         if found.away is not None:
             service.contact.lose()
+        taking = asyncio.create_task(_clerk_of(service).work())
         try:
             yield service
         finally:
+            taking.cancel()
+            with suppress(asyncio.CancelledError):
+                await taking
             await service.contact.close()
+
+
+def _clerk_of(service: Service) -> Clerk:
+    """What takes requests where no worker does."""
+    place = service.settings.place
+    return Clerk(
+        place.kafka,
+        place.name,
+        control=lambda: None if service.found.away is not None else service.control,
+        secrets=place.control_secrets,
+        clock=service.clock,
+        patience=lambda: patience_of(os.getpid()),
+    )

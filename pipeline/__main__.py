@@ -22,6 +22,11 @@ def main() -> None:
         leave_with_parent()
         stay(load_settings(), int(sys.argv[2]), sys.argv[3])
         return
+    if sys.argv[1:2] == ["rebuild-process"]:
+        from .cli.rebuilding import run_child
+
+        run_child(int(sys.argv[2]))
+        return
     from .cli import run_command_line
 
     run_command_line()

@@ -102,8 +102,8 @@ class RollupStore(Protocol):
         """
         ...
 
-    def layout(self, partition: int) -> Layout:
-        """Return where cells of a partition lie: what native/ writes requests with."""
+    def layout(self, partition: int, epoch: int) -> Layout:
+        """Return where cells of a partition lie in an epoch: what native/ writes requests with."""
         ...
 
     async def load_missing(
@@ -199,6 +199,10 @@ class RollupStore(Protocol):
         None: there is no offset, because the partition has no state or is being emptied. This is
         the one question that a rebuild does not refuse.
         """
+        ...
+
+    async def building(self, partition: int) -> PartitionState | None:
+        """Return the state of what a rebuild builds beside a partition; None: nothing is built."""
         ...
 
     async def memory(self) -> tuple[int, int]:

@@ -46,9 +46,13 @@ def tags_of(url: str, deployment: str) -> Mapping[int, str]:
 
 
 def keys_of(recount: Recount, partition: int = 0) -> Keys:
-    """The keys of a partition."""
-    tags = tags_of(recount.services.redis, recount.deployment)
-    return Keys(recount.deployment, partition, 3600, tags.get(partition, ""))
+    """The keys of a partition, of the epoch that readers see."""
+    suffix = tags_of(recount.services.redis, recount.deployment).get(partition, "")
+    keys = Keys(recount.deployment, partition, 3600, suffix)
+    with client_of(recount.services.redis) as client:
+        held: bytes = client.hget(keys.state, "store_id") or b""
+    epoch = int(held.partition(b".")[2] or 0)
+    return Keys(recount.deployment, partition, 3600, suffix, epoch=epoch)
 
 
 def store_of(url: str, deployment: str, base_bucket_s: int = 3600) -> RedisStore:

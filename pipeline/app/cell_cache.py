@@ -212,13 +212,19 @@ class NativeCells:
 
     def clear(self) -> None:
         """Forget everything, also where cells lie: another owner may have numbered measures."""
-        layout = self._store.layout(self._partition)
+        self._forget(0)
+
+    def _forget(self, epoch: int) -> None:
+        layout = self._store.layout(self._partition, epoch)
+        self._epoch = epoch
         self._cells = RustCells(self._module, self._partition, layout, self._bytes_max)
 
     async def settle(
         self, before: PartitionState, active: PartitionState, plan: Plan, retry: Retry
     ) -> Commit | None:
         """Return the commit of a plan, whose cells stay in native/."""
+        if before.epoch != self._epoch:
+            self._forget(before.epoch)  # nothing is kept yet: a state comes from an opening
         cells = self._cells
         texts: list[bytes | None] = []
         if cells.begin(plan, active.worked_out.numbers):

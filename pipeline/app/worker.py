@@ -20,12 +20,14 @@ from ..core.limits import Limits
 from ..deploy.opened import Deployed, opened
 from ..edges.clock import SystemClock
 from ..edges.kafka_client import KafkaAdmin
+from ..edges.redis_epochs import RedisEpochs
 from ..errors import ExitCode, UsageError, harmless
 from ..reads.catalogue import Catalogue
 from ..settings import Settings
 from .catalogue import Definitions
 from .crash import guarded, stay_instead
 from .desk import Seek
+from .dropping import Dropping
 from .filling import Filling
 from .lane import Lane, Parts
 from .reporting import WorkerVitals, serve
@@ -167,6 +169,7 @@ async def _work(
             for work in (
                 lane.tend(consumer.positions, _seeker(consumer)),
                 filling.run(_seeker(consumer)),
+                Dropping(lambda: lane.nexts, RedisEpochs(found.store)).run(),
                 examine(doctor, found.log, SystemClock(), signs, lane.ends),
             )
         ]

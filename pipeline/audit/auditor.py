@@ -117,10 +117,11 @@ class Auditor:
             findings.add(await self.audit(number, passes, progress))
         return findings
 
-    async def plan(self) -> dict[int, Passes]:
-        """Say how each partition will be read."""
+    async def plan(self, partition: int | None = None) -> dict[int, Passes]:
+        """Say how each partition will be read, or this one."""
         shared = SharedMeasures(await self._refresh())
-        return {number: await self._plan(number, shared) for number in self._identity.starts}
+        numbers = self._identity.starts if partition is None else [partition]
+        return {number: await self._plan(number, shared) for number in numbers}
 
     async def audit(self, number: int, passes: Passes, progress: Progress) -> Findings:
         """Audit one partition.
@@ -184,6 +185,8 @@ class Auditor:
                 self._compare(number, common, kept, measures, since, findings)
         if (await self._log.spans())[number].start > max(span.start, state.start):
             raise WentBack  # retention took records while they were read
+        if (await self._state(number)).epoch != state.epoch:
+            raise WentBack  # another epoch came meanwhile: what was read is of both
         async for what in self._store.strays(number):
             findings.stray(number, what)
         findings.events = sums.fates["consumed"]

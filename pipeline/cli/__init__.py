@@ -56,7 +56,7 @@ COMMANDS: Final = {
     "rejected": ("rejected", "Dead letters: rejected events."),
     "rebuild": (
         "rebuild",
-        "Delete the numbers in Redis and count the log again from its start.",
+        "Count the log again from its start, while readers and workers go on.",
     ),
     "serve": ("serve", "Serve the HTTP APIs until SIGTERM. You can run any number of servers."),
     "keys": ("keys", "API keys of the HTTP doors."),

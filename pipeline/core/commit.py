@@ -96,6 +96,14 @@ class Answer(StrEnum):
     REFUSED = "refused"
 
 
+class Switch(StrEnum):
+    """What the store says to a switch of epochs. BEHIND: what was built has to go on first."""
+
+    SWITCHED = "switched"
+    BEHIND = "behind"
+    GONE = "gone"
+
+
 def transitions(
     state: PartitionState,
     versions: Iterable[MetricVersion],

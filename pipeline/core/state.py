@@ -4,6 +4,7 @@ Everything here moves in the one atomic commit; two workers that read the same l
 state, byte for byte.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -16,6 +17,7 @@ from .past import NO_PASTS, Past, Pasts, past_of
 FATES: Final = ("counted", "unmatched", "duplicate", "rejected")
 NO_RECORD: Final = (-1, -1)
 _REASON_CHARS_MAX: Final = 2_000
+_EPOCH: Final = re.compile(r"[1-9][0-9]{0,14}", re.ASCII)
 COUNTERS: Final = ("consumed", *FATES, "misplaced")
 
 
@@ -71,10 +73,26 @@ def halted_of(text: str, at: int) -> Halted | None:
     return Halted(at, int(looked_ms), reason) if int(stood) == at else None
 
 
+def epoch_in(text: str) -> tuple[str, int]:
+    """Read the stored text of a store id: the id, and the epoch of the partition.
+
+    Raises:
+        ValueError: it is not ours.
+    """
+    store_id, dot, epoch = text.partition(".")
+    if not dot:
+        return store_id, 0
+    if not _EPOCH.fullmatch(epoch):
+        raise ValueError(f"not an epoch: {epoch[:80]!r}")
+    return store_id, int(epoch)
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionState:
     """One partition of a deployment, as Redis holds it.
 
+    epoch: raised by every rebuild. It is stored with the store id, so it is part of the fence:
+    what was computed on the numbers of one epoch is never written to those of another.
     next: first offset not yet applied. start: first offset at registration. clock_ms: the log
     clock, -1 before the first record. last: offset and append time of the last applied record,
     (-1, -1) if none. id_counts: ids in the log of each living generation. rejected: by reason.
@@ -101,6 +119,7 @@ class PartitionState:
     trimmed: Trimmed = NOTHING_TRIMMED
     rebuilt_to: int = 0
     halted: Halted | None = field(default=None, compare=False)
+    epoch: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -169,13 +188,18 @@ FENCE: Final = ("store_id", "rules", "next", "acts", "ids", "hist")
 def fence_of(state: PartitionState) -> tuple[str, ...]:
     """Return the texts of FENCE: each must equal what is stored."""
     return (
-        state.store_id,
+        store_text(state.store_id, state.epoch),
         str(state.rules),
         str(state.next),
         state.acts,
         id_counts_text(state.id_counts),
         state.hist.digest,
     )
+
+
+def store_text(store_id: str, epoch: int) -> str:
+    """Return the stored text of a store id and an epoch; of the first one the id alone."""
+    return f"{store_id}.{epoch}" if epoch else store_id
 
 
 def id_counts_text(counts: Mapping[int, int]) -> str:
@@ -194,7 +218,7 @@ def encode_state(state: PartitionState) -> dict[str, str]:
 
 def _own_fields(state: PartitionState) -> dict[str, str]:
     fields = {
-        "store_id": state.store_id,
+        "store_id": store_text(state.store_id, state.epoch),
         "topic_id": state.topic_id,
         "format": str(state.format_version),
         "rules": str(state.rules),
@@ -230,8 +254,9 @@ def decode_state(fields: Mapping[str, str]) -> PartitionState:
     hist = _hist_of(fields)
     last_offset, last_ms = fields["last"].split(":")
     pairs = (pair.split("=") for pair in fields["ids"].split(",") if pair)
+    store_id, epoch = epoch_in(fields["store_id"])
     return PartitionState(
-        store_id=fields["store_id"],
+        store_id=store_id,
         topic_id=fields["topic_id"],
         format_version=int(fields["format"]),
         rules=int(fields["rules"]),
@@ -248,6 +273,7 @@ def decode_state(fields: Mapping[str, str]) -> PartitionState:
         trimmed=trimmed_of(fields["trimmed"]),
         rebuilt_to=int(fields.get("rebuilt_to", 0)),
         halted=halted_of(fields.get("halted", ""), int(fields["next"])),
+        epoch=epoch,
     )
 
 
@@ -267,13 +293,15 @@ def _hist_of(fields: Mapping[str, str]) -> Pasts:
 
 def _foreign(fields: Mapping[str, str]) -> PartitionState:
     """What every format says of itself: enough to refuse it (deploy/checks.py)."""
+    store_id, epoch = epoch_in(fields["store_id"])
     return PartitionState(
-        store_id=fields["store_id"],
+        store_id=store_id,
         topic_id=fields["topic_id"],
         format_version=int(fields["format"]),
         rules=int(fields["rules"]),
         start=int(fields["start"]),
         next=int(fields["next"]),
+        epoch=epoch,
     )
 
 

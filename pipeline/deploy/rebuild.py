@@ -1,4 +1,4 @@
-"""`recount rebuild`: what was derived is dropped, and the log is applied again from its start.
+"""`recount rebuild --in-place`: what was derived is dropped, and the log is applied again.
 
 Durable order: the partition is marked (every commit refused, every reader waits), emptied, the
 control log told of another topic or other rules, and only then given its first state. Killed
@@ -16,35 +16,64 @@ from ..core.deployment import FORMAT_VERSION, RULES
 from ..edges.kafka import consumer, spans_of
 from ..edges.kafka_client import KafkaAddress, KafkaAdmin
 from ..edges.redis import RedisStore
-from ..errors import Halt, UsageError
-from .checks import REBUILD, check_identity, check_policy, check_stamps, first_state, identity_of
+from ..edges.redis_epochs import RedisEpochs
+from ..errors import ConflictError, Damage, Halt, NotOpen, UsageError
+from ..ports import Span
+from .checks import (
+    REBUILD,
+    check_identity,
+    check_open,
+    check_policy,
+    check_stamps,
+    first_state,
+    identity_of,
+)
 from .tags import spread
 
 _FIRST_TAGGED: Final = 3  # the first format in which hash tags have suffixes
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """What a rebuild does. in_place, beside: partitions. moved: to another topic.
+
+    renewed: whether the control log has to be told, of another topic or of other rules.
+    was_asked: whether all is rebuilt in place because that was asked for.
+    """
+
+    topic_id: str
+    spans: Mapping[int, Span]
+    in_place: list[int]
+    beside: list[int]
+    moved: bool
+    renewed: bool
+    was_asked: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Reset:
-    """What was dropped. lost: partition → offsets of it that the log no longer holds."""
+    """What was dropped."""
 
     partitions: list[int]
     keys: int
-    lost: Mapping[int, int]
 
 
-async def reset(
+async def planned(
     address: KafkaAddress,
-    control: ControlLog,
+    identity: DeploymentRecord,
     store: RedisStore,
     partition: int | None,
-    progress: Callable[[str], None],
-) -> Reset:
-    """Drop the derived state of a deployment, or of one partition, and register it afresh.
+    *,
+    in_place: bool,
+) -> Planned:
+    """Say what a rebuild of a deployment, or of one partition, has to do.
+
+    In place where it was asked for, and where there is nothing that a reader could go on to read:
+    of another topic or release, or lost.
 
     Raises:
         Halt: the log is not one that can be applied. UsageError: no such partition.
     """
-    identity = identity_of(control.state)
     check_identity(identity)
     await check_policy(store)
     topic_id, partitions = await _events_topic(address, identity)
@@ -59,57 +88,104 @@ async def reset(
                 "the topic was made anew, or another release judged before: every partition has "
                 f"to be rebuilt; {REBUILD}, without --partition"
             )
-    topic = identity.topics["events"][0]
     async with consumer(address) as client:
-        spans = await spans_of(client, topic, partitions)
+        spans = await spans_of(client, identity.topics["events"][0], partitions)
     numbers = sorted(spans) if partition is None else [partition]
+    what = {"moved": moved, "renewed": renewed, "was_asked": in_place}
+    if in_place or renewed:
+        return Planned(topic_id, spans, numbers, [], **what)
+    beside = [number for number in numbers if await _is_read(store, identity, number)]
+    emptied = [number for number in numbers if number not in beside]
+    return Planned(topic_id, spans, emptied, beside, **what)
+
+
+async def _is_read(store: RedisStore, identity: DeploymentRecord, number: int) -> bool:
+    """Whether readers may look at a partition now."""
+    try:
+        check_open(await store.state(number), identity, number)
+    except (NotOpen, Damage):
+        return False
+    return True
+
+
+async def reset(
+    address: KafkaAddress,
+    control: ControlLog,
+    store: RedisStore,
+    plan: Planned,
+    progress: Callable[[str], None],
+) -> Reset:
+    """Drop the derived state of the partitions in place, and register them afresh.
+
+    Raises:
+        ConflictError: another rebuild empties one of them.
+    """
+    identity, epochs = identity_of(control.state), RedisEpochs(store)
+    topic_id, spans, numbers = plan.topic_id, plan.spans, plan.in_place
     tags = identity.tags
     if untagged := [number for number in numbers if number not in tags]:
         tags = {**tags, **spread(store.deployment, untagged, tags)}
-    keys = 0
+    keys, given = 0, dict[int, int]()
     if identity.format_version < _FIRST_TAGGED:
-        keys += await _drop_untagged(store, numbers, progress)
+        keys += await _drop_untagged(store, epochs, numbers, progress)
     for number in numbers:
         if number in identity.tags:
             progress(f"partition {number}: dropping what was derived")
-            await store.begin_rebuild(number)
-            keys += await store.clear(number)
+            given[number] = await epochs.begin_rebuild(number)
+            keys += await epochs.clear(number, given[number])
     starts = {number: spans[number].start for number in numbers}
-    lost = _lost(identity, starts, moved=moved)
-    if renewed or any(identity.starts.get(number) != at for number, at in starts.items()):
+    if plan.renewed or any(identity.starts.get(number) != at for number, at in starts.items()):
         identity = await _tell(control, identity, topic_id, {**identity.starts, **starts}, tags)
     await store.write_identity(identity.text, again=True)
     # Nothing is committed any more, so no reader has seen a number of later offsets than these.
     async with consumer(address) as client:
-        ends = {at: span.end for at, span in (await spans_of(client, topic, partitions)).items()}
+        topic = identity.topics["events"][0]
+        ends = {at: span.end for at, span in (await spans_of(client, topic, len(spans))).items()}
     for number in numbers:
-        empty = first_state(identity, starts[number])
-        await store.finish_rebuild(number, replace(empty, rebuilt_to=ends[number]))
-    return Reset(numbers, keys, lost)
+        if number not in given:  # its keys have names that they did not have before
+            given[number] = await epochs.begin_rebuild(number)
+        empty = replace(first_state(identity, starts[number]), rebuilt_to=ends[number])
+        if not await epochs.finish_rebuild(number, given[number], empty):
+            raise ConflictError(
+                f"partition {number}: another `recount rebuild` empties it; wait for its end"
+            )
+    return Reset(numbers, keys)
+
+
+async def tell_starts(control: ControlLog, store: RedisStore, plan: Planned) -> None:
+    """Tell the control log where partitions begin that were built beside, where that is new."""
+    identity = identity_of(control.state)
+    starts = {number: plan.spans[number].start for number in plan.beside}
+    if any(identity.starts.get(number) != at for number, at in starts.items()):
+        starts = {**identity.starts, **starts}
+        identity = await _tell(control, identity, plan.topic_id, starts, identity.tags)
+    await store.write_identity(identity.text, again=True)
 
 
 async def _drop_untagged(
-    store: RedisStore, numbers: Sequence[int], progress: Callable[[str], None]
+    store: RedisStore, epochs: RedisEpochs, numbers: Sequence[int], progress: Callable[[str], None]
 ) -> int:
     """Drop what a release wrote whose hash tags had no suffixes: these partitions move."""
     tags, store.tags, keys = store.tags, dict, 0
     try:
         for number in numbers:
             progress(f"partition {number}: dropping what an earlier release derived")
-            await store.begin_rebuild(number)
-            keys += await store.clear(number)
-            await store.forget(number)
+            epoch = await epochs.begin_rebuild(number)
+            keys += await epochs.clear(number, epoch)
+            await epochs.forget(number)
     finally:
         store.tags = tags
     return keys
 
 
-def _lost(identity: DeploymentRecord, starts: Mapping[int, int], *, moved: bool) -> dict[int, int]:
-    if moved:
+def lost_of(identity: DeploymentRecord, plan: Planned) -> dict[int, int]:
+    """Return by partition how many offsets were counted before that the log no longer holds."""
+    starts = {number: plan.spans[number].start for number in (*plan.in_place, *plan.beside)}
+    if plan.moved:
         return {}
     return {
         number: at - identity.starts[number]
-        for number, at in starts.items()
+        for number, at in sorted(starts.items())
         if at > identity.starts.get(number, at)
     }
 

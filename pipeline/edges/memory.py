@@ -40,6 +40,7 @@ class MemoryStore:
     def __init__(self, base_bucket_s: int = 3600) -> None:
         self._per_day = 86_400 // base_bucket_s
         self._partitions: dict[int, _Partition] = {}
+        self.beside: MemoryStore | None = None
         self._strays: dict[int, list[str]] = {}
 
     def snapshot(self) -> dict[int, _Partition]:
@@ -68,9 +69,9 @@ class MemoryStore:
             return None
         return {cell: held.cells.get(cell) for cell in cells}
 
-    def layout(self, partition: int) -> Layout:
+    def layout(self, partition: int, epoch: int) -> Layout:
         """Return where cells lie; here nothing is written as Redis has it."""
-        return Layout(f"{partition}:", self._per_day)
+        return Layout(f"{partition}:{epoch}:", self._per_day)
 
     async def load_missing(
         self, partition: int, cells: RustCells, state: PartitionState
@@ -182,6 +183,10 @@ class MemoryStore:
         held = {number: self._partitions.get(number) for number in partitions}
         return {at: None if it is None else int(it.fields["next"]) for at, it in held.items()}
 
+    async def building(self, partition: int) -> PartitionState | None:
+        """Return the state of what is built beside a partition (memory_epochs.py)."""
+        return None if self.beside is None else await self.beside.state(partition)
+
     async def memory(self) -> tuple[int, int]:
         """There is no limit here."""
         return 0, 0
@@ -230,8 +235,8 @@ class MemoryStore:
             return
         state = decode_state(held.fields)
         for address in {
-            *(self._address(CELLS, cell, state) for cell in held.cells),
-            *(self._address(ELEMENTS, cell, state) for cell in held.elements),
+            *(_address(CELLS, cell, state, self._per_day) for cell in held.cells),
+            *(_address(ELEMENTS, cell, state, self._per_day) for cell in held.elements),
         }:
             yield address
 
@@ -283,19 +288,26 @@ class MemoryStore:
             {
                 cell: text
                 for cell, text in held.cells.items()
-                if self._address(CELLS, cell, state) in wanted
+                if _address(CELLS, cell, state, self._per_day) in wanted
             },
             {
                 cell: frozenset(members)
                 for cell, members in held.elements.items()
-                if self._address(ELEMENTS, cell, state) in wanted
+                if _address(ELEMENTS, cell, state, self._per_day) in wanted
             },
         )
 
-    def _address(self, kind: str, cell: CellKey, state: PartitionState) -> CellAddress:
-        number = state.worked_out.numbers[cell.measure]
-        day = cell.bucket // self._per_day
-        return CellAddress(kind, group_number(number), day, cell.customer)
+
+def move(partition: int, source: MemoryStore, to: MemoryStore | None) -> None:
+    """Move a partition, whole, to another store, or to none."""
+    held = source._partitions.pop(partition)  # noqa: SLF001  our own
+    if to is not None:
+        to._partitions[partition] = held  # noqa: SLF001  our own
+
+
+def _address(kind: str, cell: CellKey, state: PartitionState, per_day: int) -> CellAddress:
+    number = state.worked_out.numbers[cell.measure]
+    return CellAddress(kind, group_number(number), cell.bucket // per_day, cell.customer)
 
 
 def _differs(

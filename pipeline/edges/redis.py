@@ -13,11 +13,10 @@ from ..core.commit import Answer, Commit
 from ..core.dedup import flushes_of
 from ..core.state import PartitionState, Trimmed, encode_state, fence_of
 from ..errors import PartitionHalt
-from .redis_books import REBUILDING
 from .redis_client import Node, ResponseError, guard, in_cluster, is_refused
 from .redis_keys import Keys, asked_key, control_key, identity_key, member
-from .redis_listing import elements_of, names_of, slices_of
-from .redis_nodes import Nodes, followed
+from .redis_listing import elements_of, slices_of
+from .redis_nodes import followed
 from .redis_owners import RedisOwners
 from .requests import Script, commit_frame, load_frame
 
@@ -47,7 +46,7 @@ class RedisStore(RedisOwners):
 
     async def close(self) -> None:
         """Give the connections back."""
-        await self._nodes.close()
+        await self.nodes.close()
 
     # -- the deployment ------------------------------------------------------------------------
 
@@ -55,7 +54,7 @@ class RedisStore(RedisOwners):
     async def identity(self) -> bytes | None:
         """Return the copy of the deployment's identity; None where there is none."""
         key = identity_key(self.deployment)
-        async with self._nodes.at(key) as redis:
+        async with self.nodes.at(key) as redis:
             held: bytes | None = await redis.get(key)
             return held
 
@@ -63,7 +62,7 @@ class RedisStore(RedisOwners):
     async def write_identity(self, text: bytes, *, again: bool = False) -> None:
         """Write the copy of the identity, unless there is one; `again` replaces it."""
         key = identity_key(self.deployment)
-        async with self._nodes.at(key) as redis:
+        async with self.nodes.at(key) as redis:
             await redis.set(key, text, nx=not again)
 
     @followed
@@ -73,13 +72,13 @@ class RedisStore(RedisOwners):
         element: none only asks.
         """
         key = control_key(self.deployment)
-        async with self._nodes.at(key) as redis:
+        async with self.nodes.at(key) as redis:
             more = [element] if element else []
             return int(await _CONTROL(redis, keys=[key], args=[store_id, str(at), *more]))
 
     async def control_copy(self) -> list[bytes]:
         """Return the elements of the copy of the control log; none where nobody wrote one."""
-        return await elements_of(self._nodes, control_key(self.deployment))
+        return await elements_of(self.nodes, control_key(self.deployment))
 
     async def eviction_policies(self) -> dict[str, str]:
         """Return maxmemory-policy by address: anything but noeviction may evict a bill.
@@ -88,16 +87,16 @@ class RedisStore(RedisOwners):
             UsageError: the address is that of a part of a cluster.
         """
         found = {}
-        for node in await self._nodes.every():
+        for node in await self.nodes.every():
             async with guard(node):
-                found[node.place] = await _policy(node, in_one=not self._nodes.is_cluster)
+                found[node.place] = await _policy(node, in_one=not self.nodes.is_cluster)
         return found
 
     @followed
     async def count_request(self, name: str, window: int, window_s: int) -> int:
         """Count a request of an API key; return how many it has made in this window of time."""
         key = asked_key(self.deployment, name, window_s, window)
-        async with self._nodes.at(key) as redis:
+        async with self.nodes.at(key) as redis:
             pipe = redis.pipeline(transaction=False)
             pipe.incr(key)
             pipe.expire(key, window_s + _COUNTED_S)
@@ -111,9 +110,9 @@ class RedisStore(RedisOwners):
             Halt: the user may not use one of them. In a commit it would come after a first write.
         """
         keys = {number: self.keys(number).rights for number in partitions}
-        for group in await self._nodes.grouped(keys):
+        for group in await self.nodes.grouped(keys):
             for number in group[:1]:
-                async with self._nodes.at(keys[number]) as redis:
+                async with self.nodes.at(keys[number]) as redis:
                     await _RIGHTS(redis, keys=[keys[number]])
 
     # -- one partition -------------------------------------------------------------------------
@@ -122,7 +121,7 @@ class RedisStore(RedisOwners):
     async def register(self, partition: int, state: PartitionState) -> None:
         """Write a partition's first state, if it has none."""
         key = self.keys(partition).state
-        async with self._nodes.at(key) as redis:
+        async with self.nodes.at(key) as redis:
             pipe = redis.pipeline(transaction=True)
             for name, text in encode_state(state).items():
                 pipe.hsetnx(key, name, text)
@@ -133,7 +132,7 @@ class RedisStore(RedisOwners):
         self, partition: int, cells: Sequence[CellKey], state: PartitionState
     ) -> dict[CellKey, str | None] | None:
         """Return the present texts of cells, or None where the partition stands elsewhere."""
-        keys = self.keys(partition)
+        keys = self.keys(partition, state.epoch)
         by_key: dict[str, list[CellKey]] = defaultdict(list)
         fields: dict[str, list[str]] = defaultdict(list)
         numbers = state.worked_out.numbers
@@ -141,7 +140,7 @@ class RedisStore(RedisOwners):
         for cell, (key, name) in zip(there, keys.located(there, numbers), strict=True):
             by_key[key].append(cell)
             fields[key].append(name)
-        async with self._nodes.at(keys.state) as redis:
+        async with self.nodes.at(keys.state) as redis:
             found = await _LOAD(
                 redis,
                 keys=[keys.state, *by_key],
@@ -155,18 +154,18 @@ class RedisStore(RedisOwners):
             texts[cell] = None if text is None else text.decode()
         return texts
 
-    def layout(self, partition: int) -> Layout:
-        """Return where cells of a partition lie."""
-        return self.keys(partition).layout
+    def layout(self, partition: int, epoch: int) -> Layout:
+        """Return where cells of a partition lie in an epoch."""
+        return self.keys(partition, epoch).layout
 
     @followed
     async def load_missing(
         self, partition: int, cells: RustCells, state: PartitionState
     ) -> list[bytes | None] | None:
         """Return the present texts of the cells that a flush in native/ misses."""
-        keys = self.keys(partition)
+        keys = self.keys(partition, state.epoch)
         frame = load_frame(keys, state, _LOAD.sha)
-        async with self._nodes.at(keys.state) as redis:
+        async with self.nodes.at(keys.state) as redis:
             found: list[bytes | None] | None = await _LOAD.send(redis, cells.load_request(frame))
         return found
 
@@ -174,13 +173,13 @@ class RedisStore(RedisOwners):
         """Return the packed elements of every generation of counts, read in slices."""
         keys = self.keys(partition)
         return {
-            generation: await elements_of(self._nodes, keys.ids(generation))
+            generation: await elements_of(self.nodes, keys.ids(generation))
             for generation in counts
         }
 
     async def load_duplicates(self, partition: int) -> list[bytes]:
         """Return the packed elements of the kept verdicts, read in slices."""
-        return await elements_of(self._nodes, self.keys(partition).duplicates)
+        return await elements_of(self.nodes, self.keys(partition).duplicates)
 
     async def flushes_of(
         self, partition: int, generations: Iterable[int], identity: bytes
@@ -190,7 +189,7 @@ class RedisStore(RedisOwners):
         return [
             offset
             for generation in generations
-            async for elements in slices_of(self._nodes, keys.ids(generation))
+            async for elements in slices_of(self.nodes, keys.ids(generation))
             for offset in flushes_of(elements, identity)
         ]
 
@@ -203,8 +202,8 @@ class RedisStore(RedisOwners):
         trimmed: Trimmed,
     ) -> bool:
         """Let go of the oldest kept verdicts; False where the partition stands elsewhere."""
-        keys = self.keys(partition)
-        async with self._nodes.at(keys.state) as redis:
+        keys = self.keys(partition, state.epoch)
+        async with self.nodes.at(keys.state) as redis:
             done = await _TRIM(
                 redis,
                 keys=[keys.state, keys.duplicates],
@@ -217,8 +216,8 @@ class RedisStore(RedisOwners):
         self, partition: int, state: PartitionState, generation: int, elements: Sequence[bytes]
     ) -> bool:
         """Take elements out of an id log; False where the partition stands elsewhere."""
-        keys = self.keys(partition)
-        async with self._nodes.at(keys.state) as redis:
+        keys = self.keys(partition, state.epoch)
+        async with self.nodes.at(keys.state) as redis:
             done = await _DROP_IDS(
                 redis, keys=[keys.state, keys.ids(generation)], args=[*fence_of(state), *elements]
             )
@@ -228,7 +227,7 @@ class RedisStore(RedisOwners):
     async def tell_halted(self, partition: int, state: PartitionState, text: str) -> bool:
         """Note why an owner has halted; False where the partition stands elsewhere."""
         key = self.keys(partition).state
-        async with self._nodes.at(key) as redis:
+        async with self.nodes.at(key) as redis:
             done = await _TELL_HALTED(redis, keys=[key], args=[*fence_of(state), text])
         return done is not None
 
@@ -248,16 +247,16 @@ class RedisStore(RedisOwners):
     async def _sent(self, commit: Commit) -> tuple[bytes, bytes]:
         """The script's answer to a commit whose cells are in native/."""
         assert commit.rust is not None
-        keys, sha = self.keys(commit.partition), _APPLY.sha
+        keys, sha = self.keys(commit.partition, commit.before.epoch), _APPLY.sha
         request = commit.rust.commit_request(lambda: commit_frame(keys, commit, sha))
-        async with self._nodes.at(keys.state) as redis:
+        async with self.nodes.at(keys.state) as redis:
             word, detail = await _APPLY.send(redis, request)
         return word, detail
 
     @followed
     async def _written(self, commit: Commit) -> tuple[bytes, bytes]:
         """The script's answer to a commit whose cells Python has."""
-        keys = self.keys(commit.partition)
+        keys = self.keys(commit.partition, commit.before.epoch)
         after, numbers = commit.after, commit.after.worked_out.numbers
         cells: dict[str, list[str]] = defaultdict(list)
         for (key, name), text in zip(
@@ -290,7 +289,7 @@ class RedisStore(RedisOwners):
                 "dropped": len(dropped),
             }
         )
-        async with self._nodes.at(keys.state) as redis:
+        async with self.nodes.at(keys.state) as redis:
             word, detail = await _APPLY(
                 redis,
                 keys=[keys.state, *cells, *sets, *dropped, *logs],
@@ -305,49 +304,6 @@ class RedisStore(RedisOwners):
                 ],
             )
         return word, detail
-
-    # -- rebuild -------------------------------------------------------------------------------
-
-    @followed
-    async def begin_rebuild(self, partition: int) -> None:
-        """Mark a partition: from now on every commit is refused and every reader waits."""
-        key = self.keys(partition).state
-        async with self._nodes.at(key) as redis:
-            pipe = redis.pipeline(transaction=True)
-            pipe.unlink(key)
-            pipe.hset(key, REBUILDING, "1")
-            await pipe.execute()
-
-    async def clear(self, partition: int) -> int:
-        """Delete every key of a marked partition but its state; return how many there were."""
-        keys, count = self.keys(partition), 0
-        async for found in names_of(self._nodes, keys, keys.every):
-            names = [name for name in found if name.decode(errors="replace") != keys.state]
-            if names:
-                count += await _unlink(self._nodes, keys, names)
-        return count
-
-    async def forget(self, partition: int) -> None:
-        """Delete the state of a cleared partition that will have keys of other names."""
-        keys = self.keys(partition)
-        await _unlink(self._nodes, keys, [keys.state.encode()])
-
-    @followed
-    async def finish_rebuild(self, partition: int, state: PartitionState) -> None:
-        """Give a cleared partition its first state."""
-        key = self.keys(partition).state
-        async with self._nodes.at(key) as redis:
-            pipe = redis.pipeline(transaction=True)
-            pipe.unlink(key)
-            pipe.hset(key, mapping=encode_state(state))
-            await pipe.execute()
-
-
-@followed
-async def _unlink(nodes: Nodes, keys: Keys, names: Sequence[bytes]) -> int:
-    """Delete keys of a partition; return how many there were."""
-    async with nodes.at(keys.state) as redis:
-        return int(await redis.unlink(*names))
 
 
 async def _policy(node: Node, *, in_one: bool) -> str:

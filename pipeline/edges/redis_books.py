@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from ..core.activation import next_number
-from ..core.cells import CELLS, CellAddress, CellKey
+from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
 from ..core.state import PartitionState, decode_state
 from ..errors import Damage, NotOpen, PartitionHalt
 from ..ports import Book
@@ -47,6 +47,19 @@ def state_in(fields: Mapping[bytes, bytes], partition: int) -> PartitionState | 
             f"the hash of partition {partition} in Redis is damaged or foreign ({error}); "
             f"run `recount rebuild --partition {partition}`",
         ) from error
+
+
+def addresses_of(
+    groups: Sequence[int], owners: Sequence[str], days: Iterable[int]
+) -> list[CellAddress]:
+    """Where the cells of groups, owners and days lie."""
+    return [
+        CellAddress(kind, group, day, owner)
+        for group in groups
+        for owner in owners
+        for day in days
+        for kind in (CELLS, ELEMENTS)
+    ]
 
 
 def book_of(keys: Keys, state: PartitionState, asked: Wanted, found: Sequence[Any]) -> Book:

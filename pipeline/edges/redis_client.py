@@ -232,3 +232,15 @@ async def _leave(client: Any, error: Exception) -> None:
     """Drop the connections to a Redis that became a replica: the address may lead elsewhere."""
     if isinstance(error, rex.ReadOnlyError):
         await client.connection_pool.disconnect(inuse_connections=False)
+
+
+async def memory_of(node: Node) -> tuple[int, int]:
+    """Return the bytes that a Redis uses, and its maxmemory; 0 where the user may not ask."""
+    async with guard(node):
+        try:
+            found = await node.client.info("memory")
+        except ResponseError as error:
+            if not is_refused(error):
+                raise
+            return 0, 0
+    return int(found.get("used_memory", 0)), int(found.get("maxmemory", 0))

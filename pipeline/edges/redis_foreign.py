@@ -14,18 +14,42 @@ _SCAN_COUNT: Final = 2_000
 
 
 async def strays_in(nodes: Nodes, keys: Keys) -> AsyncIterator[str]:
-    """Yield what lies under the partition's prefix outside cells and is not ours."""
+    """Yield what lies under the partition's prefix outside cells and is not ours.
+
+    What an epoch holds that is not the one of these keys is of no matter: nobody reads it.
+    """
     for name in await _fields(nodes, keys.state):
         if not is_state_field(name.decode(errors="replace")):
             yield f"key {keys.state!r}: {quoted(name)} is not ours"
     async for names in names_of(nodes, keys, keys.every):
         for name in names:
             text = name.decode(errors="replace")
+            if keys.epoch_of(name) != keys.epoch:
+                async for stray in _of_others(nodes, keys, name):
+                    yield stray
+                continue
             address = keys.address_of(text)
-            if text == keys.state or (address is not None and keys.at(address).encode() == name):
+            if address is not None and keys.at(address).encode() == name:
                 continue
             for stray in await _of_key(nodes, keys, name):
                 yield stray
+
+
+async def _of_others(nodes: Nodes, keys: Keys, name: bytes) -> AsyncIterator[str]:
+    """Yield what is wrong with a key of another epoch: there may be no such epoch."""
+    epoch = keys.epoch_of(name)
+    if epoch is None:
+        if name.decode(errors="replace") != keys.epochs:
+            return
+        for field in await _fields(nodes, keys.epochs):
+            if field != b"given" and not field.isdigit():
+                yield f"key {keys.epochs!r}: {quoted(field)} is not ours"
+    # It is forgotten when it has no key any more: whoever listed this one may have done it before.
+    elif (
+        str(epoch).encode() not in await _fields(nodes, keys.epochs)
+        and await _type(nodes, keys, name) != "none"
+    ):
+        yield f"key {quoted(name)} is of an epoch that there is not"
 
 
 @followed
@@ -33,6 +57,13 @@ async def _fields(nodes: Nodes, key: str) -> list[bytes]:
     async with nodes.at(key) as redis:
         fields: list[bytes] = await redis.hkeys(key)
         return fields
+
+
+@followed
+async def _type(nodes: Nodes, keys: Keys, name: bytes) -> str:
+    async with nodes.at(keys.state) as redis:
+        found: bytes = await redis.type(name)
+    return found.decode()
 
 
 @followed

@@ -21,6 +21,7 @@ from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey, group_number
 SECONDS_PER_DAY: Final = 86_400
 SLOTS: Final = 16_384  # of every Redis Cluster
 _NULL: Final = "-"
+_EPOCH: Final = re.compile(r"[1-9][0-9]{0,14}", re.ASCII)
 _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,8}", re.ASCII)
 
 
@@ -28,15 +29,28 @@ class Keys:
     """The keys of one partition: one hash tag, so one slot and one script."""
 
     def __init__(
-        self, deployment: str, partition: int, base_bucket_s: int, suffix: str = ""
+        self,
+        deployment: str,
+        partition: int,
+        base_bucket_s: int,
+        suffix: str = "",
+        *,
+        epoch: int = 0,
+        is_beside: bool = False,
     ) -> None:
-        self.prefix = f"recount:{{{hash_tag(deployment, partition, suffix)}}}:"
-        self.state = f"{self.prefix}state"
+        """epoch: whose numbers are meant. is_beside: they are being built, nobody reads them."""
+        self.home = f"recount:{{{hash_tag(deployment, partition, suffix)}}}:"
+        self.epoch = epoch
+        self.prefix = f"{self.home}{epoch}:" if epoch else self.home
+        self.current = f"{self.home}state"  # of the epoch that readers see
+        self.building = f"{self.home}building"  # of the one that a rebuild makes beside it
+        self.epochs = f"{self.home}epochs"  # which epochs may have keys, and the last one given
+        self.state = self.building if is_beside else self.current
         self.names = f"{self.prefix}names"  # what events are called and carry (core/names.py)
         self.duplicates = f"{self.prefix}dups"  # kept verdicts (core/verdicts.py)
-        self.rights = f"{self.prefix}rights"  # made and deleted at once: may this user write?
+        self.rights = f"{self.home}rights"  # made and deleted at once: may this user write?
         # What SCAN finds every key of the partition by, and every key of cells and elements.
-        self.every = f"{_escape(self.prefix)}*"
+        self.every = f"{_escape(self.prefix if is_beside else self.home)}*"
         self.every_address = f"{_escape(self.prefix)}[{CELLS}{ELEMENTS}]:*"
         self._per_day = SECONDS_PER_DAY // base_bucket_s
 
@@ -46,8 +60,22 @@ class Keys:
         return Layout(self.prefix, self._per_day)
 
     def holds(self, name: bytes) -> bool:
-        """Whether a key is one of the partition."""
-        return name.startswith(self.prefix.encode())
+        """Whether a key is one of the partition, of whatever epoch."""
+        return name.startswith(self.home.encode())
+
+    def epoch_of(self, name: bytes) -> int | None:
+        """The epoch that a key of the partition belongs to; None: to none, it stays."""
+        rest = name[len(self.home.encode()) :].decode(errors="replace")
+        if f"{self.home}{rest}" in {self.current, self.building, self.epochs, self.rights}:
+            return None
+        head, colon, _ = rest.partition(":")
+        return int(head) if colon and _EPOCH.fullmatch(head) else 0
+
+    def is_of_cells(self, name: bytes) -> bool:
+        """Whether a key of an epoch holds cells or elements."""
+        parts = name[len(self.home.encode()) :].split(b":", 2)
+        kind = parts[1] if self.epoch_of(name) and len(parts) > 1 else parts[0]
+        return kind.decode(errors="replace") in {CELLS, ELEMENTS}
 
     def kind_of(self, key: str) -> tuple[str, str]:
         """Return the kind of a key of the partition (`ids`, `i`, `c`, …), and what follows it."""

@@ -33,7 +33,7 @@ async def names_of(nodes: Nodes, keys: Keys, pattern: str) -> AsyncIterator[list
     """
     found = await _in_slot(nodes, keys) if nodes.is_cluster else None
     if found is None:
-        async for names in _walked(nodes, keys, pattern):
+        async for names in walked(nodes, keys, pattern):
             yield names
         return
     for at in range(0, len(found), _SCAN_COUNT):
@@ -59,7 +59,7 @@ async def _in_slot(nodes: Nodes, keys: Keys) -> list[bytes] | None:
     return None if len(found) == most else [name for name in found if keys.holds(name)]
 
 
-async def _walked(nodes: Nodes, keys: Keys, pattern: str) -> AsyncIterator[list[bytes]]:
+async def walked(nodes: Nodes, keys: Keys, pattern: str) -> AsyncIterator[list[bytes]]:
     """Walk all keys of the node that holds the partition."""
     cursor, seen, walked = 0, set[bytes](), None
     while True:

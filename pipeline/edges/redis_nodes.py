@@ -89,6 +89,12 @@ class Nodes:
                 raise Moved(str(error), node.host) from error
             raise
 
+    async def node_at(self, key: str) -> Node:
+        """The node that holds a key."""
+        if self._one is not None:
+            return self._one
+        return self._node_of(self._map or await self._look(None), slot_of(key))
+
     async def every(self) -> list[Node]:
         """Every node that holds keys of its own, by a map that is new."""
         if self._one is not None:

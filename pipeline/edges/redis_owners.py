@@ -15,7 +15,7 @@ from ..core.cells import CELLS, ELEMENTS, CellAddress
 from ..core.state import PartitionState
 from ..errors import StoreUnavailable
 from ..ports import OwnerCells
-from .redis_books import Wanted, all_ours, book_of, ours, pairs_of, state_in
+from .redis_books import Wanted, all_ours, book_of, ours, pairs_of
 from .redis_client import NoScriptError, ResponseError, is_refused
 from .redis_nodes import followed
 from .redis_reads import RedisReads
@@ -35,6 +35,7 @@ class RedisOwners(RedisReads):
 
     async def owners(self, partition: int, measures: Iterable[str]) -> AsyncIterator[list[str]]:
         """Yield who has cells of any of these measures, in parts; some more than once."""
+        await self.state(partition)  # which epoch it is
         keys, walked = self.keys(partition), None
         for measure in measures:
             name, cursor = keys.customers(measure), 0
@@ -49,11 +50,14 @@ class RedisOwners(RedisReads):
                     yield [member.decode() for member in found]
                 if not cursor:
                     break
+        state = await self.state(partition)
+        if state is not None and state.epoch != keys.epoch:
+            raise StoreUnavailable("a rebuild has switched epochs meanwhile; ask again")
 
     @followed
     async def _step(self, name: str, cursor: int) -> tuple[Any, int, list[bytes]]:
         """One step of a walk through a set, and whom it was asked of."""
-        async with self._nodes.at(name) as redis:
+        async with self.nodes.at(name) as redis:
             at, found = await redis.sscan(name, cursor, count=_SCAN_COUNT)
         return redis, int(at), found
 
@@ -70,15 +74,15 @@ class RedisOwners(RedisReads):
         groups = self._groups_in(partition, measures, sets)
         for _ in range(_TRIES_MAX):
             per, hashes = _keys_of(groups, days)
-            at_once = max(KEYS_AT_ONCE // max(len(per), 1), 1)
+            at_once, epoch = max(KEYS_AT_ONCE // max(len(per), 1), 1), self.keys(partition).epoch
             asked = owners[:at_once]
             fields, *found = await self._ask_owners(partition, (per, hashes), asked)
-            state = state_in(pairs_of(fields), partition)
+            state = self._state_in(pairs_of(fields), partition)
             if state is None:
                 return None
             self._note_groups(partition, measures, state)
             lie_in = self._groups_in(partition, measures, sets)
-            if lie_in == groups:
+            if lie_in == groups and state.epoch == epoch:
                 return self._owned(partition, state, measures, (per, asked), found)
             groups = lie_in
         raise StoreUnavailable(
@@ -114,7 +118,7 @@ class RedisOwners(RedisReads):
         """Run owners.lua; where no script may run, do what it does with plain commands."""
         keys, (per, hashes) = self.keys(partition), wanted
         names = [keys.at(address._replace(owner=owner)) for owner in owners for address in per]
-        async with self._nodes.at(keys.state) as redis:
+        async with self.nodes.at(keys.state) as redis:
             while self._ways:
                 args = (len(per), hashes, TEXTS_AT_ONCE)
                 try:

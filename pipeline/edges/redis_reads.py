@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from copy import copy
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from ..core.cells import CELLS, ELEMENTS, CellAddress, group_number
+from ..core.cells import CELLS, CellAddress, group_number
 from ..core.state import PartitionState
 from ..errors import StoreUnavailable, UsageError
 from ..ports import Book, Listing
 from .redis_books import (
     Wanted,
+    addresses_of,
     all_ours,
     among,
     book_of,
@@ -20,7 +22,7 @@ from .redis_books import (
     pairs_of,
     state_in,
 )
-from .redis_client import Node, NoScriptError, ResponseError, guard, is_refused
+from .redis_client import NoScriptError, ResponseError, is_refused, memory_of
 from .redis_foreign import is_name, strays_in
 from .redis_keys import Keys
 from .redis_listing import names_of
@@ -45,23 +47,54 @@ class RedisReads:
     """
 
     def __init__(self, url: str, deployment: str, base_bucket_s: int = 3600) -> None:
-        self._nodes = Nodes(url)
+        self.nodes = Nodes(url)
         self.deployment = deployment
         self.base_bucket_s = base_bucket_s
         self.tags: Callable[[], Mapping[int, str]] = dict
+        self.is_beside = False  # whether it reads and writes what a rebuild is building
+        self._epochs: dict[int, int] = {}  # by partition, as the last state that was read says
         self._groups: dict[int, dict[str, int]] = {}  # by partition, where measures lie
         self._ways = list(_WAYS)  # how read.lua may be run, as far as is known
 
-    def keys(self, partition: int) -> Keys:
-        """The keys of a partition."""
+    def keys(self, partition: int, epoch: int | None = None) -> Keys:
+        """The keys of a partition; of the epoch that was read last, where none is named."""
         suffix = self.tags().get(partition, "")
-        return Keys(self.deployment, partition, self.base_bucket_s, suffix)
+        if epoch is None:
+            epoch = self._epochs.get(partition, 0)
+        return Keys(
+            self.deployment,
+            partition,
+            self.base_bucket_s,
+            suffix,
+            epoch=epoch,
+            is_beside=self.is_beside,
+        )
+
+    def beside(self) -> Self:
+        """The same deployment, as a rebuild builds it beside what readers see."""
+        other = copy(self)
+        other.is_beside, other._epochs, other._groups = True, {}, {}  # noqa: SLF001  our own
+        return other
+
+    def _state_in(self, fields: Mapping[bytes, bytes], partition: int) -> PartitionState | None:
+        """Return the state that a partition's hash holds, and note its epoch."""
+        state = state_in(fields, partition)
+        if state is not None:
+            self._epochs[partition] = state.epoch
+        return state
 
     @followed
     async def state(self, partition: int) -> PartitionState | None:
         """Return a partition's state; None where it was never registered, or was emptied."""
         key = self.keys(partition).state
-        async with self._nodes.at(key) as redis:
+        async with self.nodes.at(key) as redis:
+            return self._state_in(await redis.hgetall(key), partition)
+
+    @followed
+    async def building(self, partition: int) -> PartitionState | None:
+        """Return what a rebuild has built beside; None where none is under way."""
+        key = self.keys(partition).building
+        async with self.nodes.at(key) as redis:
             return state_in(await redis.hgetall(key), partition)
 
     async def memory(self) -> tuple[int, int]:
@@ -69,18 +102,8 @@ class RedisReads:
 
         Of several nodes, those of the one that is fullest.
         """
-        found = [await self._memory_of(node) for node in await self._nodes.every()]
+        found = [await memory_of(node) for node in await self.nodes.every()]
         return max(found, key=lambda each: each[0] / each[1] if each[1] else 0)
-
-    async def _memory_of(self, node: Node) -> tuple[int, int]:
-        async with guard(node):
-            try:
-                found = await node.client.info("memory")
-            except ResponseError as error:
-                if not is_refused(error):
-                    raise
-                return 0, 0
-        return int(found.get("used_memory", 0)), int(found.get("maxmemory", 0))
 
     @followed
     async def nexts(self, partitions: Sequence[int]) -> dict[int, int | None]:
@@ -88,13 +111,13 @@ class RedisReads:
         keys = {number: self.keys(number).state for number in partitions}
 
         async def of(numbers: Sequence[int]) -> list[tuple[int, bytes | None]]:
-            async with self._nodes.at(keys[numbers[0]]) as redis:
+            async with self.nodes.at(keys[numbers[0]]) as redis:
                 pipe = redis.pipeline(transaction=False)
                 for number in numbers:
                     pipe.hget(keys[number], "next")
                 return [*zip(numbers, await pipe.execute(), strict=True)]
 
-        groups = await self._nodes.grouped(keys)
+        groups = await self.nodes.grouped(keys)
         found = dict(chain(*await asyncio.gather(*(of(group) for group in groups if group))))
         texts = ((number, found[number]) for number in partitions)
         return {number: int(text) if text and text.isdigit() else None for number, text in texts}
@@ -111,7 +134,7 @@ class RedisReads:
         it (strays()).
         """
         keys = self.keys(partition)
-        async with self._nodes.at(keys.state) as redis:
+        async with self.nodes.at(keys.state) as redis:
             pipe = redis.pipeline(transaction=True)
             pipe.hgetall(keys.state)
             pipe.hgetall(keys.names)
@@ -119,24 +142,29 @@ class RedisReads:
         for error in (fields, found):
             if isinstance(error, Exception) and (error is fields or not is_wrong_type(error)):
                 raise error
+        state = self._state_in(fields, partition)
+        if state is not None and state.epoch != keys.epoch:
+            return await self.learned(partition)
         pairs = {} if isinstance(found, Exception) else found
         ours = ((place, text) for place, text in pairs.items() if is_name(place, text))
-        return state_in(fields, partition), {name.decode(): text.decode() for name, text in ours}
+        return state, {name.decode(): text.decode() for name, text in ours}
 
     @followed
     async def listing(self, partition: int, measures: Iterable[str]) -> Listing | None:
         """Return the customers and the days that have cells of any of these measures."""
         keys, names = self.keys(partition), list(measures)
-        async with self._nodes.at(keys.state) as redis:
+        async with self.nodes.at(keys.state) as redis:
             pipe = redis.pipeline(transaction=True)
             pipe.hgetall(keys.state)
             if names:
                 pipe.sunion([keys.customers(measure) for measure in names])
                 pipe.sunion([keys.days(measure) for measure in names])
             fields, *found = await pipe.execute()
-        state = state_in(fields, partition)
+        state = self._state_in(fields, partition)
         if state is None:
             return None
+        if state.epoch != keys.epoch:
+            return await self.listing(partition, names)
         owners, days = found or (set(), set())
         with ours():
             return Listing(
@@ -160,10 +188,10 @@ class RedisReads:
         Raises:
             UsageError: these are more keys than may be read at one moment (KEYS_MAX).
         """
-        keys = self.keys(partition)
         known: set[int] = set()
         groups = self._groups_of(partition, measures)
         for _ in range(_SNAPSHOT_TRIES_MAX):
+            keys = self.keys(partition)
             wanted_days = among(days, known)
             count = 2 * len(groups) * len(customers) * len(wanted_days)
             if count > KEYS_MAX:
@@ -171,17 +199,19 @@ class RedisReads:
                     f"the answer needs {count:,} keys of Redis at one moment, at most "
                     f"{KEYS_MAX:,} are read: ask for a shorter period"
                 )
-            wanted = Wanted(_addresses(groups, customers, wanted_days), measures)
-            async with self._nodes.at(keys.state) as redis:
+            wanted = Wanted(addresses_of(groups, customers, wanted_days), measures)
+            async with self.nodes.at(keys.state) as redis:
                 pipe = redis.pipeline(transaction=True)
                 for measure in measures:
                     pipe.smembers(keys.days(measure))
-                found = await _book(pipe, keys, partition, wanted, skipped=len(measures))
+                found = await self._book(pipe, keys, partition, wanted, skipped=len(measures))
             if found is None:
                 return None
             fresh = among(days, found[0])
             lie_in = self._note_groups(partition, measures, found[1].state)
-            if not customers or (lie_in == groups and known.issuperset(fresh)):
+            if found[1].state.epoch != keys.epoch:
+                known.clear()
+            elif not customers or (lie_in == groups and known.issuperset(fresh)):
                 return all_ours(found[1])
             groups = lie_in
             known.update(fresh)
@@ -201,22 +231,24 @@ class RedisReads:
             return dict(zip(partitions, await asyncio.gather(*books), strict=True))
         wanted = {
             number: Wanted(
-                _addresses(self._groups_of(number, measures), customers, days), measures
+                addresses_of(self._groups_of(number, measures), customers, days), measures
             )
             for number in partitions
         }
         found: dict[int, Book | None] = {}
         for _ in range(_SNAPSHOT_TRIES_MAX):
             again: dict[int, Wanted] = {}
+            epochs = {number: self.keys(number).epoch for number in wanted}
             answers = await self._ask(wanted)
             for number, asked in wanted.items():
                 fields, *contents = answers[number]
-                state = state_in(pairs_of(fields), number)
+                state = self._state_in(pairs_of(fields), number)
                 if state is None:
                     found[number] = None
                     continue
                 lie_in = self._note_groups(number, measures, state)
-                if (addresses := _addresses(lie_in, customers, days)) != asked.addresses:
+                addresses = addresses_of(lie_in, customers, days)
+                if addresses != asked.addresses or state.epoch != epochs[number]:
                     again[number] = Wanted(addresses, measures)
                     continue
                 pairs = [
@@ -257,7 +289,7 @@ class RedisReads:
         for number, asked in wanted.items():
             keys = self.keys(number)
             names[number] = [keys.state, *(keys.at(address) for address in asked.addresses)]
-        groups = await self._nodes.grouped({number: each[0] for number, each in names.items()})
+        groups = await self.nodes.grouped({number: each[0] for number, each in names.items()})
         answers = await asyncio.gather(
             *(self._ask_one([names[number] for number in group]) for group in groups)
         )
@@ -265,7 +297,7 @@ class RedisReads:
 
     async def _ask_one(self, names: Sequence[Sequence[str]]) -> list[Any]:
         """Ask one node for these keys of each of its partitions."""
-        async with self._nodes.at(names[0][0]) as redis:
+        async with self.nodes.at(names[0][0]) as redis:
             while self._ways:
                 try:
                     return await _run(redis, self._ways[0], names)
@@ -277,8 +309,9 @@ class RedisReads:
 
     async def addresses(self, partition: int) -> AsyncIterator[CellAddress]:
         """Yield the address of every key of cells, whether an index names it or not, once each."""
+        await self.state(partition)  # which epoch it is
         keys = self.keys(partition)
-        async for names in names_of(self._nodes, keys, keys.every_address):
+        async for names in names_of(self.nodes, keys, keys.every_address):
             for name in names:
                 address = keys.address_of(name.decode(errors="replace"))
                 # A name that is no UTF-8 would be asked for by another one: see strays().
@@ -287,7 +320,7 @@ class RedisReads:
 
     async def strays(self, partition: int) -> AsyncIterator[str]:
         """Yield what lies under the partition's prefix outside cells and is not ours."""
-        async for stray in strays_in(self._nodes, self.keys(partition)):
+        async for stray in strays_in(self.nodes, self.keys(partition)):
             yield stray
 
     @followed
@@ -296,10 +329,47 @@ class RedisReads:
     ) -> Book | None:
         """Return the cells under these addresses, from one atomic read."""
         keys = self.keys(partition)
-        async with self._nodes.at(keys.state) as redis:
+        async with self.nodes.at(keys.state) as redis:
             pipe = redis.pipeline(transaction=True)
-            book = await _book(pipe, keys, partition, Wanted(addresses))
+            book = await self._book(pipe, keys, partition, Wanted(addresses))
+        if book is not None and book[1].state.epoch != keys.epoch:
+            return await self.read_addresses(partition, addresses)
         return None if book is None else book[1]
+
+    async def _book(
+        self, pipe: Any, keys: Keys, partition: int, asked: Wanted, *, skipped: int = 0
+    ) -> tuple[set[int], Book] | None:
+        """Read the state and these keys of cells, behind `skipped` questions for days.
+
+        Returns:
+            The days, and the book; None where the partition has no state. Of another epoch than
+            that of the keys: nothing but the state.
+        """
+        pipe.hgetall(keys.state)
+        for address in asked.addresses:
+            if address.kind == CELLS:
+                pipe.hgetall(keys.at(address))
+            else:
+                pipe.smembers(keys.at(address))
+        # A key of another type is told of, not raised: the audit must see all the others.
+        answers = await pipe.execute(raise_on_error=False)
+        *listed, fields = answers[: skipped + 1]
+        for error in (*listed, fields, *answers[skipped + 1 :]):
+            if isinstance(error, Exception) and (
+                error in (*listed, fields) or not is_wrong_type(error)
+            ):
+                raise error
+        found = answers[skipped + 1 :]
+        state = self._state_in(fields, partition)
+        if state is None:
+            return None
+        if state.epoch != keys.epoch:
+            return set(), Book(state, {}, {})
+        with ours():
+            days = {int(day) for answer in listed for day in answer}
+        if sum(len(each) for each in found if not isinstance(each, Exception)) <= _HERE_MAX:
+            return days, book_of(keys, state, asked, found)
+        return days, await asyncio.to_thread(book_of, keys, state, asked, found)
 
 
 async def _run(redis: Any, command: str, names: Sequence[Sequence[str]]) -> list[Any]:
@@ -327,49 +397,3 @@ async def _get(redis: Any, names: Sequence[str]) -> list[Any]:
         else:
             pipe.smembers(name)
     return list(await pipe.execute())
-
-
-def _addresses(
-    groups: Sequence[int], owners: Sequence[str], days: Iterable[int]
-) -> list[CellAddress]:
-    """Where the cells of groups, owners and days lie."""
-    return [
-        CellAddress(kind, group, day, owner)
-        for group in groups
-        for owner in owners
-        for day in days
-        for kind in (CELLS, ELEMENTS)
-    ]
-
-
-async def _book(
-    pipe: Any, keys: Keys, partition: int, asked: Wanted, *, skipped: int = 0
-) -> tuple[set[int], Book] | None:
-    """Read the state and these keys of cells, behind `skipped` questions for days.
-
-    Returns:
-        The days, and the book; None where the partition has no state.
-    """
-    pipe.hgetall(keys.state)
-    for address in asked.addresses:
-        if address.kind == CELLS:
-            pipe.hgetall(keys.at(address))
-        else:
-            pipe.smembers(keys.at(address))
-    # A key of another type is told of, not raised: the audit must see all the others.
-    answers = await pipe.execute(raise_on_error=False)
-    *listed, fields = answers[: skipped + 1]
-    for error in (*listed, fields, *answers[skipped + 1 :]):
-        if isinstance(error, Exception) and (
-            error in (*listed, fields) or not is_wrong_type(error)
-        ):
-            raise error
-    found = answers[skipped + 1 :]
-    with ours():
-        days = {int(day) for answer in listed for day in answer}
-    state = state_in(fields, partition)
-    if state is None:
-        return None
-    if sum(len(each) for each in found if not isinstance(each, Exception)) <= _HERE_MAX:
-        return days, book_of(keys, state, asked, found)
-    return days, await asyncio.to_thread(book_of, keys, state, asked, found)

@@ -74,7 +74,9 @@ class Script:
         self.text = text
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    async def __call__(self, client: Any, *, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
+    async def __call__(
+        self, client: Any, *, keys: Sequence[str | bytes], args: Sequence[Any] = ()
+    ) -> Any:
         """Run it."""
         asked = (self.sha, len(keys), *keys, *args)
         try:

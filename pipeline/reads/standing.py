@@ -148,8 +148,8 @@ def _seen_whole(version: Version, window: Window, state: PartitionState) -> bool
     return past is None or ns_of(window.starting_on) >= past.exact_from_ms * NS_PER_MS
 
 
-def status_line(number: int, stands: Standing) -> dict[str, Any]:
-    """A partition's line of `recount status`."""
+def status_line(number: int, stands: Standing, built: PartitionState | None) -> dict[str, Any]:
+    """A partition's line of `recount status`. built: what a rebuild builds beside it."""
     state = stands.state
     through = stands.applied_through
     line = {
@@ -163,6 +163,8 @@ def status_line(number: int, stands: Standing) -> dict[str, Any]:
         "applied_through": None if through is None else rfc3339(through),
         "balanced": state.balanced,
     }
+    if built is not None:
+        line["rebuild"] = _built(built, stands.span)
     if stands.halted is not None:
         looked = None if state.halted is None else moment_of(state.halted.looked_ms * NS_PER_MS)
         told = None if looked is None else rfc3339(looked)
@@ -170,6 +172,14 @@ def status_line(number: int, stands: Standing) -> dict[str, Any]:
     if stands.closed is None:
         return line
     return {**line, "rebuilt_to": state.rebuilt_to or None, "reason": stands.closed}
+
+
+def _built(built: PartitionState, span: Span | None) -> dict[str, Any]:
+    """How far a rebuild is."""
+    percent = None
+    if span is not None:
+        percent = min(100 * (built.next - built.start) // max(span.end - built.start, 1), 100)
+    return {"epoch": built.epoch, "next": built.next, "percent": percent}
 
 
 def _word_of(stands: Standing) -> str:

@@ -78,7 +78,8 @@ class Reader:
             versions: All that the control log knows, by key.
         """
         standings = await self.standings()
-        lines = [status_line(number, stands) for number, stands in standings.items()]
+        built = self._store.building
+        lines = [status_line(at, each, await built(at)) for at, each in standings.items()]
         past = await self.progress.of_all(versions, standings)
         return [*lines, {**status_total(lines), **past}]
 

@@ -27,6 +27,7 @@ _ORDINARY = """
     changes closed closing folder identities lacking parquet reading redis_owners revisions stream
     together verifying writing behind events
     ingest request_topics segment sql_values sql_where translating
+    building memory_epochs redis_epochs rebuilding
 """
 ORDINARY = frozenset(_ORDINARY.split())
 # Public classes of one name in two modules, and why that misleads nobody.

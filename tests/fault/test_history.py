@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from ..soak.traffic import Traffic as Stream
 from ..stored import store_of
 from ..waiting import eventually
 from .harness import Workers, assert_exact, create_five, lag
+from .stage import Stage
 from .test_workers import Traffic
 
 EVENTS = 60_000
@@ -174,3 +176,49 @@ def test_metrics_come_and_go_under_traffic_and_kills(
 def is_counted(recount: Recount) -> bool:
     """Whether no past is being counted any more."""
     return bool(recount.run("status")[-1]["history"] == "complete")
+
+
+FILLER_BYTES = 40_000_000
+
+
+def test_a_past_waits_for_memory_of_redis(stage: Stage) -> None:
+    """Above 80 % of maxmemory no past is counted, live events are; it goes on by itself."""
+    stage.running()
+    stage.publish(5_000)
+    stage.caught_up()
+    client = stage.redis.client
+    client.set("filler", b"x" * FILLER_BYTES)
+    limit = int(client.info("memory")["used_memory"] * 1.1)
+    client.config_set("maxmemory", limit)
+
+    def told() -> Any:
+        return stage.recount.run("status")[-1]
+
+    def waits(metric: str) -> None:
+        eventually(lambda: told().get("paused"), within_s=40, because="status says why it waits")
+        assert re.fullmatch(r"memory: Redis uses \d\d % of its maxmemory", told()["paused"])
+        before = told()
+        assert before["history"] == "backfilling"
+        stage.publish()
+        stage.caught_up()
+        assert told()["percent"] == before["percent"]
+        (shown,) = stage.recount.run("metrics", "show", metric)
+        assert shown["history"] == "backfilling"
+
+    def goes_on(because: str) -> None:
+        eventually(lambda: told()["history"] == "complete", within_s=60, because=because)
+        assert "paused" not in told()
+
+    one = {"name": "one", "aggregation_type": "COUNT"}
+    stage.metrics[stage.recount.create(one)] = one
+    waits("one")
+    client.delete("filler")
+    goes_on("the memory has fallen")
+
+    two = {"name": "two", "aggregation_type": "COUNT"}
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 1.15))
+    stage.metrics[stage.recount.create(two)] = two
+    waits("two")
+    client.config_set("maxmemory", limit)
+    goes_on("the limit was raised")
+    stage.exact()

@@ -182,6 +182,11 @@ class Model(RuleBasedStateMachine):
     """One partition, up to three workers; any of them may be a zombie."""
 
     without: frozenset[str] = frozenset()
+    is_common = True  # whether the log may be cut, and the state be replaced
+
+    def more(self, _draw: random.Random) -> dict[Callable[[], Any], tuple[int, Callable[[], Any]]]:
+        """What else may happen in a driven run: how often, and when (test_epochs.py)."""
+        return {}
 
     @initialize()
     def begin(self) -> None:
@@ -196,8 +201,7 @@ class Model(RuleBasedStateMachine):
         for each in self.patches:
             each.start()
         self.log = CutLog(1)
-        self.store = HistoricStore()
-        self.store.without = self.without
+        self.store = self.new_store()
         self.records: list[bytes] = [json.dumps(identity_record(SETTINGS)).encode()]
         self.defined: list[str] = []
         self.starts: dict[str, int] = {}
@@ -221,6 +225,12 @@ class Model(RuleBasedStateMachine):
                 with suppress(StoreUnavailable):
                     await worker.pause()
         return made
+
+    def new_store(self) -> HistoricStore:
+        """An empty store."""
+        store = HistoricStore()
+        store.without = self.without
+        return store
 
     @property
     def master(self) -> ControlState:
@@ -748,7 +758,7 @@ def drive(model: Model, seed: int, actions: int) -> None:
             days=draw.choice([None, None, 0, -1, -2, -4, 1]),
         ): (3, lambda: len(model.defined) < len(METRICS)),
         lambda: model.count_past(one(model._behind())): (12, model._behind),
-        cut: (1, lambda: draw.random() < 0.2 and model._cuttable()),
+        cut: (1, lambda: model.is_common and draw.random() < 0.2 and model._cuttable()),
         lambda: model.end_metric(draw.choice(model._endable()), heard=draw.random() < 0.3): (
             1,
             model._endable,
@@ -756,10 +766,11 @@ def drive(model: Model, seed: int, actions: int) -> None:
         go_back: (5, lambda: len(model.store.history) > 1 and model.foreign is None),
         lambda: model.replace_state(draw.choice(["store_id", "rules", "ids"])): (
             1,
-            lambda: model.foreign is None,
+            lambda: model.is_common and model.foreign is None,
         ),
         model.mend: (2, lambda: model.foreign is not None),
     }
+    does |= model.more(draw)
     model.begin()
     try:
         for _ in range(actions):

@@ -232,7 +232,7 @@ def said(keys: Sequence[str | bytes], args: Sequence[str | bytes]) -> dict[str, 
 def native_cells(redis: Redis, bytes_max: int) -> RustCells:
     """Cells of partition 0 in native/."""
     assert MODULE is not None
-    return RustCells(MODULE, 0, redis.store.layout(0), bytes_max)
+    return RustCells(MODULE, 0, redis.store.layout(0, 0), bytes_max)
 
 
 def check_flush(

@@ -325,18 +325,20 @@ def grow(at: Ground) -> None:
 
 
 def rebuild(at: Ground) -> None:
-    """One partition dropped and applied again, under traffic and with workers running."""
-    at.recount.run("rebuild", "--partition", str(at.draw.randrange(4)), within_s=200)
+    """One partition applied again, beside or in place, under traffic and with workers running."""
+    how = at.draw.choice([[], [], ["--in-place"]])
+    at.recount.run("rebuild", "--partition", str(at.draw.randrange(4)), *how, within_s=200)
 
 
 def rebuild_killed(at: Ground) -> None:
-    """A rebuild killed half way; the next one finishes it."""
+    """A rebuild killed half way; the next one finishes it, or it is given up."""
     number = str(at.draw.randrange(4))
     first = at.recount.start("rebuild", "--partition", number, stderr=subprocess.DEVNULL)
     at.pause(at.draw.uniform(0.2, 2))
     first.kill()
     first.wait()
-    at.recount.run("rebuild", "--partition", number, within_s=200)
+    how = at.draw.choice([[], [], ["--abandon"], ["--in-place"]])
+    at.recount.run("rebuild", "--partition", number, *how, within_s=200)
 
 
 def partition_halted(at: Ground) -> None:

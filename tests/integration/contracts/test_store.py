@@ -24,6 +24,7 @@ from pipeline.core.verdicts import pack
 from pipeline.edges import redis_owners, redis_reads
 from pipeline.edges.memory import MemoryStore
 from pipeline.edges.redis import RedisStore
+from pipeline.edges.redis_epochs import RedisEpochs
 from pipeline.errors import Halt, StoreUnavailable, UsageError
 from pipeline.ports import RollupStore
 
@@ -127,7 +128,7 @@ async def commit(store: RollupStore, before: PartitionState, flush: Plan) -> Com
     active = replace(before, active={**before.active, **ACTIVE})
     if WAYS["native"]:
         assert MODULE is not None
-        cells = RustCells(MODULE, 0, store.layout(0), 1 << 20)
+        cells = RustCells(MODULE, 0, store.layout(0, before.epoch), 1 << 20)
         missing = cells.begin(flush, active.worked_out.numbers)
         found = await store.load_missing(0, cells, before) if missing else []
         assert found is not None
@@ -481,11 +482,13 @@ async def test_a_reader_asks_where_measures_lie(real: RedisStore) -> None:
     assert before is not None
     assert before.cells == {}
     assert set(before.elements) == {SET}
-    await real.begin_rebuild(0)
-    await real.clear(0)
-    await real.finish_rebuild(0, FIRST)
+    epochs = RedisEpochs(real)
+    epoch = await epochs.begin_rebuild(0)
+    await epochs.clear(0, epoch)
+    assert await epochs.finish_rebuild(0, epoch, FIRST)
+    first = replace(FIRST, epoch=epoch)
     moved = {"x#1": Activation(0, -1, "x", 0, 9), "u#1": Activation(0, -1, "d", 9, 1)}
-    again = settle(0, FIRST, replace(FIRST, active=moved), plan(0, 3, cells={}), {})[0]
+    again = settle(0, first, replace(first, active=moved), plan(0, 3, cells={}), {})[0]
     assert await real.apply(again) is Answer.APPLIED
 
     book = await real.read(0, ["u#1.0", "nobody#1.0"], ["cü:1"], [day])

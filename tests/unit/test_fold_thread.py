@@ -30,7 +30,7 @@ async def test_what_gains_nothing_is_folded_at_once(records: int, *, is_native: 
 
 
 async def test_folds_never_run_side_by_side() -> None:
-    """Whatever the process owns."""
+    """Whatever the process owns, short ones and Python's too."""
     busy = threading.Lock()
 
     def work() -> bool:
@@ -40,8 +40,13 @@ async def test_folds_never_run_side_by_side() -> None:
             busy.release()
         return alone
 
-    tasks = [folded(work, records=LONG, is_native=True) for _ in range(5)]
+    sizes = [LONG, 10, LONG, 10, 10]
+    tasks = [folded(work, records=each, is_native=True) for each in sizes]
+    tasks.append(folded(work, records=LONG, is_native=False))
     assert all(await asyncio.gather(*tasks))
+    assert await folded(threading.current_thread, records=1, is_native=True) is (
+        threading.current_thread()
+    )
 
 
 async def test_what_goes_wrong_is_told() -> None:

@@ -23,6 +23,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[1]
 REQUEST_BYTES_MAX: Final = 1 << 20
 NUMBER_BYTES: Final = 8
+_PRELOAD: Final = "LD_PRELOAD"  # the only variable that has its effect before a fork
 
 
 def ended(
@@ -41,7 +42,8 @@ def ended(
         files = [given.fileno(), out.fileno(), err.fileno(), told]
         os.lseek(given.fileno(), 0, os.SEEK_SET)
         try:
-            socket.send_fds(_server(os.getpid())[0], [request], files)
+            preloaded = environment.get(_PRELOAD, "")
+            socket.send_fds(_server(os.getpid(), preloaded)[0], [request], files)
         finally:
             os.close(told)
         try:
@@ -74,7 +76,8 @@ def _number(asked: int, deadline: float) -> int | None:
 
 
 @cache
-def _server(owner: int) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
+def _server(owner: int, preloaded: str) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
+    """The process that forks. preloaded: a library that is in it, and so in every fork."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (here, there):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, REQUEST_BYTES_MAX)
@@ -82,6 +85,7 @@ def _server(owner: int) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.forking", str(there.fileno())],
             cwd=ROOT,
+            env={**os.environ, _PRELOAD: preloaded} if preloaded else None,
             pass_fds=[there.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -4,6 +4,7 @@ import hashlib
 import socket
 import struct
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,11 @@ def anything(data: bytes) -> bool:
     return bool(data)
 
 
+def _takes_leave(data: bytes) -> bool:
+    """Whether bytes end with TLS' close_notify: an alert of two bytes, encrypted as 1.3 does."""
+    return data[-24:-19] == b"\x17\x03\x03\x00\x13"
+
+
 class _Link:
     """One connection, both ways."""
 
@@ -36,6 +42,7 @@ class _Link:
         self.near = near
         self.far = far
         self.deaf = False  # replies are swallowed from now on
+        self.is_over = False  # the client has left, or says that it will
 
     def reset(self) -> None:
         """Close both ends so that the peers see a reset."""
@@ -52,7 +59,9 @@ class Proxy:
     """Forwards to a port of this machine, until told otherwise.
 
     caught: how often a request or a reply was held, swallowed or flipped: a fault that missed
-    proves nothing. commits: how many commits came by. connections: how many were made.
+    proves nothing. commits: how many commits came by. connections: how many were made. firsts: the
+    first bytes of clients, and how many connections began with each. dropped: how many
+    connections the service ended before the client had taken leave.
     """
 
     def __init__(self, target: int, port: int = 0) -> None:
@@ -60,6 +69,8 @@ class Proxy:
         self.caught = 0
         self.commits = 0
         self.connections = 0
+        self.firsts: Counter[int] = Counter()
+        self.dropped = 0
         self.delay_s = 0.0
         self._target = target
         self._links: list[_Link] = []
@@ -148,10 +159,14 @@ class Proxy:
             threading.Thread(target=self._replies, args=(link,), daemon=True).start()
 
     def _requests(self, link: _Link) -> None:
+        begun = False
         try:
             while data := link.near.recv(_RECV):
+                if not begun:
+                    self.firsts[data[0]], begun = self.firsts[data[0]] + 1, True
                 self._pause()
                 self.commits += is_commit(data)
+                link.is_over |= _takes_leave(data)
                 with self._lock:
                     if self._hold is not None and self._hold(data):
                         self.caught += 1
@@ -163,6 +178,7 @@ class Proxy:
                 link.far.sendall(data)
         except OSError:
             pass
+        link.is_over = True
         link.reset()
 
     def _replies(self, link: _Link) -> None:
@@ -178,8 +194,10 @@ class Proxy:
                         middle = len(data) // 2
                         data = data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
                 link.near.sendall(data)
+            self.dropped += not link.is_over
         except OSError:
             pass
+        link.is_over = True
         link.reset()
 
     def _pause(self) -> None:

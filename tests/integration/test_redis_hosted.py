@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import redis as redis_client
-import trustme
 
 from pipeline.edges.redis import RedisStore
 from pipeline.errors import Halt, PipelineError, StoreUnavailable, UsageError
 from pipeline.stack.processes import free_port
 
 from ..fault.own import OwnRedis, own_redis
-from ..roles import AUTHENTICATED, ROLES, every_role, rule_of
+from ..hosted import Hosted
+from ..roles import AUTHENTICATED, every_role
 from ..services import Recount, Services
 from .contracts.test_store import CELL, FIRST, commit, plan
 
@@ -25,56 +25,10 @@ DEPLOYMENT = "hosted"
 RENAMED = ("--rename-command", "EVALSHA_RO", "")
 
 
-class Hosted:
-    """A Redis that speaks TLS alone, wants certificates and users, and has no CONFIG."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        folder.mkdir(parents=True, exist_ok=True)
-        ca, other = trustme.CA(), trustme.CA()
-        ca.cert_pem.write_to_path(folder / "ca.pem")
-        other.cert_pem.write_to_path(folder / "other.pem")
-        for name, cert in (
-            ("server", ca.issue_cert("127.0.0.1", "localhost")),
-            ("client", ca.issue_cert("client")),
-            ("stranger", other.issue_cert("client")),
-        ):
-            cert.private_key_pem.write_to_path(folder / f"{name}.key")
-            (folder / f"{name}.pem").write_bytes(
-                b"".join(blob.bytes() for blob in cert.cert_chain_pems)
-            )
-
-    def url(self, user: str = "admin", *, password: str = AUTHENTICATED, **options: str) -> str:
-        """The address of a user; options: of the URL, over those that are right."""
-        known = {
-            "ssl_ca_certs": f"{self.folder}/ca.pem",
-            "ssl_certfile": f"{self.folder}/client.pem",
-            "ssl_keyfile": f"{self.folder}/client.key",
-        }
-        query = "&".join(f"{name}={text}" for name, text in ({**known, **options}).items() if text)
-        return f"rediss://{user}:{password}@127.0.0.1:{self.port}/0?{query}"
-
-    def options(self) -> list[str]:
-        """How to start it."""
-        users = [f"user admin on >{AUTHENTICATED} ~* +@all -config", "user default off"]
-        users += [f"user {role} {rule_of(role, DEPLOYMENT)}" for role in ROLES]
-        users.append(f"user nobody on >{AUTHENTICATED} ~* +@all -rpush")
-        users.append(f"user plain on >{AUTHENTICATED} ~* +@read +multi +exec +script|load")
-        (self.folder / "users.acl").write_text("".join(f"{line}\n" for line in users))
-        return [
-            *("--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "yes"),
-            *("--tls-cert-file", f"{self.folder}/server.pem"),
-            *("--tls-key-file", f"{self.folder}/server.key"),
-            *("--tls-ca-cert-file", f"{self.folder}/ca.pem"),
-            *("--aclfile", f"{self.folder}/users.acl"),
-            *("--unixsocket", f"{self.folder}/socket"),
-        ]
-
-
 @pytest.fixture(scope="module")
 def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
     """One for all tests of this file."""
-    made = Hosted(tmp_path_factory.mktemp("hosted"))
+    made = Hosted(tmp_path_factory.mktemp("hosted"), DEPLOYMENT)
     with own_redis(made.folder, *made.options(), url=made.url()):
         yield made
 

@@ -8,7 +8,7 @@ import redis
 from redis.cluster import ClusterNode
 
 from pipeline.edges.redis import RedisStore
-from pipeline.edges.redis_address import redis_address
+from pipeline.edges.redis_address import RedisAddress, redis_address
 from pipeline.edges.redis_keys import Keys, control_key, identity_key
 
 from .services import Recount
@@ -21,7 +21,14 @@ def client_of(url: str) -> Any:
         return redis.Redis.from_url(url)
     node: Any = ClusterNode
     nodes = [node(*host) for host in address.hosts]
-    return redis.RedisCluster(startup_nodes=nodes, socket_timeout=1, socket_connect_timeout=1)
+    return redis.RedisCluster(
+        startup_nodes=nodes, socket_timeout=1, socket_connect_timeout=1, **_login(address)
+    )
+
+
+def _login(address: RedisAddress) -> dict[str, Any]:
+    """What a client needs beside a host."""
+    return {"ssl": address.is_tls, **address.options}
 
 
 def client_at(url: str, key: str) -> Any:
@@ -31,7 +38,7 @@ def client_at(url: str, key: str) -> Any:
         return client
     node = client.get_node_from_key(key)
     client.close()
-    return redis.Redis(host=node.host, port=node.port)
+    return redis.Redis(host=node.host, port=node.port, **_login(redis_address(url)))
 
 
 def tags_of(url: str, deployment: str) -> Mapping[int, str]:

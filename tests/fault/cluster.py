@@ -1,4 +1,7 @@
-"""A Redis Cluster of one test module: three masters with a replica each, native processes."""
+"""A Redis Cluster of one test module: three masters with a replica each, native processes.
+
+certificates: a folder, see tests/hosted.py; then nodes speak TLS alone, among each other as well.
+"""
 
 import random
 import shutil
@@ -13,6 +16,7 @@ import redis
 from pipeline.edges.redis_keys import SLOTS, slot_of
 from pipeline.stack.processes import free_port
 
+from ..hosted import certify_redis, tls_options, tls_query
 from ..waiting import eventually
 from .own import OwnRedis
 
@@ -23,6 +27,7 @@ _OPTIONS: Final = (
     *("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"),
     *("--repl-timeout", "20"),
 )
+_OF_TLS: Final = ("--tls-cluster", "yes", "--tls-replication", "yes")
 _BUS: Final = 10_000  # above its port a node listens for the others
 # So that systems give neither port to outgoing connections (free_port()).
 _PORTS: Final = range(20_000, 22_000)
@@ -53,21 +58,25 @@ class OwnCluster:
 
     folder: Path
     binary: str = ""
+    certificates: Path | None = None
     nodes: list[OwnRedis] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         """The address of a deployment; the first node may be down."""
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
+        return self.address_of(*(f"127.0.0.1:{node.port}" for node in self.nodes[:3]))
+
+    def address_of(self, *hosts: str, login: str = "") -> str:
+        """The address with these hosts. login: user:password@."""
+        tls = self.certificates
+        query = f"?{tls_query(tls)}" if tls else ""
+        return f"redis{'s' if tls else ''}+cluster://{login}{','.join(hosts)}{query}"
 
     def start(self) -> None:
         """Start six nodes, make them a cluster, and wait until it is one."""
         for number in range(2 * SHARDS):
-            folder = self.folder / f"node-{number}"
-            folder.mkdir(parents=True)
-            node = OwnRedis(folder, port=_port(), options=_OPTIONS, binary=self.binary)
-            self.nodes.append(node)
-            node.start()
+            self.nodes.append(self._node(self.folder / f"node-{number}"))
+            self.nodes[-1].start()
         bounds = [SLOTS * shard // SHARDS for shard in range(SHARDS + 1)]
         for shard, node in enumerate(self.nodes[:SHARDS]):
             _ask(node, "CLUSTER", "ADDSLOTS", *range(bounds[shard], bounds[shard + 1]))
@@ -84,6 +93,13 @@ class OwnCluster:
             name = self.name(self.nodes[shard])
             eventually(lambda: _replicates(node, name), within_s=20, because="it replicates")  # noqa: B023
         self.heal()
+
+    def _node(self, folder: Path) -> OwnRedis:
+        folder.mkdir(parents=True)
+        port, tls = _port(), self.certificates
+        options = (*_OPTIONS, *((*tls_options(tls, port), *_OF_TLS) if tls else ()))
+        url = f"rediss://127.0.0.1:{port}/0?{tls_query(tls)}" if tls else ""
+        return OwnRedis(folder, port=port, options=options, other_url=url, binary=self.binary)
 
     def seen(self, node: OwnRedis) -> list[Seen]:
         """The cluster as a node sees it."""
@@ -220,9 +236,11 @@ def _is_linked(node: OwnRedis) -> bool:
 
 
 @contextmanager
-def own_cluster(folder: Path, binary: str = "") -> Iterator[OwnCluster]:
-    """A cluster that ends with the block."""
-    made = OwnCluster(folder, binary)
+def own_cluster(folder: Path, binary: str = "", *, tls: bool = False) -> Iterator[OwnCluster]:
+    """A cluster that ends with the block. tls: it speaks TLS alone, and wants certificates."""
+    if tls:
+        certify_redis(folder / "certificates")
+    made = OwnCluster(folder, binary, folder / "certificates" if tls else None)
     try:
         made.start()
         yield made

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -28,17 +28,23 @@ from .watch import Watch
 T = TypeVar("T")
 LONG = pytest.mark.long
 PARTITIONS, CUSTOMERS = 3, 30  # one partition a shard
+PLAIN, TLS = "system", "system-tls"  # the system's own server
 
 
-@pytest.fixture(
-    scope="module", params=["system", *(pytest.param(each, marks=LONG) for each in KINDS)]
-)
+def kinds(first: str) -> list[Any]:
+    """Kinds of clusters: all but the first are for `make faults`."""
+    every = [PLAIN, TLS, *KINDS]
+    return [first, *(pytest.param(each, marks=LONG) for each in every if each != first)]
+
+
+@pytest.fixture(scope="module", params=kinds(PLAIN))
 def shared(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OwnCluster]:
     """The cluster of all tests of this file."""
-    binary = "" if request.param == "system" else binary_of(request.param)
-    with own_cluster(tmp_path_factory.mktemp("cluster"), binary) as made:
+    binary = binary_of(request.param) if request.param in KINDS else ""
+    folder = tmp_path_factory.mktemp("cluster")
+    with own_cluster(folder, binary, tls=request.param == TLS) as made:
         yield made
 
 
@@ -67,6 +73,7 @@ def scene(
         sys.stderr.write(workers.logs())
 
 
+@pytest.mark.parametrize("shared", kinds(TLS), indirect=True, scope="module")
 def test_every_role_on_a_cluster(cluster: OwnCluster, recount: Recount, tmp_path: Path) -> None:
     """Each command by a user with just its rights, the first address being down: exact."""
     for node in cluster.nodes:
@@ -76,10 +83,10 @@ def test_every_role_on_a_cluster(cluster: OwnCluster, recount: Recount, tmp_path
             for role in ROLES:
                 rule = rule_of(role, recount.deployment, on_cluster=True, before_7=before_7)
                 client.execute_command("ACL", "SETUSER", role, *rule.split(" "))
-    hosts = f"127.0.0.1:{free_port()},{cluster.url.partition('://')[2]}"
+    hosts = [f"127.0.0.1:{port}" for port in (free_port(), *(each.port for each in cluster.nodes))]
 
     def by(role: str) -> Recount:
-        url = f"redis+cluster://{role}:{AUTHENTICATED}@{hosts}"
+        url = cluster.address_of(*hosts, login=f"{role}:{AUTHENTICATED}@")
         return Recount(Services(recount.services.kafka, url), recount.deployment)
 
     every_role(by, tmp_path / "serve.log")
@@ -113,6 +120,39 @@ async def asked_while_a_slot_moves(scene: Scene, cluster: OwnCluster) -> None:
         assert await store.state(0) is not None
     finally:
         await store.close()
+
+
+async def asked_of_a_new_master(scene: Scene, cluster: OwnCluster, move: str) -> None:
+    """Ask a store that nobody else uses before and after another node became the master."""
+    store = store_of(scene.recount.services.redis, scene.recount.deployment)
+    key = store.keys(0).state
+    master = cluster.master_of(key)
+    try:
+        before = await store.state(0)
+        if move == "dies":
+            master.kill()
+            eventually(
+                lambda: all(each.port != master.port for each in cluster.masters()),
+                within_s=60,
+                because="its replica has taken over",
+            )
+        else:
+            other = next(node for node in cluster.masters() if node is not master)
+            with cluster.moving(key, other):
+                pass
+        after = await store.state(0)
+    finally:
+        await store.close()
+
+    assert before is not None
+    assert after == before
+    assert cluster.master_of(key) is not master
+
+
+@pytest.mark.parametrize("move", ["dies", "gives its slot away"])
+def test_a_question_follows_its_slot(scene: Scene, cluster: OwnCluster, move: str) -> None:
+    """Who knows the old master alone asks the new one with the same question: the map is new."""
+    asyncio.run(asked_of_a_new_master(scene, cluster, move))
 
 
 async def listed(things: AsyncIterator[T]) -> list[T]:

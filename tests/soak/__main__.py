@@ -2,7 +2,8 @@
 
 Metrics of all three systems are created, updated, replaced and archived meanwhile (metrics.py).
 SHAPE is plain, secure, cluster or both (shapes.py). Without RUNS one run lasts MINUTES; with it,
-runs of at least EVENTS events and FAULTS_MIN faults each.
+runs of at least EVENTS events and FAULTS_MIN faults each. ONLY names the faults that are drawn, if
+not all of the shape; the summary says which of them were never drawn.
 Every run ends at the end of the log, compared by `recount audit` and by the tests' own oracle.
 """
 
@@ -27,7 +28,7 @@ from ..fault.watch import Watch
 from ..integration.doors import serving
 from ..services import ROOT, Recount, fresh
 from ..waiting import eventually
-from .faults import Ground, Memory, grow
+from .faults import Faults, Ground, Memory, grow
 from .metrics import Metrics
 from .shapes import SHAPES, Place, place_of
 from .traffic import Traffic
@@ -85,7 +86,7 @@ class Tally:
     failures: list[str] = field(default_factory=list)
     metrics: Counter[str] = field(default_factory=Counter)  # what was done to them
 
-    def summary(self, seed: int) -> dict[str, Any]:
+    def summary(self, seed: int, drawn_from: Faults) -> dict[str, Any]:
         """The last line."""
         every = [seconds for each in self.stalls.values() for seconds in each]
         return {
@@ -93,6 +94,7 @@ class Tally:
             "runs": self.runs,
             "events": self.events,
             "faults": len(every),
+            "never": sorted({fault.__name__ for fault in drawn_from} - set(self.stalls)),
             "audits": self.audits,
             "mismatches": self.mismatches,
             "metrics": dict(self.metrics),
@@ -268,7 +270,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shape", choices=SHAPES, default=SHAPES[0])
     parser.add_argument("--events", type=int, default=EVENTS_MIN, help="of a run, with --runs")
+    parser.add_argument("--faults", type=int, default=FAULTS_MIN, help="of a run, at least")
+    parser.add_argument("--only", default="", help="the names of faults, joined by commas")
     asked = parser.parse_args()
+    only = [name for name in asked.only.split(",") if name]
     seed = asked.seed or random.SystemRandom().randrange(10**6)
     say(f"SHAPE={asked.shape} SEED={seed}")
     signal.signal(
@@ -277,13 +282,13 @@ def main() -> int:
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="recount-soak-") as made:
         folder = Path(made)
-        with place_of(asked.shape, folder) as place:
+        with place_of(asked.shape, folder, only) as place:
             for number in range(max(asked.runs, 1)):
                 rate = place.rate if asked.runs else RATE_OF_HOURS
                 run = Run(place, seed + number, folder / f"run-{number}", rate)
                 until = 0.0 if asked.runs else time.monotonic() + asked.minutes * 60
                 try:
-                    run.go(tally, until=until, events=asked.events, faults=FAULTS_MIN)
+                    run.go(tally, until=until, events=asked.events, faults=asked.faults)
                 except AssertionError as error:
                     tally.failures.append(f"seed {run.seed}: {str(error)[-1500:]}")
                     say(tally.failures[-1])
@@ -294,7 +299,7 @@ def main() -> int:
     long_enough = not asked.runs and asked.minutes >= FLAT_FROM_MINUTES
     if long_enough and grown["last_quarter"] > GROWTH_MAX * grown["first_quarter"]:
         tally.failures.append(f"workers grew: {grown} MiB")
-    summary = {"shape": asked.shape, **tally.summary(seed)}
+    summary = {"shape": asked.shape, **tally.summary(seed, place.faults)}
     sys.stdout.write(json.dumps(summary) + "\n")
     return 1 if tally.failures or tally.mismatches else 0
 

@@ -16,6 +16,7 @@ from typing import Any
 import redis
 
 from tests.services import Recount, Services, fresh
+from tests.stored import client_of
 
 from .jobs import METRONOME, Job
 from .traffic import PARTITIONS
@@ -71,9 +72,9 @@ def deployed(found: Services, name: str, job: Job = METRONOME) -> Recount:
     return recount
 
 
-def set_up(recount: Recount, job: Job) -> None:
-    """Make a deployment and the metrics of a job in it."""
-    recount.run("init", "--partitions", str(PARTITIONS))
+def set_up(recount: Recount, job: Job, *options: str) -> None:
+    """Make a deployment and the metrics of a job in it. options: of `recount init`."""
+    recount.run("init", "--partitions", str(PARTITIONS), *options)
     for metric in job.metrics:
         text = json.dumps(metric).encode()
         recount.run("metrics", "create", "--format", job.system, "-", stdin=text)
@@ -102,7 +103,7 @@ class Standing:
     """
 
     def __init__(self, recount: Recount) -> None:
-        self._redis = redis.Redis.from_url(recount.services.redis)
+        self._redis = client_of(recount.services.redis)
         pattern = f"recount:{{{recount.deployment}/*:state"
         found = self._redis.scan_iter(pattern, count=10_000)
         self.keys = sorted(found, key=lambda key: int(_PARTITION.findall(key)[0]))

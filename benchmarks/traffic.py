@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -89,7 +89,13 @@ class Expected:
 
 
 def fill(
-    kafka: str, topic: str, traffic: Traffic, *, closed: bool = False, expect: bool = True
+    kafka: str,
+    topic: str,
+    traffic: Traffic,
+    *,
+    closed: bool = False,
+    expect: bool = True,
+    login: Mapping[str, Any] | None = None,
 ) -> Expected:
     """Publish events keyed by customer, as Kafka's clients do; return what they add up to.
 
@@ -97,9 +103,11 @@ def fill(
         expect: Whether the answer is wanted; it takes longer.
         closed: Whether one event of every partition follows, three days ahead, which closes the
             windows of engines that wait for that. They are not part of what is expected.
+        login: How the producer connects, in librdkafka's names.
     """
     producer = Producer(
         {
+            **(login or {}),
             "bootstrap.servers": kafka,
             "partitioner": "murmur2_random",
             "linger.ms": 20,

@@ -33,6 +33,7 @@ OF_KAFKA = (
     *("publish", "rejected list", "rejected redrive", "metrics create", "metrics update"),
     *("keys create", "keys list", "keys revoke"),
 )
+HOUR = "2026-11-29T01"
 BODY = json.dumps(METRIC).encode()
 OTHER = json.dumps({**METRIC, "name": "other"}).encode()
 LINES = b"".join(json.dumps(event).encode() + b"\n" for event in EVENTS) + b"no event\n"
@@ -125,6 +126,7 @@ def test_every_command_opens_secure_connections_alone(
     ledger = Ledger(services, connects)
     run = ledger.run
     folder = ("--dir", str(tmp_path / "stack"))
+    periods = ("--to", str(tmp_path / "periods"))
 
     # This role may not use PING: Redis notes that, and answers all the same.
     assert json.loads(run("worker", "stack up", *folder))["kind"] == "external"
@@ -135,10 +137,16 @@ def test_every_command_opens_secure_connections_alone(
     run("init", "init", "--partitions", "2")
     made = run("reader", "metrics create", "--format", "metronome", "-", stdin=BODY)
     metric = str(json.loads(made)["id"])
+    run("reader", "metrics create", "--format", "metronome", "-", stdin=OTHER)
     run("reader", "publish", "-", "--send-anyway", stdin=LINES)
     run("worker", "worker", "--until-caught-up", "--processes", "2")
     said = json.loads(run("reader", "usage", metric, "--customer", "c1", *PERIOD).splitlines()[0])
     assert said["value"] == str(sum(range(1, 100, 5)))
+    run("reader", "events", metric, "--customer", "c1", *PERIOD)
+    run("reader", "period close", HOUR, "--grace", "1m", *periods)
+    run("reader", "period list")
+    for command in ("period show", "period verify", "period revise"):
+        run("reader", command, HOUR, *periods)
     run("reader", "status")
     run("reader", "explain", "t1", "--customer", "c1")
     assert json.loads(run("reader", "rejected list"))["reason"] == "not_json"
@@ -149,6 +157,7 @@ def test_every_command_opens_secure_connections_alone(
     run("reader", "metrics try", "-", "--format", "metronome", *PERIOD, stdin=OTHER)
     run("reader", "metrics update", metric, "-", stdin=BODY)
     run("reader", "metrics rename", metric, "renamed")
+    run("reader", "metrics replace", metric, "other")
     run("reader", "metrics archive", metric)
     keys = {}
     for role in ("ingest", "read"):

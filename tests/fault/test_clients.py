@@ -116,6 +116,25 @@ def commands() -> set[str]:
     return found
 
 
+def served(ledger: Ledger, keys: dict[str, str], log: Path) -> None:
+    """Run a server, ask it to take an event and for usage, and note where it went."""
+    as_server = ledger.by("server", RECOUNT_KEY_REQUESTS_PER_S_MAX="1000")
+    with serving(as_server, log, keys) as server:
+        period = {"starting_on": PERIOD[1], "ending_before": PERIOD[3]}
+        for role, path, body in (
+            ("ingest", "/v1/ingest", [{**EVENTS[0], "transaction_id": "by a door"}]),
+            ("read", "/v1/usage", {**period, "window_size": "none"}),
+        ):
+            answer = httpx.post(
+                f"{server.url}{path}",
+                json=body,
+                headers={"Authorization": f"Bearer {keys[role]}"},
+                timeout=20,
+            )
+            assert answer.status_code == 200, answer.text
+    ledger.note("serve")
+
+
 def test_every_command_opens_secure_connections_alone(
     services: Sealed, connects: Connects, tmp_path: Path
 ) -> None:
@@ -164,21 +183,7 @@ def test_every_command_opens_secure_connections_alone(
         key = json.loads(run("reader", "keys create", "--name", role, "--role", role))
         keys[role] = str(key["key"])
     run("reader", "keys list")
-    as_server = ledger.by("server", RECOUNT_KEY_REQUESTS_PER_S_MAX="1000")
-    with serving(as_server, tmp_path / "log", keys) as server:
-        period = {"starting_on": PERIOD[1], "ending_before": PERIOD[3]}
-        for role, path, body in (
-            ("ingest", "/v1/ingest", [{**EVENTS[0], "transaction_id": "by a door"}]),
-            ("read", "/v1/usage", {**period, "window_size": "none"}),
-        ):
-            answer = httpx.post(
-                f"{server.url}{path}",
-                json=body,
-                headers={"Authorization": f"Bearer {keys[role]}"},
-                timeout=20,
-            )
-            assert answer.status_code == 200, answer.text
-    ledger.note("serve")
+    served(ledger, keys, tmp_path / "log")
     run("reader", "keys revoke", str(key["id"]))
     run("rebuild", "rebuild", "--processes", "2")
     audit = json.loads(run("audit", "audit", "--processes", "2").splitlines()[-1])

@@ -31,7 +31,7 @@ BOTH, KAFKA, NONE = {"kafka", "redis"}, {"kafka"}, set[str]()
 OF_NONE = ("settings", "stack status", "stack down", "metrics check")
 OF_KAFKA = (
     *("publish", "rejected list", "rejected redrive", "metrics create", "metrics update"),
-    *("keys create", "keys list", "keys revoke"),
+    *("keys create", "keys list", "keys revoke", "period list", "period show"),
 )
 HOUR = "2026-11-29T01"
 BODY = json.dumps(METRIC).encode()

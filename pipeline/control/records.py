@@ -6,6 +6,7 @@ Rule 2: validity never depends on the release: a record of an unknown schema_ver
 version and its name, cannot be folded here, and nothing later replaces it.
 """
 
+import json
 import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta

@@ -25,6 +25,7 @@ ANSWER_S_MAX: Final = 4.0  # of all servers together; a command ends within five
 _LOGIN_S_MAX: Final = 2.5  # of a server that accepts the connection
 _LAYER_S_MAX: Final = 1.0
 _AGAIN_S: Final = 0.3  # a broker that starts may not know its users yet
+_BROKERS_TRIES: Final = 5
 _TOLD_MAX: Final = 3
 _PORTS: Final = 65_536
 _PROTOCOL: Final = variable("security.protocol")
@@ -156,6 +157,11 @@ async def _try(server: _Server) -> Cause | None:
             connected(server.host, server.port, server.login) as connection,
         ):
             answer = await connection.send(MetadataRequest([]))
+            for _ in range(_BROKERS_TRIES):
+                if answer.brokers:
+                    break
+                await asyncio.sleep(_AGAIN_S)
+                answer = await connection.send(MetadataRequest([]))
     except (kerr.KafkaError, OSError, TimeoutError, EOFError, UnicodeError) as error:
         return await _cause(server, error)
     return await _astray(
@@ -168,11 +174,16 @@ async def _astray(server: _Server, brokers: Sequence[_Server]) -> Cause | None:
 
     Clients ask the bootstrap server for these addresses, and use them alone from then on.
     """
+    if not brokers:
+        return Cause(
+            "it answers, but its cluster knows no broker that is up: it is starting, or cut off "
+            "from its controller; wait, or look at its log"
+        )
     if any((server.host, server.port) == (each.host, each.port) for each in brokers):
         return None
     found = await asyncio.gather(*(_no_broker(each) for each in brokers))
     told = [f"{each}: {why}" for each, why in zip(brokers, found, strict=True) if why]
-    if len(told) < len(brokers) or not told:
+    if len(told) < len(brokers):
         return None
     return Cause(
         "it answers, but the addresses that it gives for its brokers (advertised.listeners) are "

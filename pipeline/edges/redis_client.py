@@ -102,7 +102,12 @@ def is_refused(error: Exception) -> bool:
 
 
 def _lacks_right(error: Exception) -> bool:
-    return isinstance(error, rex.NoPermissionError) or bool(_NO_RIGHT.search(str(error)))
+    return isinstance(error, rex.NoPermissionError) or bool(_NO_RIGHT.search(said_by(error)))
+
+
+def said_by(error: Exception) -> str:
+    """What Redis itself said: of a command in a pipeline the client puts the command before it."""
+    return str(error).rpartition(" of pipeline caused error: ")[2].lstrip("('\"")
 
 
 @asynccontextmanager
@@ -127,7 +132,7 @@ async def guard(node: Node) -> AsyncIterator[None]:
     except rex.AskError as error:
         raise _elsewhere(node, error) from error
     except rex.ResponseError as error:
-        text = str(error)
+        text = said_by(error)
         if _LATER.search(text[:200]):
             raise StoreUnavailable(f"Redis at {node.place} refuses for now: {text}") from error
         if _lacks_right(error):

@@ -48,7 +48,7 @@ def test_the_demo_ends_as_the_readme_says(recount: Recount) -> None:
 
         process.send_signal(signal.SIGINT)
 
-        assert process.wait(40) == 0
+        assert process.wait(80) == 0
     finally:
         killer.cancel()
         process.kill()

@@ -111,5 +111,5 @@ def _untagged(recount: Recount) -> list[str]:
     """What is left of keys without a suffix."""
     with redis_client.Redis.from_url(recount.services.redis) as client:
         names = [name.decode() for name in client.scan_iter(f"recount:{{{recount.deployment}/*")]
-    ours = tuple(keys_of(recount, number).prefix for number in range(2))
+    ours = tuple(keys_of(recount, number).home for number in range(2))
     return [name for name in names if not name.startswith(ours)]

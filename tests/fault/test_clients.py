@@ -31,7 +31,7 @@ BOTH, KAFKA, NONE = {"kafka", "redis"}, {"kafka"}, set[str]()
 OF_NONE = ("settings", "stack status", "stack down", "metrics check")
 OF_KAFKA = (
     *("publish", "rejected list", "rejected redrive", "metrics create", "metrics update"),
-    *("keys create", "keys list", "keys revoke", "period list", "period show"),
+    *("keys create", "keys list", "keys revoke", "period list", "period show", "ingest"),
 )
 HOUR = "2026-11-29T01"
 BODY = json.dumps(METRIC).encode()
@@ -158,6 +158,8 @@ def test_every_command_opens_secure_connections_alone(
     metric = str(json.loads(made)["id"])
     run("reader", "metrics create", "--format", "metronome", "-", stdin=OTHER)
     run("reader", "publish", "-", "--send-anyway", stdin=LINES)
+    source = services.hosted.deployment + ".metrics.results"  # any topic that is there
+    run("reader", "ingest", "--from", source, "--until-caught-up")
     run("worker", "worker", "--until-caught-up", "--processes", "2")
     said = json.loads(run("reader", "usage", metric, "--customer", "c1", *PERIOD).splitlines()[0])
     assert said["value"] == str(sum(range(1, 100, 5)))

@@ -22,7 +22,7 @@ from definitions.errors import DefinitionError, Problem
 from ..core.windows import RefusedPeriod
 from ..errors import LogUnavailable, PipelineError, UsageError
 from ..settings import Settings
-from . import own
+from . import own, voids
 from .http.browsers import Browsers
 from .http.connections import Finished, PatientProtocol
 from .http.described import hoist
@@ -87,6 +87,7 @@ def application(settings: Settings) -> FastAPI:
         openmeter,
         own,
         page,
+        voids,
     ):
         app.include_router(door.router)
     app.add_middleware(Browsers)

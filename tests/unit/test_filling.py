@@ -37,7 +37,7 @@ async def late(world: World) -> Desk:
     world.control.apply(world.control.next, record)
     world.definitions.changes += 1
     await owner.tick(None)
-    desk = Desk(owner, SystemClock(), world.past(owner))
+    desk = Desk(owner, SystemClock(), world.past(owner), world.mender(owner))
     desk.past.size.records = 5
     return desk
 

@@ -22,8 +22,6 @@ _ORDINARY = """
     statsig_warehouse staying summary time times unpacking usage values worker writer
     backfill filling history progress replacing slices demo_live
     sessions showing trend visits definitions events letters periods system billing
-    backfill filling history progress replacing slices
-    sessions showing trend visits definitions events letters periods system
     changes closed closing folder identities lacking parquet reading redis_owners revisions stream
     together verifying writing behind events
     ingest request_topics segment sql_values sql_where translating

@@ -1,10 +1,22 @@
 """`recount`, and `python -m pipeline`."""
 
+import os
 import sys
+
+_INTERRUPTED = 130  # errors.py has it too, and is not imported yet
 
 
 def main() -> None:
-    """Run the command line, or a worker process of a supervisor."""
+    """Run the command line, or a worker process of a supervisor. Ctrl-C is one line."""
+    try:
+        _run()
+    except KeyboardInterrupt:  # while modules were imported
+        sys.stderr.write("recount: interrupted\n")
+        sys.stderr.flush()
+        os._exit(_INTERRUPTED)
+
+
+def _run() -> None:
     # The supervisor never imports faust; the worker process never imports the command line.
     if sys.argv[1:2] == ["worker-process"]:
         from .app.supervisor import leave_with_parent

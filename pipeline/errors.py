@@ -6,6 +6,7 @@ PipelineError
 │   ConflictError,
 │   NotClosable         the caller's: unknown name, conflict, too early; exit 3 (DefinitionError
 │                       joins it)
+├── Interrupted         the caller's: Ctrl-C; exit 130
 ├── Unavailable         the world's: a service does not answer; exit 4, workers retry
 │   ├── StoreUnavailable
 │   │   └── NotOpen     a partition that is being rebuilt: readers come back later
@@ -50,6 +51,7 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 4
     HALT = 5
     BUG = 70
+    INTERRUPTED = 130  # by Ctrl-C; as a shell says it
 
 
 class PipelineError(Exception):
@@ -89,6 +91,12 @@ class NotClosable(PipelineError):
     """A period lacks something before it can be closed or revised. The message names it."""
 
     exit_code = ExitCode.DEFINITION
+
+
+class Interrupted(PipelineError):
+    """Ctrl-C. The message says what was done until then."""
+
+    exit_code = ExitCode.INTERRUPTED
 
 
 class Unavailable(PipelineError):

@@ -259,6 +259,13 @@ class RollupStore(Protocol):
         """
         ...
 
+    async def has_owner(self, partition: int, measures: Sequence[str], owner: str) -> bool | None:
+        """Return whether an owner has cells of any of these measures.
+
+        False: of none. None: our user may not ask for it.
+        """
+        ...
+
     async def read_owners(
         self,
         partition: int,

@@ -126,6 +126,10 @@ def run_command_line() -> None:
     with CrashOnly():
         try:
             app(prog_name="recount")
+        except SystemExit as left:
+            if left.code == ExitCode.INTERRUPTED:  # before a command had begun
+                sys.stderr.write("recount: interrupted\n")
+            raise
         except DefinitionError as error:
             for problem in error.problems:
                 told = f"{problem.rule} at {problem.pointer or '/'}: {problem.message}"

@@ -1,6 +1,6 @@
 """keys create, list, revoke: who may use the HTTP doors."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -11,6 +11,8 @@ from ..edges.clock import SystemClock
 from ..errors import UnknownNameError, UsageError
 from .open import opened
 from .output import TableOption, show, wait
+
+_SEE: Final = "`recount keys list` shows which keys there are"
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +56,7 @@ def create(
         async with opened() as deployment:
             return await create_key(deployment.control, SystemClock(), name, role, like)
 
-    made, text = wait(work())
+    made, text = wait(work(), stopped=_SEE)
     show([{**_line(made), "key": text}])
 
 
@@ -87,5 +89,5 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
                 raise UnknownNameError(f"no key has the id {key_id!r}; see `recount keys list`")
             await revoke_key(deployment.control, key_id)
 
-    wait(work())
+    wait(work(), stopped=_SEE)
     show([{"id": key_id, "revoked": True}])

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -23,6 +23,9 @@ from .replacing import replace
 from .trial import try_
 
 _POLL_S = 0.2
+_SEE: Final = (
+    "what it wrote stays, and workers go on with it: `recount metrics list` shows what there is"
+)
 Id = Annotated[str, typer.Argument(metavar="METRIC", help="Id or name of a metric.")]
 
 
@@ -65,7 +68,7 @@ def create(
         raise UsageError(f"--format is one of {', '.join(sorted(FORMATS))}")
     text = read_body(file)
     check_body(format_, text)  # an invalid definition is told without a deployment
-    wait(_create(format_, text, effective_from, waits=wait_))
+    wait(_create(format_, text, effective_from, waits=wait_), stopped=_SEE)
 
 
 async def _create(format_: str, text: str, effective_from: str | None, *, waits: bool) -> None:
@@ -137,7 +140,7 @@ def update(
             changed = await deployment.writer.update(found, read_body(file), effective_from)
             return _created(changed, await _unresolved(deployment, changed))
 
-    show([wait(work())])
+    show([wait(work(), stopped=_SEE)])
 
 
 def check(
@@ -230,7 +233,7 @@ def rename(metric: Id, name: Annotated[str, typer.Argument(help="The new name.")
             await deployment.writer.rename(found, name)
             return await deployment.summaries([deployment.metric(found.id)])
 
-    show(wait(work()))
+    show(wait(work(), stopped=_SEE))
 
 
 def archive(
@@ -250,4 +253,4 @@ def archive(
             await deployment.writer.archive(found, at or "now", drop_history=drop_history)
             return await deployment.summaries([deployment.metric(found.id)])
 
-    show(wait(work()))
+    show(wait(work(), stopped=_SEE))

@@ -4,7 +4,6 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from ..control.entities import DeploymentRecord, Metric
@@ -14,7 +13,8 @@ from ..deploy import opened as deployed
 from ..edges.clock import SystemClock
 from ..edges.kafka import KafkaLog
 from ..edges.redis import RedisStore
-from ..errors import UnknownNameError, harmless
+from ..errors import harmless
+from ..reads.known import is_known, no_metric
 from ..reads.marks import Away, Patience
 from ..reads.summary import summary_of
 from ..reads.together import Together
@@ -49,6 +49,11 @@ class Opened:
         """A reader of all metrics together."""
         return Together(reader, self.store, self.identity.deployment.homes)
 
+    async def knows(self, customer: str) -> bool:
+        """Whether any metric has counted an event of a customer."""
+        metrics = self.control.state.metrics.values()
+        return await is_known(self.store, self.identity, metrics, customer)
+
     @property
     def writer(self) -> Writer:
         """What writes metrics to the control log."""
@@ -70,17 +75,8 @@ class Opened:
         """Return a metric by id or name."""
         found = self.control.state.find(name_or_id)
         if found is None:
-            near = get_close_matches(name_or_id, self.control.state.names, n=3, cutoff=0.7)
-            near = near or [
-                name
-                for name in self.control.state.names
-                if name.casefold() == name_or_id.casefold()
-            ]
-            meant = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-            raise UnknownNameError(
-                f"no metric has the id or name {name_or_id!r}; {meant}"
-                "`recount metrics list --all` lists them"
-            )
+            names = self.control.state.names
+            raise no_metric(name_or_id, names, "`recount metrics list --all`")
         return found
 
 

@@ -1,11 +1,13 @@
 """init, settings, publish, worker."""
 
+import codecs
 import json
 import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Annotated, Any, BinaryIO, cast
@@ -18,7 +20,8 @@ from ..control.entities import DeploymentRecord
 from ..control.terms import check_config
 from ..core.deployment import BASE_BUCKETS_S, Deployment, Keying
 from ..core.reasons import Reason
-from ..deploy.init import Wish, init
+from ..deploy.init import init
+from ..deploy.wish import Wish
 from ..edges.clock import SystemClock
 from ..errors import UsageError
 from ..log.publish import Checked, check, publish, translated
@@ -119,7 +122,8 @@ def init_command(
         formats=None if config is None else _config(config),
         allow_single_copy=allow_single_copy,
     )
-    show([_line(wait(init(settings.place, wish, _say)))])
+    made = wait(init(settings.place, wish, _say), stopped="run it again: it goes on where it is")
+    show([_line(made)])
 
 
 def _say(text: str) -> None:
@@ -155,7 +159,7 @@ def _line(identity: DeploymentRecord) -> dict[str, Any]:
 def _config(path: Path) -> dict[str, Any]:
     """Read a configuration, JSON or TOML."""
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8-sig")
         return check_config(tomllib.loads(text) if path.suffix == ".toml" else json.loads(text))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
@@ -214,10 +218,29 @@ def publish_command(
     if key not in {"customer", "none"}:
         raise UsageError("--key is customer or none")
     with _spooled(file) as lines:
+        durable = Durable()
         sent, checked = wait(
-            _publish(lines, format_, keyed=key == "customer", send_anyway=send_anyway)
+            _publish(lines, format_, durable, keyed=key == "customer", send_anyway=send_anyway),
+            stopped=durable.told,
         )
     show([{"published": sent, **_rejections(checked)}])
+
+
+@dataclass(slots=True)
+class Durable:
+    """How many events of a file Kafka has stored."""
+
+    count: int = 0
+    total: int = 0
+
+    def told(self) -> str:
+        """What is told where the command is interrupted."""
+        if not self.total:
+            return "nothing was sent"
+        return (
+            f"{self.count:,} of {self.total:,} events are durable, perhaps some more; run it "
+            "again: what was sent counts once"
+        )
 
 
 def _rejections(checked: Checked) -> dict[str, Any]:
@@ -230,14 +253,14 @@ def _rejections(checked: Checked) -> dict[str, Any]:
 
 
 async def _publish(
-    lines: BinaryIO, format_: str, *, keyed: bool, send_anyway: bool
+    lines: BinaryIO, format_: str, durable: Durable, *, keyed: bool, send_anyway: bool
 ) -> tuple[int, Checked]:
     async with opened(sends=True) as deployment:
         settings = deployment.identity.deployment
 
         def events() -> Iterator[bytes]:
             lines.seek(0)
-            bare = (line.removesuffix(b"\n") for line in lines)
+            bare = _bare(lines)
             environments = deployment.settings.counted_environments
             return bare if format_ == "metronome" else translated(format_, bare, environments)
 
@@ -246,16 +269,29 @@ async def _publish(
             raise UsageError(
                 f"checked before sending: {checked.told}. {_advice(checked, settings)}"
             )
+        durable.total = checked.total
         with progress("published", checked.total) as (bar, task):
+
+            def stored(count: int) -> None:
+                durable.count += count
+                bar.advance(task, count)
+
             sent = await publish(
                 deployment.settings.address,
                 deployment.identity.topics["events"][0],
                 events(),
                 homes=settings.homes,
                 keyed=keyed,
-                progress=lambda done: bar.advance(task, done),
+                progress=stored,
             )
     return sent, checked
+
+
+def _bare(lines: BinaryIO) -> Iterator[bytes]:
+    """The lines without their ends, and without a byte order mark, which some editors write."""
+    for number, line in enumerate(lines):
+        whole = line.removesuffix(b"\n")
+        yield whole if number else whole.removeprefix(codecs.BOM_UTF8)
 
 
 def _advice(checked: Checked, deployment: Deployment) -> str:

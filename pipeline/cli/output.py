@@ -3,9 +3,9 @@
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
@@ -22,7 +22,7 @@ from rich.text import Text
 
 from definitions.formats.bodies import dump_json
 
-from ..errors import harmless
+from ..errors import Interrupted, harmless
 
 T = TypeVar("T")
 TableOption = Annotated[bool, typer.Option("--table", help="Print a table instead of JSON lines.")]
@@ -81,6 +81,19 @@ def progress(what: str, total: int | None = None) -> Iterator[tuple[Progress, An
         yield bar, bar.add_task(what, total=total)
 
 
-def wait(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end."""
-    return asyncio.run(work)
+READS: Final = "nothing was changed"
+
+
+def wait(work: Coroutine[Any, Any, T], *, stopped: str | Callable[[], str] = READS) -> T:
+    """Run a coroutine to its end.
+
+    stopped: what is told where Ctrl-C ends it: what is done, and what to do.
+
+    Raises:
+        Interrupted: Ctrl-C.
+    """
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        told = stopped if isinstance(stopped, str) else stopped()
+        raise Interrupted(f"interrupted; {told}") from None

@@ -23,6 +23,7 @@ Named = Annotated[str, typer.Argument(metavar="PERIOD", help=PERIOD)]
 Numbered = Annotated[
     str, typer.Argument(metavar="PERIOD[#N]", help="A closed period; #N: its N-th revision.")
 ]
+_AGAIN: Final = "run it again: parts that are whole are kept"
 Zone = Annotated[str, typer.Option(help="Zone of the period: Europe/Berlin.")]
 Root = Annotated[
     Path | None,
@@ -96,7 +97,7 @@ def close(
                     lambda done: bar.advance(task, done),
                 )
 
-    show([wait(work())])
+    show([wait(work(), stopped=_AGAIN)])
 
 
 def revise(period: Named, timezone: Zone = "UTC", to: Root = None) -> None:
@@ -117,7 +118,7 @@ def revise(period: Named, timezone: Zone = "UTC", to: Root = None) -> None:
                     asked, known, lambda done: bar.advance(task, done)
                 )
 
-    show([wait(work())])
+    show([wait(work(), stopped=_AGAIN)])
 
 
 def list_(table: TableOption = False) -> None:

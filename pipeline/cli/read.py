@@ -1,16 +1,21 @@
 """status, audit, explain."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from ..audit import Auditor, Findings, audit_in_processes
-from ..errors import BadParameter, ExitCode, UnknownNameError, UsageError
+from ..edges.kafka_client import KafkaAdmin
+from ..edges.kafka_owners import owners
+from ..errors import BadParameter, ExitCode, PipelineError, UnknownNameError, UsageError
+from ..log.letters import about, letters_of
 from ..reads.explain import Explainer
 from ..reads.recounting import share_of
-from .open import opened
+from .open import Opened, opened
 from .output import TableOption, progress, show, wait, write_json
+from .rejected import letter_line
 
 
 def register(app: typer.Typer) -> None:
@@ -27,12 +32,7 @@ def status(table: TableOption = False) -> None:
     not go on, and what to do. Exit 1 if counted, unmatched, duplicate and
     rejected do not add up to the consumed events.
     """
-
-    async def work() -> list[dict[str, Any]]:
-        async with opened(reads=True) as deployment:
-            return await deployment.reader.status(deployment.control.state.versions)
-
-    lines = wait(work())
+    lines, idle = wait(_status())
     reasons = [
         {"partition": line["partition"], "reason": line["reason"]}
         for line in lines
@@ -49,8 +49,47 @@ def status(table: TableOption = False) -> None:
             f"{lines[-1]['rejected']:,} events were rejected and are in no number ({each}); see "
             "`recount rejected list`\n"
         )
+    if idle:
+        sys.stderr.write(f"recount status: {_unowned(idle, lines)}\n")
     if not lines[-1]["balanced"]:
         raise typer.Exit(ExitCode.DIFFERENCE)
+
+
+async def _status() -> tuple[list[dict[str, Any]], list[int]]:
+    """The lines, and the partitions that no worker has; none where nobody says who has them."""
+    async with opened(reads=True) as deployment:
+        lines = await deployment.reader.status(deployment.control.state.versions)
+        if deployment.away is not None:
+            return lines, []
+        settings, topic = deployment.settings, deployment.reader.topic
+        try:
+            found = await owners(KafkaAdmin(settings.address), settings.group, topic)
+        except PipelineError:  # a right that is missing, or a group without a coordinator
+            found = None
+    if found is None:  # they are just being given out
+        return lines, []
+    for line in lines[:-1]:
+        line["owner"] = found.get(line["partition"])
+    return lines, [line["partition"] for line in lines[:-1] if line["owner"] is None]
+
+
+def _unowned(idle: Sequence[int], lines: Sequence[Mapping[str, Any]]) -> str:
+    """Say that no worker has some partitions, and what that means."""
+    lag = sum(line["lag"] or 0 for line in lines[:-1] if line["partition"] in set(idle))
+    whose = "these partitions" if len(idle) == len(lines) - 1 else f"partitions {_runs(idle)}"
+    waits = f"{lag:,} records wait" if lag else "nothing waits yet, and what comes is not counted"
+    return f"no worker has {whose}: {waits}; start one with `recount worker`"
+
+
+def _runs(numbers: Sequence[int]) -> str:
+    """Numbers for people: 0 to 3, 7."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]} to {run[-1]}" if run[1:] else f"{run[0]}" for run in runs)
 
 
 def _unexplained(line: dict[str, Any]) -> dict[str, Any]:
@@ -136,42 +175,61 @@ def explain(
         ),
     ] = False,
 ) -> None:
-    """Show where an event is on the log, its fate, and why each metric counts it or not."""
+    """Show where an event is on the log, its fate, and why each metric counts it or not.
+
+    Of an event that cannot be read it shows the dead letter: where it lies, and
+    what is wrong with it.
+    """
     if first and customer is None:
         raise UsageError("--first needs --customer: an identity is both ids together")
 
-    async def work() -> list[dict[str, Any]]:
-        async with opened() as deployment:
-            explainer = Explainer(
-                deployment.identity, deployment.control.state, deployment.store, deployment.log
-            )
-            if first and customer is not None:
-                line = await explainer.first(transaction_id, customer)
-                if line is not None:
-                    return [line]
-            with progress("read") as (bar, task):
-                return [
-                    line
-                    async for line in explainer.find(
-                        transaction_id,
-                        None,  # another customer's is told to whoever named the wrong one
-                        lambda total: bar.update(task, total=total),
-                        lambda done: bar.advance(task, done),
-                    )
-                ]
+    write_json(wait(_explained(transaction_id, customer, first=first)))
 
-    found = wait(work())
-    lines = [line for line in found if customer in {None, line["customer_id"]}]
-    if not lines:
-        whose = sorted({str(line["customer_id"]) for line in found})
-        if whose:
-            raise UnknownNameError(
-                f"the transaction_id {transaction_id!r} is on the log for "
-                f"{', '.join(map(repr, whose[:3]))}, not for customer {customer!r}"
-            )
-        raise UnknownNameError(
-            f"no event on the log has the transaction_id {transaction_id!r}. If the event could "
-            "not be read, it is in `recount rejected list`; if Kafka's retention has removed that "
-            "part of the log, nothing tells of it any more"
+
+async def _explained(
+    transaction_id: str, customer: str | None, *, first: bool
+) -> list[dict[str, Any]]:
+    async with opened() as deployment:
+        explainer = Explainer(
+            deployment.identity, deployment.control.state, deployment.store, deployment.log
         )
-    write_json(lines)
+        if first and customer is not None:
+            line = await explainer.first(transaction_id, customer)
+            if line is not None:
+                return [line]
+        with progress("read") as (bar, task):
+            found = [
+                line
+                async for line in explainer.find(
+                    transaction_id,
+                    None,  # another customer's is told to whoever named the wrong one
+                    lambda total: bar.update(task, total=total),
+                    lambda done: bar.advance(task, done),
+                )
+            ]
+        lines = [line for line in found if customer in {None, line["customer_id"]}]
+        return lines or await _unread(deployment, transaction_id, customer, found)
+
+
+async def _unread(
+    deployment: Opened, transaction_id: str, customer: str | None, found: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The dead letters of events with this id that could not be read as events.
+
+    Raises:
+        UnknownNameError: there are none. found: what the log holds of other customers.
+    """
+    whose = sorted({str(line["customer_id"]) for line in found})
+    if whose:
+        raise UnknownNameError(
+            f"the transaction_id {transaction_id!r} is on the log for "
+            f"{', '.join(map(repr, whose[:3]))}, not for customer {customer!r}"
+        )
+    topic = deployment.identity.topics["rejected"][0]
+    letters = about(await letters_of(deployment.settings.address, topic), transaction_id)
+    if not letters:
+        raise UnknownNameError(
+            f"no event on the log has the transaction_id {transaction_id!r}, and no dead letter; "
+            "if Kafka's retention has removed that part of the log, nothing tells of it any more"
+        )
+    return [{"fate": f"rejected: {each.reason}", **letter_line(each)} for each in letters]

@@ -18,6 +18,7 @@ from .open import Opened, opened
 from .output import show, wait
 from .rebuilding import Children
 
+_AGAIN: Final = "run it again: it goes on where it stood"
 _PAUSE_S: Final = 0.005  # between two parts of what is dropped
 
 
@@ -60,9 +61,9 @@ def rebuild(
     if abandon:
         if in_place:
             raise UsageError("--abandon: what was begun with --in-place can only be finished")
-        show([wait(_abandon(partition))])
+        show([wait(_abandon(partition), stopped=_AGAIN)])
         return
-    code, line = wait(_rebuild(partition, processes, in_place=in_place))
+    code, line = wait(_rebuild(partition, processes, in_place=in_place), stopped=_AGAIN)
     if line is not None:
         show([line])
     raise typer.Exit(code)

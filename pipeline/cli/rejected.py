@@ -41,10 +41,13 @@ def list_command(reason: ReasonOption = None, table: TableOption = False) -> Non
             topic = deployment.identity.topics["rejected"][0]
             return await letters_of(deployment.settings.address, topic)
 
-    show((_line(each) for each in wait(work()) if reason in {None, each.reason}), table=table)
+    show(
+        (letter_line(each) for each in wait(work()) if reason in {None, each.reason}), table=table
+    )
 
 
-def _line(letter: Letter) -> dict[str, Any]:
+def letter_line(letter: Letter) -> dict[str, Any]:
+    """A dead letter, for people and programs."""
     return {
         "reason": letter.reason,
         "detail": letter.detail,
@@ -111,7 +114,7 @@ def redrive_command(
                     progress=lambda done: bar.advance(task, done),
                 )
 
-    told = wait(work())
+    told = wait(work(), stopped="run it again: what was sent already counts once")
     show([{"redriven": told.sent, "refused": dict(told.refused)}])
     if place is not None and not told.sent:
         raise UsageError(next(iter(told.refused)))

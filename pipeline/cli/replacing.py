@@ -44,7 +44,7 @@ def replace(
             await deployment.writer.replace(asked)
             return await deployment.summaries([asked.new, asked.old])
 
-    show(wait(work()))
+    show(wait(work(), stopped="`recount metrics list` shows which metric has the name"))
 
 
 async def _looked(deployment: Opened, asked: Exchange, *, waits: bool) -> Readiness:

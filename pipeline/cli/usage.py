@@ -20,6 +20,7 @@ from ..reads.together import MetricRow, TogetherQuery, last_line, row_line
 from .closed import Marking, show_as_closed
 from .open import Opened, opened
 from .output import TableOption, progress, show, wait
+from .unknown import Unknown
 
 
 def register(app: typer.Typer) -> None:
@@ -147,14 +148,16 @@ async def _one(metric: str, given: dict[str, Any], *, each_customer: bool, table
             find=deployment.control.state.find_typed,
             **given,
         )
-        reader, marking = deployment.reader, Marking(deployment)
+        reader, marking, unknown = deployment.reader, Marking(deployment), Unknown(deployment)
         async with aclosing(reader.batches(query)) as batches:
             async for batch in batches:
                 if isinstance(batch, End):
-                    made = [end_line(batch)]
+                    made = [{**end_line(batch), **await unknown.of_end(query)}]
                 else:
                     plain = lines_of(reader.topic, batch)
                     made = marking.of_one(query.metric, query.customer, batch, plain)
+                    about = await unknown.of_rows(query.customer, batch)
+                    made = [{**line, **about} for line in made]
                 if table:
                     lines += made
                 else:
@@ -253,11 +256,12 @@ async def _print_lines(
     table: bool,
 ) -> None:
     topic, marking = deployment.reader.topic, Marking(deployment)
-    lines: list[dict[str, Any]] = []
+    unknown, lines = Unknown(deployment), list[dict[str, Any]]()
     async for batch in batches:
         if isinstance(batch, End):
-            made = [last_line(batch, query)]
+            made = [{**last_line(batch, query), **await unknown.of_nobody(query.customer)}]
         else:
+            unknown.rows += len(batch)
             made = [marking.of_all(row, row_line(topic, row)) for row in batch]
         lines += made
         if not table:

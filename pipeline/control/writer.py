@@ -15,7 +15,7 @@ from definitions.limits import NAME_CHARS_MAX
 from definitions.metric import Definition, Origin
 from definitions.times import parse_timestamp, rfc3339, why_no_time
 
-from ..core.buckets import ceil_to_bucket, moment_of, ns_of
+from ..core.buckets import ceil_to_bucket, moment_of, ns_of, why_no_start
 from ..errors import ConflictError, UnknownNameError, UsageError
 from ..ports import Clock
 from .draft import Draft
@@ -354,9 +354,7 @@ class Writer:
             raise UsageError(f"{why_no_time(text)}; or `now`")
         moment = moment_of(ns)
         if ns_of(ceil_to_bucket(moment, bucket_s)) != ns:
-            raise UsageError(
-                f"{text} is not the start of a base bucket ({bucket_s // 60} minutes)"
-            )
+            raise UsageError(f"{text} {why_no_start(ns, bucket_s)}")
         return rfc3339(moment)
 
 

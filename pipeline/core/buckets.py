@@ -6,12 +6,14 @@ buckets of an hour, 1970-01-01T01:59:59Z lies in bucket 1, 1969-12-31T23:30:00Z 
 Ages are not judged here but in fold/judge.py.
 """
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from definitions.times import NS_PER_S
+from definitions.times import NS_PER_S, rfc3339
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FINEST_S: Final = 900  # the smallest base bucket that a deployment can have
 
 
 def ns_of(moment: datetime) -> int:
@@ -33,3 +35,22 @@ def ceil_to_bucket(moment: datetime, bucket_s: int) -> datetime:
     """Return the first base-bucket boundary at or after a moment: `now` rounds up."""
     size = bucket_s * NS_PER_S
     return moment_of(-(-ns_of(moment) // size) * size)
+
+
+def why_no_start(ns: int, bucket_s: int) -> str:
+    """Say between which starts of base buckets a time lies, and which deployment could take it."""
+    size = bucket_s * NS_PER_S
+    opens = ns // size * size
+    near = [rfc3339(moment_of(opens))]
+    with suppress(OverflowError):  # the calendar ends here
+        near.append(rfc3339(moment_of(opens + size)))
+    why = (
+        f"is not the start of a base bucket of {bucket_s // 60} minutes; the nearest: "
+        f"{' and '.join(near)}"
+    )
+    if not ns % (_FINEST_S * NS_PER_S):
+        why += (
+            "; a deployment has one base bucket for ever, and one made with `recount init "
+            "--base-bucket 15m` can take this (zones with 30 or 45 minutes need it)"
+        )
+    return why

@@ -32,6 +32,15 @@ _CHARS_MAX: Final = {
 }
 USAGE: Final = "usage"
 _DETAIL_CHARS_MAX: Final = 200
+_FRAME_BYTES: Final = 5  # of a schema registry: 0, then the number of a schema
+_COMPRESSED: Final = "send the JSON itself: Kafka's client compresses whole batches"
+_BEGINNINGS: Final = {
+    b"\xef\xbb\xbf": "it begins with a byte order mark; send UTF-8 without it",
+    b"\xff\xfe": "it begins with the mark of UTF-16; send UTF-8",
+    b"\xfe\xff": "it begins with the mark of UTF-16; send UTF-8",
+    b"\x1f\x8b": f"it is compressed (gzip); {_COMPRESSED}",
+    b"\x28\xb5\x2f\xfd": f"it is compressed (zstd); {_COMPRESSED}",
+}
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -184,7 +193,7 @@ def decode_slowly(value: bytes) -> Event | Rejected:
     except RecursionError:
         return Rejected(Reason.TOO_DEEP, f"nested deeper than {DEPTH_MAX}")
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are both
-        return Rejected(Reason.NOT_JSON, _cut(str(error)))
+        return Rejected(Reason.NOT_JSON, _cut(_begins_as(value) or str(error)))
     if _depth_exceeds(body, DEPTH_MAX):
         return Rejected(Reason.TOO_DEEP, f"nested deeper than {DEPTH_MAX}")
     if _has_surrogate(body):
@@ -211,6 +220,17 @@ def decode_slowly(value: bytes) -> Event | Rejected:
             return Rejected(Reason.NOT_AN_EVENT, detail)
     members = {name: body[name] for name in _REQUIRED}
     return Event(**members, properties=properties or {}, context=context)
+
+
+def _begins_as(value: bytes) -> str | None:
+    """What bytes that are no JSON begin as, if that is something known, and what to send."""
+    if value[:1] == b"\0" and len(value) >= _FRAME_BYTES:
+        schema = int.from_bytes(value[1:_FRAME_BYTES], "big")
+        return (
+            f"it begins with a schema registry's frame (magic byte 0, schema {schema}); send "
+            "plain JSON, without a serializer that uses the registry"
+        )
+    return next((told for head, told in _BEGINNINGS.items() if value.startswith(head)), None)
 
 
 def _integer(token: str) -> int | Decimal | Any:

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, reset_tzpath
 
 from definitions.times import NS_PER_S
 
-from .buckets import ns_of
+from .buckets import ns_of, why_no_start
 
 # The zone data of the locked `tzdata` package, not of this machine.
 reset_tzpath(to=())
@@ -146,18 +146,8 @@ def _refuse_unaligned(
 ) -> None:
     for bound in bounds:
         if ns_of(bound) % (bucket_s * NS_PER_S):
-            opens = bound - timedelta(seconds=ns_of(bound) // NS_PER_S % bucket_s)
-            opens = opens.replace(microsecond=0)
-            hint = f"the nearest before it is {opens.isoformat()}"
-            if not ns_of(bound) % (_QUARTER.seconds * NS_PER_S):
-                hint += (
-                    "; a deployment has one base bucket for ever, and one made with "
-                    "`recount init --base-bucket 15m` can answer this"
-                )
-            raise RefusedPeriod(
-                f"{what}, {bound.isoformat()}, is not the start of a base bucket of "
-                f"{bucket_s // 60} minutes ({hint})"
-            )
+            why = why_no_start(ns_of(bound), bucket_s)
+            raise RefusedPeriod(f"{what}, {bound.isoformat()}, {why}")
 
 
 def _dates(

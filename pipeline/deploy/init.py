@@ -7,7 +7,7 @@ copies in Redis. A worker never writes any of them (docs/design.md 3, Deployment
 import asyncio
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 from ..control.entities import DeploymentRecord
@@ -41,33 +41,17 @@ from .checks import (
 from .place import Place
 from .request_topics import make_request_topics
 from .tags import spread
+from .wish import DAY_MS, Wish, refuse_other
 
-_DAY_MS: Final = 86_400_000
 _FOREVER: Final = "-1"
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What `init` was asked for; None is not asked, the default where the deployment is new."""
-
-    partitions: int | None = None
-    replication_factor: int | None = None
-    retention_days: float | None = None
-    dedup_window_ms: int | None = None
-    max_age_ms: int | None = None
-    max_ahead_ms: int | None = None
-    base_bucket_s: int | None = None
-    keying: str | None = None
-    formats: Mapping[str, Any] | None = None
-    allow_single_copy: bool | None = None
 
 
 _DEFAULTS: Final = Wish(
     partitions=12,
     replication_factor=1,
-    dedup_window_ms=35 * _DAY_MS,
-    max_age_ms=34 * _DAY_MS,
-    max_ahead_ms=_DAY_MS,
+    dedup_window_ms=35 * DAY_MS,
+    max_age_ms=34 * DAY_MS,
+    max_ahead_ms=DAY_MS,
     base_bucket_s=3600,
     keying=Keying.TRUST.value,
     allow_single_copy=False,
@@ -214,7 +198,7 @@ async def _make_topics(
 ) -> dict[str, TopicInfo]:
     retention = _FOREVER
     if wish.retention_days is not None:
-        retention = str(int(wish.retention_days * _DAY_MS))
+        retention = str(int(wish.retention_days * DAY_MS))
     common = {
         "cleanup.policy": "delete",
         "message.timestamp.type": "LogAppendTime",
@@ -292,25 +276,7 @@ async def _existing(
     admin = KafkaAdmin(address)
     identity = identity_of(log.state)
     deployment = identity.deployment
-    has = {
-        "replication_factor": identity.replication_factor,
-        "retention_days": identity.retention_days,
-        "dedup_window_ms": deployment.dedup_window_ms,
-        "max_age_ms": deployment.max_age_ms,
-        "max_ahead_ms": deployment.max_ahead_ms,
-        "base_bucket_s": deployment.base_bucket_s,
-        "keying": deployment.keying.value,
-        "formats": dict(identity.formats),
-    }
-    wrong = [
-        f"{member} is {value}, not {getattr(wish, member)}"
-        for member, value in has.items()
-        if getattr(wish, member) not in (None, value)
-    ]
-    if wish.partitions is not None and wish.partitions < len(identity.starts):
-        wrong.append(f"partitions is {len(identity.starts)}; they can only grow")
-    if wrong:
-        raise Halt(f"deployment {name!r} exists with other settings: {'; '.join(wrong)}")
+    refuse_other(name, identity, wish)
     store = RedisStore(redis_url, name, deployment.base_bucket_s)
     store.tags = lambda: identity.tags
     try:

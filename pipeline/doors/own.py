@@ -13,12 +13,12 @@ from definitions.formats.bodies import dump_json
 from ..control.entities import Metric
 from ..control.names import Exchange
 from ..control.records import ControlState
-from ..errors import UnknownNameError
 from ..log.letters import Letter, letters_of
 from ..periods.period import revisions_of
 from ..periods.shapes import told_of
 from ..reads.answers import End
 from ..reads.asked import worked
+from ..reads.known import no_metric
 from ..reads.lines import end_line, lines_of
 from ..reads.query import Query
 from ..reads.replacing import check_ready, readiness
@@ -29,7 +29,7 @@ from ..reads.trial_lines import clause_lines, end_lines, row_lines
 from .http.bodies import Body, read
 from .http.cursors import Key, Walk
 from .http.errors import Refused
-from .http.looking import events_of, first_of, looked_up, place_of, tried
+from .http.looking import events_of, first_of, looked_up, no_event, place_of, tried, unknown_of
 from .http.parameters import number_in
 from .http.paths import segment
 from .http.requests import body_json, body_text, needs, takes
@@ -143,7 +143,7 @@ async def _found(service: Service, name: str) -> Metric:
 def _of_name(state: ControlState, name: str) -> Metric:
     found = state.find(name)
     if found is None:
-        raise UnknownNameError(name)
+        raise no_metric(name, state.names, "GET /recount/v1/metrics")
     return found
 
 
@@ -186,10 +186,11 @@ async def usage(
     )
     reader = service.reader
     usage = await reader.usage(query)
+    about = await unknown_of(service, customer, usage.rows)
 
     def made() -> Response:
         lines, end = lines_of(reader.topic, usage.rows), End(usage.as_of, usage.after)
-        return _answer({"data": lines, "metric_id": found.id, **end_line(end)})
+        return _answer({"data": lines, "metric_id": found.id, **about, **end_line(end)})
 
     return await worked(len(usage.rows), made)
 
@@ -351,7 +352,7 @@ async def explain(
     line = await first_of(service, named, customer) if first and customer is not None else None
     lines = [line] if line else await looked_up(service, frozenset({named}), customer)
     if not lines:
-        raise UnknownNameError(transaction_id)
+        raise no_event(named, customer)
     return _answer({"data": lines})
 
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 _ADMIN_TIMEOUT_S: Final = 15.0
 _CHANGE_TIMEOUT_S: Final = 5.0
 _CHANGE_TRIES_MAX: Final = 5  # longer than Kafka takes to give up a broker that was lost
-_RIGHTS_TIMEOUT_S: Final = 4.0
+RIGHTS_TIMEOUT_S: Final = 4.0
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _SETTLE_S: Final = 0.1
 _SETTLE_TRIES_MAX: Final = 150
@@ -195,7 +195,7 @@ class KafkaAdmin:
         self._within_s = within_s  # how long all servers have for a first answer
         self._client: AdminClient | None = None
 
-    async def _call(self, work: Callable[[AdminClient], T]) -> T:
+    async def call(self, work: Callable[[AdminClient], T]) -> T:
         if self._client is None:
             # librdkafka keeps silent about causes, and waits for the longest of its limits.
             await reached(self._address.bootstrap, self._address.security, self._within_s)
@@ -216,8 +216,8 @@ class KafkaAdmin:
         """
         for _ in range(_CHANGE_TRIES_MAX - 1):
             with suppress(LogUnavailable):
-                return await self._call(work)
-        return await self._call(work)
+                return await self.call(work)
+        return await self.call(work)
 
     async def names(self) -> set[str]:
         """Return the names of all topics that the user may see."""
@@ -225,7 +225,7 @@ class KafkaAdmin:
         def work(client: AdminClient) -> set[str]:
             return set(client.list_topics(timeout=_ADMIN_TIMEOUT_S).topics)
 
-        return await self._call(work)
+        return await self.call(work)
 
     async def describe(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         """Return the topics among names that exist.
@@ -237,7 +237,7 @@ class KafkaAdmin:
         def work(client: AdminClient) -> dict[str, TopicInfo]:
             return self._described(client, names)
 
-        return await self._call(work)
+        return await self.call(work)
 
     def _described(self, client: AdminClient, names: Sequence[str]) -> dict[str, TopicInfo]:
         if not names:
@@ -291,7 +291,7 @@ class KafkaAdmin:
             for name, topic in described.items():
                 self._check_right(topics[name], f"topic {name!r}", topic.allowed)
             asked = client.describe_consumer_groups(
-                [group], include_authorized_operations=True, request_timeout=_RIGHTS_TIMEOUT_S
+                [group], include_authorized_operations=True, request_timeout=RIGHTS_TIMEOUT_S
             )
             try:
                 allowed = _names(asked[group].result().authorized_operations)
@@ -302,27 +302,7 @@ class KafkaAdmin:
                 self._check_right("READ", f"group {group!r}", allowed)
             return described
 
-        return await self._call(work)
-
-    async def owners(self, group: str, topic: str) -> dict[int, str]:
-        """Return who of a group reads each partition of a topic: its host, and the end of its id.
-
-        A partition that nobody reads is not in it.
-
-        Raises:
-            Halt: our user may not describe the group.
-        """
-
-        def work(client: AdminClient) -> dict[int, str]:
-            asked = client.describe_consumer_groups([group], request_timeout=_RIGHTS_TIMEOUT_S)
-            return {
-                part.partition: f"{member.host.lstrip('/')} {member.member_id[-12:]}"
-                for member in asked[group].result().members
-                for part in (member.assignment.topic_partitions if member.assignment else ())
-                if part.topic == topic
-            }
-
-        return await self._call(work)
+        return await self.call(work)
 
     def _check_right(self, right: str, thing: str, allowed: frozenset[str]) -> None:
         if allowed and right not in allowed:
@@ -352,7 +332,7 @@ class KafkaAdmin:
         """
         login = aiokafka_login(self._address.security)
         for _ in range(_SETTLE_TRIES_MAX):
-            brokers = await self._call(_brokers)
+            brokers = await self.call(_brokers)
             shown = await asyncio.gather(*(_partitions_at(*each, login, name) for each in brokers))
             known = [each for each in shown if each is not None]
             if known and min(known) >= partitions:
@@ -392,7 +372,7 @@ class KafkaAdmin:
                     raise
             return found
 
-        return await self._call(work)
+        return await self.call(work)
 
 
 def _names(operations: Sequence[Any] | None) -> frozenset[str]:

@@ -258,6 +258,13 @@ class MemoryStore:
         for measure in () if held is None else measures:
             yield sorted(held.customers.get(measure, ())) if held else []
 
+    async def has_owner(self, partition: int, measures: Sequence[str], owner: str) -> bool | None:
+        """Return whether an owner has cells of any of these measures."""
+        held = self._partitions.get(partition)
+        return held is not None and any(
+            owner in held.customers.get(measure, ()) for measure in measures
+        )
+
     async def read_owners(
         self,
         partition: int,

@@ -24,6 +24,7 @@ from .requests import Script
 OWNERS: Final = Script((Path(__file__).parent / "lua" / "owners.lua").read_text())
 _TRIES_MAX: Final = 50
 _SCAN_COUNT: Final = 1_000
+_ASKED_AT_ONCE: Final = 1_000  # sets that one pipeline asks
 # Texts and keys of one script. Measured: docs/performance.md, "A month in one answer".
 TEXTS_AT_ONCE: Final = 20_000
 KEYS_AT_ONCE: Final = 1_500
@@ -60,6 +61,29 @@ class RedisOwners(RedisReads):
         async with self.nodes.at(name) as redis:
             at, found = await redis.sscan(name, cursor, count=_SCAN_COUNT)
         return redis, int(at), found
+
+    async def has_owner(self, partition: int, measures: Sequence[str], owner: str) -> bool | None:
+        """Return whether an owner has cells of any of these measures; None: we may not ask."""
+        await self.state(partition)  # which epoch it is
+        for at in range(0, len(measures), _ASKED_AT_ONCE):
+            found = await self._are_owned(partition, measures[at : at + _ASKED_AT_ONCE], owner)
+            if found is not False:
+                return found
+        return False
+
+    @followed
+    async def _are_owned(self, partition: int, measures: Sequence[str], owner: str) -> bool | None:
+        keys = self.keys(partition)
+        async with self.nodes.at(keys.state) as redis:
+            pipe = redis.pipeline(transaction=False)
+            for measure in measures:
+                pipe.sismember(keys.customers(measure), owner)
+            try:
+                return any(await pipe.execute())
+            except ResponseError as error:
+                if is_refused(error):
+                    return None  # a user of an earlier release, who had no such question
+                raise
 
     @followed
     async def read_owners(

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from json import dumps as quoted
 from typing import Final, Protocol
 
 from definitions.times import NS_PER_MS, parse_timestamp
@@ -61,6 +62,16 @@ class Letter:
 async def letters_of(address: KafkaAddress, topic: str) -> list[Letter]:
     """Return the dead letters of a deployment, each rejected event once, oldest first."""
     return collect([record async for record in all_records(address, topic)])
+
+
+def about(letters: Iterable[Letter], transaction_id: str) -> list[Letter]:
+    """Return the letters of events that say this id, also where they cannot be read as JSON."""
+    spelt = {quoted(transaction_id, ensure_ascii=each).encode() for each in (True, False)}
+    return [
+        letter
+        for letter in letters
+        if letter.original is not None and any(text in letter.original for text in spelt)
+    ]
 
 
 class LetterRecord(Protocol):

@@ -35,7 +35,11 @@ OWNERS = {
         "pipeline/log/ingest.py",
     },
     "redis": {"pipeline/edges/redis_client.py", "pipeline/stack/probe.py"},
-    "confluent_kafka": {"pipeline/edges/kafka_client.py", "pipeline/stack/probe.py"},
+    "confluent_kafka": {
+        "pipeline/edges/kafka_client.py",
+        "pipeline/edges/kafka_owners.py",
+        "pipeline/stack/probe.py",
+    },
     "numpy": {
         "pipeline/core/dedup.py",
         "pipeline/core/verdicts.py",

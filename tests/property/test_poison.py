@@ -17,7 +17,7 @@ from definitions.formats import parse
 from definitions.formats.shown import check_shown
 from definitions.metric import Definition
 from pipeline.audit import Auditor
-from pipeline.cli.rejected import _line
+from pipeline.cli.rejected import letter_line
 from pipeline.control.entities import Metric
 from pipeline.control.members import digest_of
 from pipeline.control.records import ControlState
@@ -326,6 +326,6 @@ def test_a_foreign_dead_letter_is_passed_over(key: bytes | None) -> None:
 def test_no_dead_letter_stops_a_reader(raw: list[Raw]) -> None:
     """Whatever its key, value and headers are, the list can be printed."""
     for letter in collect(raw):
-        line = _line(letter)
+        line = letter_line(letter)
         json.dumps(line, ensure_ascii=False).encode()
         assert base64.b64decode(line.get("original_base64", "")) in {b"", letter.original}

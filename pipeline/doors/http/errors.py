@@ -85,7 +85,7 @@ def refused_of(error: Exception) -> Refused:
     if isinstance(error, DefinitionError):
         return _of_problems(error.problems, error.more)
     if isinstance(error, UnknownNameError):
-        return Refused(404, NOT_FOUND)
+        return Refused(404, str(error))
     if isinstance(error, ConflictError):
         return Refused(409, str(error))
     if isinstance(error, BadParameter):

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -9,9 +10,11 @@ from definitions.formats import FORMATS
 
 from ...control.entities import Metric
 from ...control.writer import Writer
-from ...errors import BadParameter
+from ...errors import BadParameter, UnknownNameError
+from ...reads.answers import UsageRow
 from ...reads.behind import Behind, Place, Recounted
 from ...reads.explain import Explainer
+from ...reads.known import UNKNOWN, is_bare, is_known
 from ...reads.query import Query
 from ...reads.trial import Trial, TrialAnswer, TrialQuery
 from .errors import Refused
@@ -140,3 +143,23 @@ def place_of(text: str | None) -> Place | None:
     if match is None:
         raise BadParameter("after", "PARTITION@OFFSET, as the page before has it")
     return int(match[1]), int(match[2])
+
+
+async def unknown_of(
+    service: Service, customer: str | None, rows: Sequence[UsageRow]
+) -> Mapping[str, Any]:
+    """What an answer says besides about a customer that nothing has counted."""
+    if customer is None or not is_bare(rows):
+        return {}
+    metrics = service.control.state.metrics.values()
+    known = await is_known(service.store, service.identity, metrics, customer)
+    return {} if known else UNKNOWN
+
+
+def no_event(transaction_id: str, customer: str | None) -> UnknownNameError:
+    """Return what to raise for an event that the log does not hold."""
+    whose = "" if customer is None else f" for customer {customer!r}"
+    return UnknownNameError(
+        f"no event on the log has the transaction_id {transaction_id!r}{whose}; one that could "
+        "not be read is among GET /recount/v1/rejected"
+    )

@@ -13,13 +13,19 @@ from ...control.api_keys import key_of
 from .described import examples_of, schema_of
 from .errors import Refused
 from .parameters import refuse_strange
+from .paths import door_of
 from .service import Pace, Service
 from .unpacking import BODY_BYTES_MAX, unpacked
 
 BODY_S_MAX: Final = 15.0
 _HEADERS: Final = ("authorization", "statsig-api-key")
 _SCHEMES: Final = ("bearer ", "klaviyo-api-key ")
-_UNAUTHORISED: Final = "the key is missing or is not known"
+# How each door takes a key; the others take it as the first does.
+_FORMS: Final = {
+    "": "`Authorization: Bearer KEY`",
+    "klaviyo": "`Authorization: Klaviyo-API-Key KEY`",
+    "statsig": "`STATSIG-API-KEY: KEY`",
+}
 
 
 def service_of(request: Request) -> Service:
@@ -44,7 +50,8 @@ def needs(
         # While Kafka is away the keys are those that were known last.
         key = key_of((await service.fresh()).keys, text) if text else None
         if key is None:
-            raise Refused(401, _UNAUTHORISED, headers={"WWW-Authenticate": "Bearer"})
+            why = _why_no_key(request, is_sent=bool(text))
+            raise Refused(401, why, headers={"WWW-Authenticate": "Bearer"})
         if role not in key.roles and not (role == "read" and "manage" in key.roles):
             raise Refused(403, f"the key does not have the role {role!r}")
         if key.is_public and not web:
@@ -58,6 +65,16 @@ def needs(
         return service
 
     return let_through
+
+
+def _why_no_key(request: Request, *, is_sent: bool) -> str:
+    """Say what is wrong with a request's key, without showing any of it."""
+    form = _FORMS.get(door_of(request.url.path), _FORMS[""])
+    if is_sent:
+        return "the key is not known here: it was revoked, mistyped, or is of another deployment"
+    if request.headers.get("authorization"):
+        return f"the header Authorization has no form that is known: send {form}"
+    return f"the request has no key: send {form}"
 
 
 def _key_text(request: Request) -> str:

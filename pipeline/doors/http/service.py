@@ -32,6 +32,7 @@ from ...deploy.opened import Deployed, opened
 from ...edges.clock import SystemClock
 from ...edges.kafka import KafkaLog
 from ...edges.kafka_client import KafkaAdmin
+from ...edges.kafka_owners import owners
 from ...edges.kafka_sender import Record, Sender, sender
 from ...edges.redis import RedisStore
 from ...errors import Halt, LogUnavailable, NotOpen, TooBusy
@@ -215,10 +216,10 @@ class Service:
             if await self.store.count_request(name, now_s // window_s, window_s) > most:
                 raise Limited(most, window_s, window_s - now_s % window_s)
 
-    async def owners(self) -> dict[int, str]:
-        """Return who reads each partition of the events now (KafkaAdmin.owners)."""
+    async def owners(self) -> dict[int, str] | None:
+        """Return who reads each partition of the events now (edges/kafka_owners.py)."""
         self.contact.check()
-        return await self._admin.owners(self.settings.group, self.identity.topics["events"][0])
+        return await owners(self._admin, self.settings.group, self.identity.topics["events"][0])
 
     async def learned(self) -> dict[str, EventType]:
         """Return what the stream taught of event types (core/names.py)."""

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from definitions.events import translate_named
 from definitions.formats.bodies import dump_json
 
-from ...errors import UnknownNameError
+from ...reads.known import no_metric
 from ..http.bodies import read
 from ..http.errors import PROBLEM_JSON, Refused
 from ..http.paths import segment
@@ -94,7 +94,8 @@ async def _answer(meter: str, request: Request, service: Service, body: Any) -> 
     if request.headers.get("accept", "").split(";")[0].strip() == "text/csv":
         raise Refused(406, f"usage is answered as {_JSON}, not as text/csv")
     asked = read(models.MeterQuery, body, "O")
-    metric = (await service.fresh()).find(segment(meter))
+    state, name = await service.fresh(), segment(meter)
+    metric = state.find(name)
     if metric is None:
-        raise UnknownNameError(meter)
+        raise no_metric(name, state.names, "GET /recount/v1/metrics")
     return Response(dump_json(await answered(service, metric, asked)), media_type=_JSON)

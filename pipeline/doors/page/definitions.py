@@ -14,8 +14,9 @@ from definitions.metric import Definition
 
 from ...control.entities import Metric
 from ...control.writer import Writer
-from ...errors import BadParameter, ConflictError, UnknownNameError
+from ...errors import BadParameter, ConflictError
 from ...reads.history import history_of
+from ...reads.known import no_metric
 from ...reads.standing import Standing
 from ...reads.summary import native_of, summary_of
 from ...reads.trial_lines import clause_lines, end_lines, row_lines
@@ -57,9 +58,10 @@ def _summary(
 
 async def found_metric(service: Service, name: str) -> Metric:
     """Return a metric by id or name. Raises UnknownNameError: there is none."""
-    found = (await service.fresh()).find(segment(name))
+    state = await service.fresh()
+    found = state.find(segment(name))
     if found is None:
-        raise UnknownNameError(name)
+        raise no_metric(segment(name), state.names, "the view Metrics")
     return found
 
 
@@ -253,7 +255,8 @@ async def archive(request: Request, metric: str, visit: Manages) -> Response:
 
 async def _again(visit: Visit, metric: str) -> Metric:
     """The metric as it stands inside of writing()."""
-    found = visit.service.control.state.find(segment(metric))
+    state = visit.service.control.state
+    found = state.find(segment(metric))
     if found is None:
-        raise UnknownNameError(metric)
+        raise no_metric(segment(metric), state.names, "the view Metrics")
     return found

@@ -132,4 +132,4 @@ for view in (definitions, usage, events, letters, billing, system):
 @router.get("/page/{path:path}")
 async def nothing(path: str, visit: Reads) -> Response:  # noqa: ARG001  a visitor is told
     """What the page does not have."""
-    raise UnknownNameError(path)
+    raise UnknownNameError(f"there is no view {path[:200]!r}")

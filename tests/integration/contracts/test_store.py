@@ -159,6 +159,9 @@ async def test_a_commit_is_written_whole(store: RollupStore) -> None:
     assert listing.state == flush.after
     assert sorted(listing.owners) == ["cü:1"]
     assert sorted(listing.days) == [490_000 // 24]
+    assert await store.has_owner(0, ["m#9.0", "m#1.0"], "cü:1")
+    assert await store.has_owner(0, ["m#1.0"], "c") is False
+    assert await store.has_owner(0, [], "cü:1") is False
     assert await store.nexts([0, 5]) == {0: 3, 5: None}
 
 

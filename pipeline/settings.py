@@ -18,14 +18,14 @@ from .deploy.place import Place
 from .edges.kafka import group_name
 from .edges.kafka_client import KafkaAddress
 from .edges.kafka_security import PREFIX, checked, named
+from .edges.redis_address import HIDDEN, without_password
 from .errors import UsageError
+from .telemetry.versions import release
 
 _DURATION: Final = re.compile(r"([0-9]+)(ms|s|m|h|d)")
 _UNIT_S: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _ENV_FILE: Final = ".env"
 _SECURITY: Final = "kafka_security_"
-HIDDEN: Final = "***"
-_PASSWORD: Final = re.compile(r"(password=)[^&#]*", re.IGNORECASE)
 _DEPLOYMENT: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
@@ -159,6 +159,15 @@ class Settings(BaseSettings):
         "127.0.0.1",
         description="The address on which /healthz, /readyz and /metrics answer; they ask for no"
         " key.",
+    )
+    log: Literal["text", "json"] = Field(
+        "text",
+        description="The form of what a worker and a server say on stderr, a line for each event:"
+        " `text` for people, `json` for programs.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="The lowest level that is said; with `debug` also what the libraries tell.",
     )
     session_timeout_s: float = Field(
         6.0,
@@ -373,13 +382,14 @@ def describe(settings: Settings) -> list[dict[str, Any]]:
 def _shown(name: str, value: Any, extra: Any) -> Any:
     if isinstance(extra, dict) and extra.get("secret") and value is not None:
         return HIDDEN
-    return _without_password(value) if name == "redis" else value
+    return without_password(value) if name == "redis" else value
 
 
-def _without_password(url: str) -> str:
-    """A URL whose passwords are hidden, wherever they stand in it."""
-    scheme, separator, rest = url.partition("://")
-    userinfo, at, place = rest.rpartition("@")
-    user, colon, _ = userinfo.partition(":")
-    place = _PASSWORD.sub(rf"\1{HIDDEN}", place)
-    return f"{scheme}{separator}{user}{colon}{HIDDEN if colon else ''}{at}{place}"
+def started(settings: Settings) -> dict[str, Any]:
+    """What a process that starts says of itself: where it is, and what runs."""
+    return {
+        "deployment": settings.deployment,
+        "kafka": settings.kafka,
+        "redis": without_password(settings.redis),
+        **release(),
+    }

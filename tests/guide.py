@@ -18,7 +18,7 @@ What varies from run to run, and how the two are compared:
 * milliseconds since 1970 that a server tells, and "N s behind the log clock": any number equals
   any other;
 * lengths of the lines of tables and of blanks in them;
-* lines that Kafka's client logs to standard error: left out.
+* lines of the log of a worker or a server: left out.
 """
 
 import json
@@ -46,7 +46,9 @@ _ID: Final = re.compile(
 _TIME: Final = re.compile(
     r"\b(?!2025-03)20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)"
 )
-_LOGGED: Final = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} .*\n", re.MULTILINE)
+_LOGGED: Final = re.compile(
+    r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (?:debug|info|warning|error) .*\n", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,12 @@ from ..core.plan import Plan
 from ..core.raw import RawRecords, offsets_of
 from ..core.records import LogRecord
 from ..errors import PartitionHalt
+from ..telemetry.logs import LOG
 
 _CLOCK_SKEW_MAX: Final = timedelta(hours=1)
 _APPEND_TIME: Final = 1
+_SLOW_S: Final = 2.0  # a flush that takes longer is told of,
+_SLOW_TIMES: Final = 4  # and so many times flush_s
 _STAMP_KIND: Final = attrgetter("timestamp_type")
 
 
@@ -59,3 +62,9 @@ def check_rejections(
             "same, raise RECOUNT_REJECTED_CONSECUTIVE_MAX and RECOUNT_REJECTED_RATIO_MAX (0 is no "
             "limit) and start the worker again",
         )
+
+
+def tell_slow(partition: int, took_s: float, records: int, flush_s: float) -> None:
+    """Tell of a flush that took far longer than it should: Redis, Kafka, or this machine."""
+    if took_s > max(_SLOW_S, _SLOW_TIMES * flush_s):
+        LOG.warning("slow", partition=partition, records=records, ms=round(1_000 * took_s))

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 
@@ -13,15 +13,29 @@ from ..errors import ExitCode, Halt, PipelineError, harmless
 T = TypeVar("T")
 
 
-def say(text: str) -> None:
-    """Tell the operator, on stderr."""
-    sys.stderr.write(f"recount worker: {harmless(text)}\n")
-    sys.stderr.flush()
+# How the end of the process is told; a process that stays tells it as an event among others.
+_line: list[Callable[..., str]] = []
+
+
+def tell_as(line: Callable[..., str]) -> None:
+    """Have the end of this process told as an event: of level, event and fields this is a line."""
+    _line[:] = [line]
+
+
+def _ending(error: BaseException) -> str:
+    code = error.exit_code if isinstance(error, PipelineError) else ExitCode.BUG
+    is_bug = not isinstance(error, PipelineError)
+    why = "a bug; nothing was written past it" if is_bug else harmless(str(error))
+    if _line:
+        trace = {"exc_info": error} if is_bug else {}
+        return _line[0]("error", "ended", code=int(code), why=why, **trace) + "\n"
+    told = "".join(traceback.format_exception(error)) if is_bug else ""
+    return f"recount: {why}\n" + harmless(told, keep="\n\t")
 
 
 def leave(error: PipelineError) -> NoReturn:
     """End the process now, from any thread, without waiting for any lock of another one."""
-    os.write(2, f"recount: {harmless(str(error))}\n".encode())
+    os.write(2, _ending(error).encode())
     os._exit(error.exit_code)
 
 
@@ -39,14 +53,8 @@ def stay_instead(*program: str) -> None:
 
 def die(error: BaseException) -> NoReturn:
     """End the process now, with the exit code that the error stands for."""
-    if isinstance(error, PipelineError):
-        code = error.exit_code
-        sys.stderr.write(f"recount: {harmless(str(error))}\n")
-    else:
-        code = ExitCode.BUG
-        sys.stderr.write("recount: a bug; nothing was written past it\n")
-        told = "".join(traceback.format_exception(error))
-        sys.stderr.write(harmless(told, keep="\n\t"))
+    code = error.exit_code if isinstance(error, PipelineError) else ExitCode.BUG
+    sys.stderr.write(_ending(error))
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

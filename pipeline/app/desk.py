@@ -16,8 +16,9 @@ from typing import Any, Final, NamedTuple
 from ..core.raw import Delivered
 from ..errors import Damage, PartitionHalt
 from ..ports import Clock
+from ..telemetry.logs import LOG
 from .backfill import Backfill
-from .crash import guarded, say
+from .crash import guarded
 from .opening import Released, SeekBack
 from .owner import Owner
 
@@ -77,11 +78,16 @@ class Desk:
 
     async def open(self) -> int | None:
         """Open the partition; return the offset to fetch from, None where it has halted."""
+        began = self._clock.monotonic()
         try:
-            return await self.owner.open()
+            start = await self.owner.open()
         except Damage as error:
             await self.halts(error)
             return None
+        took_ms = round(1_000 * (self._clock.monotonic() - began))
+        ids = self.owner.kept.ids
+        LOG.info("opened", partition=self.owner.partition, next=start, ids=ids, ms=took_ms)
+        return start
 
     async def put(self, fetch: Delivered, seek: Seek) -> None:
         """Hand a fetch over; wait while two are waiting, which Lane.closed sees to."""
@@ -96,6 +102,7 @@ class Desk:
                 await self._take(fetch)
             except SeekBack as back:
                 self.owner.done["seeks"] += 1
+                LOG.info("seek", partition=self.owner.partition, to=back.offset)
                 await seek(self.owner.partition, back.offset)
             except Released:
                 return
@@ -126,6 +133,7 @@ class Desk:
             if position is not None:
                 await self.owner.note.clear()
         except SeekBack as back:
+            LOG.info("seek", partition=self.owner.partition, to=back.offset)
             await seek(self.owner.partition, back.offset)
         except Released:
             return
@@ -141,7 +149,7 @@ class Desk:
             text = f"partition {self.owner.partition}: {text}"
         before, self._halt, self.is_closed = self._halt, _Halt(text), True
         if before is None or before.reason != text:
-            say(f"halted, others go on: {text}")
+            LOG.error("halted", partition=self.owner.partition, why=text)
         await self.owner.drop()
         await self.owner.note.write(text)
         self._look_at = self._clock.monotonic() + _LOOK_EVERY_S
@@ -159,7 +167,7 @@ class Desk:
             await seek(self.owner.partition, offset)
             if self._halt is halt:  # else what still waited here has halted it again
                 self._halt, self.is_closed = None, False
-                say(f"partition {self.owner.partition} is looked at again, from {offset} on")
+                LOG.info("looked_again", partition=self.owner.partition, next=offset)
         except Released:
             return
         except Damage as error:

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,8 +19,9 @@ from ..deploy.checks import (
 )
 from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis import RedisStore
-from ..errors import LogUnavailable, StoreUnavailable
+from ..errors import LogUnavailable, StoreUnavailable, Unavailable
 from ..ports import Clock, EventLog
+from ..telemetry.logs import LOG
 from .backfill import Backfill
 from .catalogue import Definitions
 from .crash import guarded
@@ -58,7 +59,7 @@ class Lane:
         self._done: Counter[str] = Counter()  # by owners that are gone
         self.ends: dict[int, int] = {}  # of the log, as they were looked at last
         self.opening = False  # whether partitions are being opened: that has its own limit
-        self.store_answers = True  # when it was looked at last
+        self._away = set[str]()  # services that did not answer when they were looked at last
         self._ahead = False  # whether the topic had more partitions than we knew of
 
     @property
@@ -81,6 +82,7 @@ class Lane:
                 ends, and its successor joins when it can.
         """
         await self.release()
+        LOG.info("assigned", partitions=list(partitions))
         self.opening = True
         try:
             async with asyncio.timeout(OPEN_S_MAX):
@@ -129,6 +131,8 @@ class Lane:
     async def release(self) -> None:
         """Let every partition go, within its limit."""
         desks, self.desks = self.desks, {}
+        if desks:
+            LOG.info("released", partitions=[*desks])
         for desk in desks.values():
             self._done += desk.owner.done
         await asyncio.gather(*(desk.release() for desk in desks.values()))
@@ -216,7 +220,7 @@ class Lane:
     async def _check(self) -> None:
         """Look at topics and store again. A service that is away is looked at the next time."""
         parts, identity = self._parts, self._parts.definitions.identity
-        with suppress(LogUnavailable):
+        with self._answering("kafka", LogUnavailable):
             rights = {name: RIGHTS[role] for role, (name, _) in identity.topics.items()}
             found = await parts.admin.rightful(rights, parts.group)
             identity = parts.definitions.identity
@@ -227,8 +231,25 @@ class Lane:
             check_topics(identity, found, growing=ahead and not self._ahead)
             self._ahead = ahead
             await check_copies(parts.admin, identity)
-        self.store_answers = False
-        with suppress(StoreUnavailable):
+        with self._answering("redis", StoreUnavailable):
             await check_policy(parts.store)
             await check_copy(parts.store, identity)
-            self.store_answers = True
+
+    @property
+    def store_answers(self) -> bool:
+        """Whether Redis answered when it was looked at last."""
+        return "redis" not in self._away
+
+    @contextmanager
+    def _answering(self, service: str, away: type[Unavailable]) -> Iterator[None]:
+        """Note whether a service answers, and tell when that changes."""
+        try:
+            yield
+        except away as error:
+            if service not in self._away:
+                LOG.warning("away", service=service, why=str(error))
+            self._away.add(service)
+        else:
+            if service in self._away:
+                LOG.info("back", service=service)
+            self._away.discard(service)

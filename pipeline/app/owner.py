@@ -55,9 +55,10 @@ from ..core.raw import since
 from ..core.records import LogRecord
 from ..core.state import PartitionState
 from ..ports import Clock, EventLog, RollupStore
+from ..telemetry.logs import LOG
 from .catalogue import Definitions
 from .cell_cache import Cells, NativeCells, PythonCells
-from .checks import check_clock, check_kind, check_rejections
+from .checks import check_clock, check_kind, check_rejections, tell_slow
 from .fold_thread import folded
 from .note import HaltNote
 from .opening import Footprint, Opening, SeekBack, retrying
@@ -216,6 +217,7 @@ class Owner:
         try:
             yield
         except Broken:
+            LOG.exception("native_failed", partition=self.partition)
             self.module = self._folding = None
             self._cells = self._new_cells()
             self.done["broken"] += 1
@@ -324,6 +326,7 @@ class Owner:
         await self._retry(lambda: self._log.reject(self.partition, plan.dead_letters))
         plan.learned = self._names.look(records[: plan.counters["consumed"]], plan.first)
         await self._commit(plan, active)
+        tell_slow(self.partition, self._clock.monotonic() - began, len(first), self._flush_s)
         self.flushes += 1
         self._changes_seen = changes
         return plan.counters["consumed"]
@@ -374,6 +377,7 @@ class Owner:
         answer = await self._retry(lambda: self._store.apply(commit))
         if answer is Answer.REFUSED:
             self.done["refused"] += 1
+            LOG.warning("refused", partition=self.partition, next=commit.before.next)
             await self._reopen()
         self.done["commits"] += 1
         self._cells.keep()

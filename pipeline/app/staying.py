@@ -11,6 +11,7 @@ from typing import Final
 from ..errors import ExitCode
 from ..settings import Settings
 from ..telemetry.answer import Sampled, answer
+from ..telemetry.logs import LOG, begin
 from ..telemetry.names import NAMES
 
 STAYING: Final = "worker-staying"
@@ -24,6 +25,8 @@ def stay(settings: Settings, number: int, reason: str) -> None:
     """
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: os._exit(ExitCode.DONE))
+    begin(settings.log, settings.log_level, process=number)
+    LOG.error("stays", why=f"it does nothing until it is restarted: {reason}")
     port = settings.telemetry_port_of(number)
     if port is not None:
         answer(

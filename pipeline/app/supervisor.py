@@ -23,8 +23,8 @@ from ..deploy.opened import Deployed, opened
 from ..edges.clock import SystemClock
 from ..errors import Damage, ExitCode, Unavailable
 from ..settings import Settings
+from ..telemetry.logs import LOG, begin
 from .catalogue import Definitions
-from .crash import say
 
 CHILD: Final = "worker-process"
 _BACKOFF_S: Final = (0.5, 8.0)  # a service that is back is used within ten seconds
@@ -39,6 +39,7 @@ class Supervisor:
     """Keeps the children running until it is told to stop."""
 
     def __init__(self, settings: Settings, processes: int) -> None:
+        begin(settings.log, settings.log_level)
         self._settings = settings
         self._processes = processes
         self._stopping = asyncio.Event()
@@ -93,7 +94,7 @@ class Supervisor:
                 return
             if clock.monotonic() - began > _STEADY_S:
                 delay = _BACKOFF_S[0]
-            say(f"process {number} ended with {code}; starting it again in {delay:.1f} s")
+            LOG.warning("starts_again", process=number, code=code, in_s=delay)
             try:
                 async with asyncio.timeout(delay):
                     await self._stopping.wait()
@@ -111,13 +112,15 @@ class Supervisor:
                 async with opened(self._settings.place) as found:
                     halted = await self._wait_for_end(found)
             except Unavailable as error:
-                say(f"{error}; trying again in {delay:.1f} s")
+                LOG.warning("waits", in_s=delay, why=str(error))
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, longest)
             else:
                 for reason in halted.values():
-                    say(f"stands at the end of the log, but for what has halted: {reason}")
+                    LOG.error("caught_up_but_for", why=reason)
                     self._code = ExitCode.HALT
+                if not halted:
+                    LOG.info("caught_up")
                 self._stopping.set()
                 return
 

@@ -6,7 +6,6 @@ A service that is away is never a reason: restarting would not bring it back.
 """
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -135,7 +134,7 @@ async def examine(
             ends = {number: span.end for number, span in spans.items()}
             seen.update(ends)
         except (Unavailable, TimeoutError):
-            logging.getLogger(__name__).warning("the broker does not answer")
+            pass  # Lane.check() tells of it
         wrong = doctor.look(signs(), ends, clock.monotonic())
         if wrong is not None:
             raise Stuck(f"{wrong} although Kafka and Redis answer; leaving for a successor")

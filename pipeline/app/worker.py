@@ -21,11 +21,12 @@ from ..deploy.opened import Deployed, opened
 from ..edges.clock import SystemClock
 from ..edges.kafka_client import KafkaAdmin
 from ..edges.redis_epochs import RedisEpochs
-from ..errors import ExitCode, UsageError, harmless
+from ..errors import ExitCode, UsageError
 from ..reads.catalogue import Catalogue
-from ..settings import Settings
+from ..settings import Settings, started
+from ..telemetry.logs import LOG, begin, line
 from .catalogue import Definitions
-from .crash import guarded, stay_instead
+from .crash import guarded, stay_instead, tell_as
 from .desk import Seek
 from .dropping import Dropping
 from .filling import Filling
@@ -35,8 +36,6 @@ from .staying import STAYING
 from .transport import LaneConsumer, LaneTransport, NoTables
 from .watchdog import Doctor, Signs, examine, keep_beating, watch_loop
 
-SELDOM_S: Final = 10.0
-_SAID_MAX: Final = 1_000
 _STOP_S_MAX: Final = 8.0
 _SWITCH_S: Final = 0.02
 _STREAM_BUFFER: Final = 2  # fetches; with POLL_RECORDS_MAX it bounds memory, more is not faster
@@ -49,10 +48,9 @@ def run(settings: Settings, number: int) -> None:
     Args:
         number: Which of the supervisor's processes this is.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(Seldom())
-        handler.setFormatter(Harmless("%(asctime)s %(name)s %(message)s"))
+    begin(settings.log, settings.log_level, process=number)
+    tell_as(line)
+    LOG.info("start", **started(settings), telemetry=settings.telemetry_port_of(number))
     # Long-lived objects are frozen out of the collector; what a batch makes dies by refcount.
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
@@ -61,33 +59,6 @@ def run(settings: Settings, number: int) -> None:
     if settings.halt == "stay":
         stay_instead("-m", "pipeline", STAYING, str(number))
     asyncio.run(guarded(_serve(settings, number)))
-
-
-class Harmless(logging.Formatter):
-    """Writes nothing that a terminal acts on, whatever a message quotes."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line, or the lines of a trace."""
-        return harmless(super().format(record), keep="\n\t")
-
-
-class Seldom(logging.Filter):
-    """Lets the same message through once in SELDOM_S: aiokafka would repeat 75 a second."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._clock = SystemClock()
-        self._said: dict[tuple[str, str], float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is written."""
-        now, key = self._clock.monotonic(), (record.name, str(record.msg))
-        if now - self._said.get(key, -SELDOM_S) < SELDOM_S:
-            return False
-        if len(self._said) >= _SAID_MAX:
-            self._said.clear()
-        self._said[key] = now
-        return True
 
 
 async def _serve(settings: Settings, process: int) -> None:
@@ -102,6 +73,7 @@ async def _serve(settings: Settings, process: int) -> None:
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not working.done():
+        LOG.info("stop")
         # Told to stop: _work() leaves by itself, also out of the middle of its start.
         await asyncio.wait((working,), timeout=_STOP_S_MAX)
     beating.cancel()
@@ -238,7 +210,7 @@ async def _end(app: Any, lane: Lane, tasks: list[asyncio.Task[None]]) -> None:
             await lane.release()
             await app.stop()
     except TimeoutError:
-        logging.getLogger(__name__).warning("did not stop in %s s; leaving", _STOP_S_MAX)
+        LOG.warning("stop_was_slow", s=_STOP_S_MAX)
     logging.shutdown()
     os._exit(ExitCode.DONE)
 

@@ -46,7 +46,7 @@ GROUPS: Final = {
         "klaviyo_plain_metrics_max",
         "statsig_environments",
     ),
-    "Telemetry": ("telemetry_port", "telemetry_host"),
+    "Telemetry and logs": ("telemetry_port", "telemetry_host", "log", "log_level"),
 }
 _TYPES: Final = {
     str: "text",

@@ -10,10 +10,13 @@ import typer
 
 from definitions.events import SYSTEMS
 
+from ..app.crash import tell_as
 from ..edges.clock import SystemClock
 from ..errors import LogUnavailable, UsageError
 from ..log.ingest import Ingested, Ingesting
 from ..log.translating import Translation
+from ..settings import started
+from ..telemetry.logs import LOG, begin, line
 from .open import opened
 from .output import progress, show, wait
 
@@ -54,10 +57,7 @@ def ingest(
         raise UsageError(f"--format is one of {', '.join(sorted(SYSTEMS))}")
     done = wait(_ingest(source, format_, until_caught_up=until_caught_up))
     if done.lost:
-        sys.stderr.write(
-            f"recount ingest: {done.lost:,} offsets of {source} were deleted before they were "
-            "read: their events are not counted\n"
-        )
+        LOG.warning("lost", source=source, offsets=done.lost)
     show([{"from": source, **asdict(done)}])
 
 
@@ -69,6 +69,9 @@ async def _ingest(source: str, format_: str, *, until_caught_up: bool) -> Ingest
         identity, settings = deployment.identity, deployment.settings
         if source in {name for name, _ in identity.topics.values()}:
             raise UsageError(f"--from {source!r} is a topic of this deployment; name another one")
+        begin(settings.log, settings.log_level)
+        tell_as(line)
+        LOG.info("start", **started(settings), source=source)
         with progress("read") as (bar, task):
             work = Ingesting(
                 settings.address,
@@ -83,7 +86,7 @@ async def _ingest(source: str, format_: str, *, until_caught_up: bool) -> Ingest
                 except LogUnavailable as error:
                     if until_caught_up or stop.is_set():
                         raise
-                    sys.stderr.write(f"recount ingest: {error}; going on when it answers\n")
+                    LOG.warning("away", service="kafka", why=f"{error}; goes on when it answers")
                     await asyncio.sleep(_RETRY_S)
                 else:
                     return work.done
@@ -98,9 +101,6 @@ def _teller(bar: Any, task: Any) -> Any:
         if sys.stderr.isatty() or clock.monotonic() - said[0] < _SAID_EVERY_S:
             return
         said[0] = clock.monotonic()
-        sys.stderr.write(
-            f"recount ingest: {done.read:,} records read, {done.sent:,} events sent, "
-            f"{done.rejected:,} rejected, lag {done.lag:,}\n"
-        )
+        LOG.info("progress", read=done.read, sent=done.sent, rejected=done.rejected, lag=done.lag)
 
     return tell

@@ -1,11 +1,10 @@
 """serve: the HTTP doors."""
 
-import sys
-from ipaddress import ip_address
 from typing import Annotated
 
 import typer
 
+from ..app.crash import tell_as
 from ..settings import load_settings
 from .open import opened
 from .output import wait
@@ -30,22 +29,12 @@ def serve(
         async with opened(reads=True, sends=True):
             pass
 
-    # FastAPI is large: no other command waits for it.
+    # Both are large: no other command waits for them.
     from ..doors.app import serve as run  # noqa: PLC0415
+    from ..telemetry.logs import begin, line  # noqa: PLC0415
 
     settings = load_settings()
-    if settings.tls_certificate is None and not _is_loopback(host):
-        sys.stderr.write(
-            f"recount serve: warning: {host} can be reached from other machines, and keys and "
-            "numbers go over it unencrypted; set RECOUNT_TLS_CERTIFICATE and RECOUNT_TLS_KEY, or "
-            "put a proxy with TLS before it\n"
-        )
     wait(exists())  # what is wrong is told before anything listens
+    begin(settings.log, settings.log_level)
+    tell_as(line)
     run(settings, host, port)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

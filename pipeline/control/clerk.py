@@ -10,7 +10,6 @@ is on the topic of results; one that is killed leaves work for the next, never a
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -30,12 +29,12 @@ from ..edges.kafka import (
 from ..edges.kafka_client import KafkaAddress, KafkaAdmin, guard
 from ..errors import ConflictError, Halt, LogUnavailable, Unavailable, UsageError
 from ..ports import Clock
+from ..telemetry.logs import LOG
 from .log import ControlLog
 from .records import ControlState
 from .requests import Outcome, outcome_of, refused
 from .seal import HEADER, Seals
 
-_LOGGER: Final = logging.getLogger(__name__)
 _POLL_MS: Final = 500
 _LOOK_S: Final = 0.1
 _RETRY_S: Final = 1.0
@@ -96,7 +95,7 @@ class Clerk:
                 except Unavailable:
                     await asyncio.sleep(_RETRY_S)
                 except Halt as error:  # a right that is missing: no number depends on requests
-                    _LOGGER.warning("no request is taken: %s", error)
+                    LOG.warning("no_request_taken", why=str(error))
                     await asyncio.sleep(_ABSENT_S)
         finally:
             await self._producing.close()

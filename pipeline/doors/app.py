@@ -21,16 +21,17 @@ from definitions.errors import DefinitionError, Problem
 
 from ..core.windows import RefusedPeriod
 from ..errors import LogUnavailable, PipelineError, UsageError
-from ..settings import Settings
+from ..settings import Settings, started
+from ..telemetry.logs import LOG
 from . import own
 from .http.browsers import Browsers
 from .http.connections import Finished, PatientProtocol
 from .http.described import hoist
 from .http.errors import NOT_FOUND, Refused, refused_of, rendered
 from .http.leaving import GivenUp
-from .http.listening import listening
+from .http.listening import is_loopback, listening
 from .http.paths import Segments, door_of
-from .http.reporting import ServerVitals, attend, tell
+from .http.reporting import ServerVitals, ToldRequest, attend, tell
 from .http.requests import service_of
 from .http.service import Limited, serving
 from .klaviyo import resources as klaviyo_resources
@@ -48,6 +49,10 @@ _HEADER_BYTES_MAX: Final = 65_536
 _HANDSHAKE_S_MAX: Final = 10.0
 _KEEP_ALIVE_S: Final = 30
 _CONNECTIONS_MAX: Final = 1_000
+_UNENCRYPTED: Final = (
+    "other machines can reach this address, and keys and numbers go over it unencrypted; set "
+    "RECOUNT_TLS_CERTIFICATE and RECOUNT_TLS_KEY, or put a proxy with TLS before it"
+)
 
 
 def application(settings: Settings) -> FastAPI:
@@ -62,9 +67,11 @@ def application(settings: Settings) -> FastAPI:
                 asyncio.create_task(attend(vital, service)),
                 asyncio.create_task(app.state.trend.follow(service)),
             ]
+            LOG.info("listening", url=app.state.url)
             gc.freeze()  # what is there now stays: collections look at requests alone
             gc.set_threshold(100_000, 50, 50)
             yield
+            LOG.info("stop")
             for task in tasks:
                 task.cancel()
 
@@ -76,7 +83,7 @@ def application(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.vital = ServerVitals()
+    app.state.vital, app.state.url = ServerVitals(), None
     app.state.trend, app.state.sessions = Trend(), Sessions(settings.control_secrets)
     for door in (
         metronome,
@@ -162,24 +169,28 @@ class Identified:
             await self._app(scope, receive, send)
             return
         request, began = Request(scope), time.perf_counter()
+        told = ToldRequest(_request_id(request))
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                took = time.perf_counter() - began
+                took, told.status = time.perf_counter() - began, message["status"]
                 request.app.state.vital.count(scope["path"], message["status"], took)
                 if door_of(scope["path"]) == "klaviyo" and _wants_json(request):
                     MutableHeaders(scope=message)["Content-Type"] = "application/json"
                 service = service_of(request)
                 read_to = service.control.state.next
                 message["headers"] += [
-                    (b"x-request-id", _request_id(request).encode()),
+                    (b"x-request-id", told.id.encode()),
                     (b"x-recount-control-offset", b"%d" % read_to),
                 ]
                 if service.contact.away:
                     message["headers"].append((b"x-recount-kafka", b"unreachable"))
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        try:
+            await self._app(scope, receive, with_headers)
+        finally:
+            told.tell(request, time.perf_counter() - began)
 
 
 def _wants_json(request: Request) -> bool:
@@ -227,7 +238,11 @@ def serve(settings: Settings, host: str, port: int) -> None:
         UsageError: the address or the port cannot be had, or the TLS settings cannot be used.
     """
     _check_tls(settings)
+    LOG.info("start", **started(settings), telemetry=settings.telemetry_port)
+    if settings.tls_certificate is None and not is_loopback(host):
+        LOG.warning("unencrypted", host=host, why=_UNENCRYPTED)
     app = application(settings)
+    app.state.url = f"{'http' if settings.tls_certificate is None else 'https'}://{host}:{port}"
     _tell(settings, app.state.vital)
     # asyncio's default is a minute, and uvicorn offers no way to say it.
     asyncio.constants.SSL_HANDSHAKE_TIMEOUT = _HANDSHAKE_S_MAX  # type: ignore[attr-defined]
@@ -236,6 +251,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         http=PatientProtocol,
         ws="none",
         loop="asyncio",  # another one accepts past Listening
+        log_config=None,  # its lines go where ours do
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -3,6 +3,7 @@
 Rule: what is wrong in a URL is told before anything connects, and no message holds a password.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from urllib.parse import parse_qsl, unquote
 from ..errors import UsageError
 
 _PORT: Final = 6379
+HIDDEN: Final = "***"
+_PASSWORD: Final = re.compile(r"(password=)[^&#]*", re.IGNORECASE)
 _SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
 _FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "password_file")
 _WORDS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -137,3 +140,12 @@ def _options(query: str) -> dict[str, Any]:
                 options["password"] = content.decode().rstrip("\r\n")
     options.pop("password_file", None)
     return options
+
+
+def without_password(url: str) -> str:
+    """A URL whose passwords are hidden, wherever they stand in it."""
+    scheme, separator, rest = url.partition("://")
+    userinfo, at, place = rest.rpartition("@")
+    user, colon, _ = userinfo.partition(":")
+    place = _PASSWORD.sub(rf"\1{HIDDEN}", place)
+    return f"{scheme}{separator}{user}{colon}{HIDDEN if colon else ''}{at}{place}"

@@ -8,7 +8,6 @@ look: of two records of a metric the one with the greater `control_offset` is ri
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, Final
@@ -32,10 +31,10 @@ from ..edges.kafka import (
 from ..edges.kafka_client import KafkaAddress, KafkaAdmin
 from ..edges.redis import RedisStore
 from ..errors import Damage, Halt, NotOpen, Unavailable
+from ..telemetry.logs import LOG
 from .history import BACKFILLING, history_of
 from .summary import native_of
 
-_LOGGER: Final = logging.getLogger(__name__)
 _LOOK_S: Final = 2.0
 _ABSENT_S: Final = 30.0
 _AT_ONCE: Final = 200  # metrics, between two turns of the event loop
@@ -115,7 +114,7 @@ class Catalogue:
                 except Unavailable:
                     pass
                 except Halt as error:  # a right that is missing: no number depends on it
-                    _LOGGER.warning("the catalogue is not kept: %s", error)
+                    LOG.warning("catalogue_not_kept", why=str(error))
                     await asyncio.sleep(_ABSENT_S)
                 await asyncio.sleep(_LOOK_S)
         finally:

@@ -13,7 +13,8 @@ _ORDINARY = """
     common compiled conditions configuration connections contact crash cursors decimal demo
     demo_data described entities errors event_models explain fields init kafka kafka_batches
     kafka_causes kafka_client kafka_codecs kafka_owners kafka_raw kafka_security kafka_sender keys
-    klaviyo known unknown wish letter_headers lib lines listening local log looking matching members memory metrics metronome
+    klaviyo known letter_headers lib lines listening local log logs looking matching members memory
+    metrics metronome said unknown versions wish
     metronome_sql model names note open operate output own pages parameters paths ports probe
     processes publish query raw read reasons records recounting redis redis_address redis_books
     redis_client redis_foreign redis_keys redis_listing redis_nodes redis_reads rejected renewed

@@ -300,7 +300,7 @@ def test_services_away_at_start(breakable: Stage, broker: OwnKafka, away: str) -
         stage.redis.kill()
     worker = stage.worker()
     eventually(
-        lambda: "starting it again" in stage.workers.logs(), within_s=60, because="it tries again"
+        lambda: "starts_again" in stage.workers.logs(), within_s=60, because="it tries again"
     )
     if away == "kafka":
         broker.start()

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.app.worker import Harmless
 from pipeline.cli.output import show, write_json
 from pipeline.errors import harmless
+from pipeline.telemetry.logs import formatter
 
 ACTING = [
     "\x1b[2J",
@@ -84,6 +84,6 @@ def test_logs_show_and_do_not_act() -> None:
     """A log line that quotes a stranger's text is harmless; its lines stay lines."""
     record = logging.LogRecord("n", 30, "f", 1, "bad %s", ("\x1b[2J\x9b",), None)
 
-    told = Harmless("%(message)s").format(record)
+    told = formatter("text").format(record)
 
-    assert told == "bad \\u001b[2J\\u009b"
+    assert told.endswith(" n: bad \\u001b[2J\\u009b")

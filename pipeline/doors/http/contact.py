@@ -9,7 +9,6 @@ questions ask again.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
@@ -18,10 +17,10 @@ from ...edges.clock import SystemClock
 from ...edges.kafka import KafkaLog
 from ...errors import Halt, LogUnavailable, PipelineError, Unavailable
 from ...ports import Span
+from ...telemetry.logs import LOG
 
 T = TypeVar("T")
 _AGAIN_S: Final = 0.3
-_LOGGER: Final = logging.getLogger(__name__)
 
 
 class Contact:
@@ -71,7 +70,7 @@ class Contact:
         """Note that Kafka is away, and look for it until it is back."""
         if not self.away:
             self.away = True
-            _LOGGER.warning("Kafka does not answer: reads are answered from Redis alone")
+            LOG.warning("away", service="kafka", why="reads are answered from Redis alone")
             self._keep(asyncio.ensure_future(self._find()))
 
     async def _find(self) -> None:
@@ -80,7 +79,7 @@ class Contact:
                 await self._look()
             except Halt as error:
                 if self._refused is None:
-                    _LOGGER.warning("nothing is served: %s", error)
+                    LOG.error("nothing_served", why=str(error))
                 self._refused = error
             except Unavailable:
                 pass
@@ -88,7 +87,7 @@ class Contact:
                 break
             await asyncio.sleep(_AGAIN_S)
         self.away, self._refused = False, None
-        _LOGGER.warning("Kafka answers again")
+        LOG.info("back", service="kafka")
 
     def _keep(self, task: "asyncio.Future[Any]") -> None:
         self._tasks.add(task)
@@ -98,7 +97,7 @@ class Contact:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, PipelineError):
-            _LOGGER.error("a look at Kafka", exc_info=error)
+            LOG.error("look_failed", service="kafka", exc_info=error)
 
     async def close(self) -> None:
         """Give up what is under way."""

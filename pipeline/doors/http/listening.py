@@ -6,6 +6,7 @@ is too many is closed at once: whoever opens them holds nothing of the server.
 
 import socket
 from collections import Counter
+from ipaddress import ip_address
 from typing import Any
 
 from ...errors import UsageError
@@ -78,3 +79,11 @@ def listening(host: str, port: int, of_address_max: int) -> Listening:
         raise UsageError(f"--host {host} --port {port}: {error.strerror or error}") from error
     bounded.bound(of_address_max)
     return bounded
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -62,6 +62,7 @@ def needs(
         refuse_strange(request)
         request.state.roles = key.roles
         request.state.key_text = text
+        request.state.key_id = key.id
         return service
 
     return let_through

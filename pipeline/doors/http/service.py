@@ -5,7 +5,6 @@ control log is asked for, and read up to, before an answer is made.
 """
 
 import asyncio
-import logging
 import os
 import uuid
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
@@ -40,9 +39,9 @@ from ...log.publish import line_of
 from ...reads.marks import Patience
 from ...reads.usage import Reader
 from ...settings import Settings
+from ...telemetry.logs import LOG
 from .contact import Contact, Ends, Shared
 
-_LOGGER: Final = logging.getLogger(__name__)
 IN_FLIGHT_MAX: Final = 20_000  # events that are on their way to Kafka; more are refused for now
 LARGE_MAX: Final = 4  # large questions that a server answers at a time; more are refused
 T = TypeVar("T")
@@ -257,7 +256,7 @@ class Service:
             await check_copies(self._admin, self.identity)
         except Halt as error:
             if self._single_copy is None:
-                _LOGGER.warning("no event is taken: %s", error)
+                LOG.error("no_event_taken", why=str(error))
             self._single_copy = error
             raise
         self._single_copy = None

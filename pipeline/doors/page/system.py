@@ -1,20 +1,17 @@
 """The deployment on the page: versions, sizes, what decides numbers; settings and keys."""
 
-import platform
-from importlib import metadata, util
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from ...core.deployment import FORMAT_VERSION, RULES
 from ...settings import describe
+from ...telemetry.versions import libraries, release
 from .showing import rendered
 from .visits import Visit, visiting
 
 router = APIRouter(include_in_schema=False)
 Reads = Annotated[Visit, Depends(visiting("read"))]
-_LIBRARIES: Final = ("aiokafka", "confluent-kafka", "redis", "fastapi", "uvicorn", "pydantic")
 
 
 @router.get("/page/system")
@@ -37,14 +34,15 @@ async def system(request: Request, visit: Reads) -> Response:
 
 
 def _versions() -> dict[str, str]:
-    native = util.find_spec("recount_native") is not None
+    runs = release()
+    native = "built" if runs["native"] else "not built: this machine would fold by Python"
     return {
-        "Recount": metadata.version("recount"),
-        "rules": str(RULES),
-        "format of the state": str(FORMAT_VERSION),
-        "native/": "built" if native else "not built: this machine would fold by Python",
-        "Python": platform.python_version(),
-        **{name: metadata.version(name) for name in _LIBRARIES},
+        "Recount": str(runs["recount"]),
+        "rules": str(runs["rules"]),
+        "format of the state": str(runs["format"]),
+        "native/": native,
+        "Python": str(runs["python"]),
+        **libraries(),
     }
 
 

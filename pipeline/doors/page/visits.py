@@ -70,6 +70,7 @@ def visiting(role: str) -> Callable[[Request], Awaitable[Visit]]:
         sent = request.headers.get("x-csrf-token", "") or form.pop(_TOKEN, "")
         visit = Visit(service, key, session, sessions.token(session), form)
         request.state.visit = visit
+        request.state.key_id = key.id
         if request.method == "POST" and not sessions.is_token(session, sent):
             raise Refused(403, "this form is not of this session: load the page again")
         check_role(key, role)

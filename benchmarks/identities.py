@@ -11,7 +11,8 @@ import random
 import time
 from typing import Any
 
-from pipeline.core.dedup import ID_BYTES, IdIndex, element_at, ids_in
+from pipeline.core.dedup import ID_BYTES, element_at, ids_in
+from pipeline.core.id_index import IdIndex
 from pipeline.edges.redis import RedisStore
 from tests.services import fresh, services
 

@@ -1,4 +1,4 @@
-//! The index of identities that Python owns (pipeline/core/dedup.py, IdIndex), asked and written in
+//! The index of identities that Python owns (pipeline/core/id_index.py), asked and written in
 //! place: buckets of eight slots; an id whose bucket is full lies in the next one that was not.
 
 pub const SLOTS: usize = 8;

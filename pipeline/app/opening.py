@@ -14,7 +14,8 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 from definitions.times import NS_PER_MS
 
 from ..core.buckets import ns_of
-from ..core.dedup import ID_BYTES, IdIndex, count_in, ids_in, superfluous
+from ..core.dedup import ID_BYTES, count_in, ids_in
+from ..core.id_index import IdIndex, superfluous
 from ..core.past import Past, exact_from, lacking
 from ..core.state import PartitionState
 from ..core.verdicts import Offsets, add_up, kept_of, offsets_in, trim

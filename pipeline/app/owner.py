@@ -44,9 +44,9 @@ from definitions.matcher import Matcher
 from ..core.commit import Answer, Commit, transitions
 from ..core.compiled import MODULE, Broken
 from ..core.cursor import Step, step_of
-from ..core.dedup import IdIndex
 from ..core.fold.fold import fold
 from ..core.fold.rust import RustFold
+from ..core.id_index import IdIndex
 from ..core.limits import Limits, Rejections
 from ..core.names import Names
 from ..core.past import Pasts

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Annotated, Any, Final
 
 import typer
@@ -37,7 +37,7 @@ COMMANDS: Final = {
     "worker": ("operate", "Count the events of the log until SIGTERM."),
     "usage": ("usage", "Print usage: a line for each window and group, then the offsets."),
     "status": (
-        "read",
+        "status",
         "Show how far each partition is applied, its lag, and how many events have which fate.",
     ),
     "events": (
@@ -107,6 +107,8 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
+        from importlib import metadata  # noqa: PLC0415  it takes long, and nothing else asks
+
         sys.stdout.write(f"recount {metadata.version('recount')}\n")
         raise typer.Exit
 

@@ -8,17 +8,6 @@ from contextlib import contextmanager
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column, Table
-from rich.text import Text
 
 from definitions.formats.bodies import dump_json
 
@@ -31,11 +20,60 @@ TableOption = Annotated[bool, typer.Option("--table", help="Print a table instea
 def show(lines: Iterable[dict[str, Any]], *, table: bool = False) -> None:
     """Print lines to stdout."""
     if table:
-        _show_tables(list(lines))
+        from .tables import show_tables
+
+        show_tables(list(lines))
         return
     for line in lines:
         sys.stdout.write(harmless(json.dumps(line, ensure_ascii=False)) + "\n")
     sys.stdout.flush()
+
+
+def show_drawn(lines: list[dict[str, Any]]) -> None:
+    """Draw lines of usage; where they stand goes to stderr."""
+    from .drawing import drawn
+    from .tables import terminal_width
+
+    plain = "utf" not in (sys.stdout.encoding or "").lower()
+    sys.stdout.writelines(f"{line}\n" for line in drawn(lines, terminal_width(), plain=plain))
+    sys.stdout.flush()
+    _tell_end(lines)
+
+
+def show_csv(lines: list[dict[str, Any]]) -> None:
+    """Print lines of usage as CSV; where they stand goes to stderr: no spreadsheet would read it.
+
+    A text that a spreadsheet would take for a formula is written as text (periods/columns.py).
+    """
+    from ..periods.columns import ColumnKind, FileColumn, cell_of
+    from ..periods.writing import CsvWriter
+
+    rows = [_flat(line) for line in lines if "value" in line]
+    names = dict.fromkeys(name for row in rows for name in row)
+    kinds = [ColumnKind.NUMBER if name == "value" else ColumnKind.TEXT for name in names]
+    spelt = [cell_of(ColumnKind.TEXT, name) for name in names]
+    columns = [FileColumn(*pair) for pair in zip(spelt, kinds, strict=True)]
+    CsvWriter(sys.stdout, columns).write([[row.get(name) for name in names] for row in rows])
+    sys.stdout.flush()
+    _tell_end(lines)
+
+
+def _flat(line: dict[str, Any]) -> dict[str, Any]:
+    """A line whose group has a column for each of its names."""
+    group = line.get("group") or {}
+    plain = {name: held for name, held in line.items() if name != "group"}
+    texts = {name: _text(held) for name, held in plain.items()}
+    return {**texts, **{f"group {name}": held for name, held in group.items()}}
+
+
+def _text(held: Any) -> str | None:
+    return held if isinstance(held, str | None) else json.dumps(held, ensure_ascii=False)
+
+
+def _tell_end(lines: list[dict[str, Any]]) -> None:
+    for line in lines:
+        if "value" not in line:
+            sys.stderr.write(harmless(json.dumps(line, ensure_ascii=False)) + "\n")
 
 
 def write_json(bodies: Iterable[Any]) -> None:
@@ -44,32 +82,22 @@ def write_json(bodies: Iterable[Any]) -> None:
     sys.stdout.flush()
 
 
-def _show_tables(lines: list[dict[str, Any]]) -> None:
-    """One table for each run of lines that have the same members."""
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    at = 0
-    while at < len(lines):
-        columns = list(lines[at])
-        table = Table(*(Column(Text(harmless(name))) for name in columns))
-        while at < len(lines) and list(lines[at]) == columns:
-            # Text, not str: a str would be read as markup, and event data may look like it.
-            table.add_row(*(Text(harmless(_cell(lines[at][name]))) for name in columns))
-            at += 1
-        console.print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, dict):
-        return ", ".join(f"{name}={_cell(item)}" for name, item in value.items())
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 @contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[tuple[Progress, Any]]:
+def progress(what: str, total: int | None = None) -> Iterator[tuple[Any, Any]]:
     """A bar on stderr where it is a terminal."""
-    console = Console(stderr=True)
+    if not sys.stderr.isatty():
+        yield NO_BAR, None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn(what),
         BarColumn(),
@@ -77,8 +105,21 @@ def progress(what: str, total: int | None = None) -> Iterator[tuple[Progress, An
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         yield bar, bar.add_task(what, total=total)
+
+
+class NoBar:
+    """Stands for a bar where nobody sees one."""
+
+    def update(self, task: object, **what: object) -> None:
+        """Nothing to show."""
+
+    def advance(self, task: object, count: float = 1) -> None:
+        """Nothing to show."""
+
+
+NO_BAR: Final = NoBar()
 
 
 READS: Final = "nothing was changed"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -12,11 +12,13 @@ from ..errors import ExitCode, UnknownNameError, UsageError
 from ..periods.closing import Closer
 from ..periods.period import Period, numbered, period_of, revisions_of
 from ..periods.shapes import ClosedAs, told_of
-from ..periods.verifying import Verdict, Verifier
 from ..reads.together import TogetherQuery
 from ..settings import duration_of
 from .open import Opened, opened
 from .output import TableOption, progress, show, wait
+
+if TYPE_CHECKING:  # with numpy: other commands on periods do not wait for it
+    from ..periods.verifying import Verdict
 
 PERIOD: Final = "A month, a day or an hour: 2026-11, 2026-11-05, 2026-11-05T13."
 Named = Annotated[str, typer.Argument(metavar="PERIOD", help=PERIOD)]
@@ -174,7 +176,7 @@ def verify(
     Rows whose part of the log is gone are unverifiable.
     """
 
-    async def work() -> Verdict:
+    async def work() -> "Verdict":
         async with opened() as deployment:
             known = revisions_of(deployment.control.state.periods, period, timezone)
             with progress("recounted") as (bar, task):
@@ -199,7 +201,9 @@ async def _verified(
     *,
     only: int | None,
     told: Any,
-) -> Verdict:
+) -> "Verdict":
+    from ..periods.verifying import Verifier
+
     state = deployment.control.state
     whole = [(each, closer.folder_of(each), closer.folder_of(each).read(each)) for each in known]
     lost = sorted(known[-1].metric_ids - state.metrics.keys())

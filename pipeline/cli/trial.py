@@ -1,17 +1,18 @@
 """metrics try: a dry run of a definition over the log."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from definitions.formats import FORMATS, guess
 
 from ..errors import BadParameter, UsageError
-from ..reads.trial import Trial, TrialAnswer, TrialQuery
-from ..reads.trial_lines import clause_lines, end_lines, row_lines
 from .bodies import check_body, read_body
 from .open import opened
 from .output import TableOption, progress, show, wait
+
+if TYPE_CHECKING:  # with numpy: the other commands on metrics do not wait for it
+    from ..reads.trial import TrialAnswer
 
 
 def try_(
@@ -69,6 +70,8 @@ def try_(
         "window_size": window_size,
         "timezone": timezone,
     }
+    from ..reads.trial_lines import clause_lines, end_lines, row_lines
+
     answer = wait(_tried(kind, text, against, sample, given))
     end = end_lines(answer)
     show(row_lines(answer), table=table)
@@ -78,7 +81,9 @@ def try_(
 
 async def _tried(
     format_: str, text: str, against: str | None, sample: str | None, given: dict[str, Any]
-) -> TrialAnswer:
+) -> "TrialAnswer":
+    from ..reads.trial import Trial, TrialQuery
+
     async with opened() as deployment:
         name, definition = deployment.writer.candidate(format_, text)
         other = None if against is None else deployment.metric(against)

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from ..reads.query import Query
 from ..reads.together import MetricRow, TogetherQuery, last_line, row_line
 from .closed import Marking, show_as_closed
 from .open import Opened, opened
-from .output import TableOption, progress, show, wait
+from .output import TableOption, progress, show, show_csv, show_drawn, wait
 from .unknown import Unknown
 
 
@@ -82,6 +83,13 @@ def usage(
         ),
     ] = None,
     table: TableOption = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw a bar for each line, with its exact value.")
+    ] = False,
+    csv: Annotated[
+        bool,
+        typer.Option("--csv", help="Print CSV, for a spreadsheet; the offsets go to stderr."),
+    ] = False,
 ) -> None:
     """Print usage: a line for each window and group, then the offsets.
 
@@ -105,7 +113,10 @@ def usage(
     --ending-before 2026-12-01T00:00:00Z --format parquet --output november.parquet
     """
     names, wanted = _group_key(group_key), group_filters(group_filter or [])
+    form = _form(table=table, plot=plot, csv=csv, format_=format_)
     if as_closed is not None:
+        if form not in {Form.LINES, Form.TABLE}:
+            raise UsageError("--as-closed prints lines, or with --table a table")
         _check_as_closed(metric, starting_on, ending_before, all_metrics=all_metrics)
         _one_of(customer, each_customer=each_customer)
         work = show_as_closed(
@@ -127,18 +138,43 @@ def usage(
         if names or wanted:
             raise UsageError("--all-metrics takes --groups instead of --group-key")
         _one_of(customer, each_customer=each_customer)
+        format_ = "csv" if csv else format_
         _check_format(format_, output, table=table)
-        wait(_all(period, customer, format_, output, groups=groups, table=table))
+        wait(_all(period, customer, format_, output, groups=groups, form=form))
         return
     if metric is None:
         raise UsageError("give METRIC, or --all-metrics")
     if groups or output is not None or format_ != "jsonl":
-        raise UsageError("--groups, --format and --output go with --all-metrics")
+        raise UsageError(
+            "--groups, --format and --output go with --all-metrics; --csv prints one metric as CSV"
+        )
     given = {**period, "customer": customer, "group_key": names, "group_filters": wanted}
-    wait(_one(metric, given, each_customer=each_customer, table=table))
+    wait(_one(metric, given, each_customer=each_customer, form=form))
 
 
-async def _one(metric: str, given: dict[str, Any], *, each_customer: bool, table: bool) -> None:
+class Form(StrEnum):
+    """How lines are printed."""
+
+    LINES = "lines"
+    TABLE = "--table"
+    PLOT = "--plot"
+    CSV = "--csv"
+
+
+def _form(*, table: bool, plot: bool, csv: bool, format_: str) -> Form:
+    asked = [
+        form
+        for form, is_asked in ((Form.TABLE, table), (Form.PLOT, plot), (Form.CSV, csv))
+        if is_asked
+    ]
+    if len(asked) > 1:
+        raise UsageError(f"give one of {', '.join(asked)}")
+    if asked and asked != [Form.TABLE] and format_ != "jsonl":
+        raise UsageError(f"give {asked[0]} or --format, one of the two")
+    return asked[0] if asked else Form.LINES
+
+
+async def _one(metric: str, given: dict[str, Any], *, each_customer: bool, form: Form) -> None:
     """Print the usage of one metric."""
     lines: list[dict[str, Any]] = []
     async with opened(reads=True) as deployment:
@@ -158,12 +194,21 @@ async def _one(metric: str, given: dict[str, Any], *, each_customer: bool, table
                     made = marking.of_one(query.metric, query.customer, batch, plain)
                     about = await unknown.of_rows(query.customer, batch)
                     made = [{**line, **about} for line in made]
-                if table:
-                    lines += made
-                else:
+                if form is Form.LINES:
                     show(made)
-    if table:
+                else:
+                    lines += made
+    _show_as(form, lines)
+
+
+def _show_as(form: Form, lines: list[dict[str, Any]]) -> None:
+    """Print the lines of a whole answer for people, or for a spreadsheet."""
+    if form is Form.TABLE:
         show(lines, table=True)
+    elif form is Form.PLOT:
+        show_drawn(lines)
+    elif form is Form.CSV:
+        show_csv(lines)
 
 
 def _check_as_closed(
@@ -191,7 +236,7 @@ async def _all(
     output: Path | None,
     *,
     groups: bool,
-    table: bool,
+    form: Form,
 ) -> None:
     """Print or write the usage of all metrics."""
     async with opened(reads=True) as deployment:
@@ -213,7 +258,7 @@ async def _all(
             elif format_ == "csv":
                 await _print_csv(batches, query)
             else:
-                await _print_lines(deployment, batches, query, table=table)
+                await _print_lines(deployment, batches, query, form)
 
 
 def together_of(metrics: Any, **given: Any) -> TogetherQuery:
@@ -252,8 +297,7 @@ async def _print_lines(
     deployment: Opened,
     batches: AsyncGenerator[list[MetricRow] | End],
     query: TogetherQuery,
-    *,
-    table: bool,
+    form: Form,
 ) -> None:
     topic, marking = deployment.reader.topic, Marking(deployment)
     unknown, lines = Unknown(deployment), list[dict[str, Any]]()
@@ -264,10 +308,10 @@ async def _print_lines(
             unknown.rows += len(batch)
             made = [marking.of_all(row, row_line(topic, row)) for row in batch]
         lines += made
-        if not table:
+        if form is Form.LINES:
             show(lines)
             lines = []
-    show(lines, table=table)
+    _show_as(form, lines)
 
 
 def _one_of(customer: str | None, *, each_customer: bool) -> None:

@@ -27,10 +27,10 @@ from typing import Final, NamedTuple
 
 from definitions.matcher import Matcher
 
-from .dedup import IdIndex
 from .deployment import Deployment
 from .fold.fold import fold
 from .fold.rust import RustFold
+from .id_index import IdIndex
 from .past import Past, Pasts
 from .plan import Plan, nothing
 from .raw import RawRecords

@@ -37,7 +37,6 @@ from .cells import CellKey
 from .dedup import element_at
 from .plan import Plan, id_count
 from .state import PartitionState, changed_fields, fence_of
-from .verdicts import pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +79,8 @@ class Commit:
     @property
     def verdicts(self) -> list[bytes]:
         """What the list of kept verdicts gains."""
+        from .verdicts import pack  # noqa: PLC0415  numpy, which a process that reads does without
+
         return pack(self.duplicates)
 
     @property

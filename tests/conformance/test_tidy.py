@@ -41,11 +41,12 @@ OWNERS = {
         "pipeline/stack/probe.py",
     },
     "numpy": {
-        "pipeline/core/dedup.py",
+        "pipeline/core/id_index.py",
         "pipeline/core/verdicts.py",
         "pipeline/recount/identity.py",
     },
     "pyarrow": {"pipeline/periods/parquet.py"},
+    "structlog": {"pipeline/telemetry/logs.py"},
     "re2": {"definitions/conditions.py", "pipeline/recount/matching.py"},
     "xxhash": {"pipeline/core/dedup.py"},
     "subprocess": {

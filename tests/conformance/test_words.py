@@ -8,7 +8,7 @@ from .test_tidy import sources
 
 # Modules whose names are words of everyday programming, or of the systems that they speak with.
 _ORDINARY = """
-    clauses costs fold_thread trial trial_ledger trial_lines
+    clauses costs fold_thread id_index trial trial_ledger trial_lines
     answer answers api_keys app asking bodies browsers checks clients clock cloudevents columns
     common compiled conditions configuration connections contact crash cursors decimal demo
     demo_data described entities errors event_models explain fields init kafka kafka_batches
@@ -27,6 +27,7 @@ _ORDINARY = """
     together verifying writing behind events
     ingest request_topics segment sql_values sql_where translating
     building memory_epochs redis_epochs rebuilding
+    drawing status tables
 """
 ORDINARY = frozenset(_ORDINARY.split())
 # Public classes of one name in two modules, and why that misleads nobody.

@@ -14,15 +14,14 @@ from pipeline.core import dedup
 from pipeline.core.compiled import MODULE
 from pipeline.core.dedup import (
     Heads,
-    IdIndex,
     customer_of,
     element_at,
     flushes_of,
     identities,
     ids_in,
-    superfluous,
 )
 from pipeline.core.event import Event
+from pipeline.core.id_index import IdIndex, superfluous
 from pipeline.recount.ledger import home_of as recount_home
 
 

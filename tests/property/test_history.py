@@ -23,7 +23,7 @@ from pipeline.app import backfill as app_backfill
 from pipeline.core import backfill
 from pipeline.core.backfill import Due, Slice
 from pipeline.core.compiled import MODULE
-from pipeline.core.dedup import IdIndex
+from pipeline.core.id_index import IdIndex
 from pipeline.core.past import Pasts
 from pipeline.core.records import LogRecord
 from pipeline.edges.memory import MemoryLog

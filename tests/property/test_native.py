@@ -39,11 +39,12 @@ from pipeline.core.cell_cache import Layout, RustCells
 from pipeline.core.cells import CellKey
 from pipeline.core.commit import advance
 from pipeline.core.compiled import MODULE
-from pipeline.core.dedup import ID_BYTES, IdIndex, home_of
+from pipeline.core.dedup import ID_BYTES, home_of
 from pipeline.core.event import Decoder, Event
 from pipeline.core.fold import fold as core_fold
 from pipeline.core.fold.fold import fold
 from pipeline.core.fold.rust import RustFold
+from pipeline.core.id_index import IdIndex
 from pipeline.core.plan import Plan
 from pipeline.core.state import PartitionState
 from pipeline.edges.memory import MemoryRecord

@@ -31,10 +31,10 @@ from pipeline.core.cell_cache import RustCells
 from pipeline.core.cells import CellKey, Change
 from pipeline.core.commit import Commit, advance, commit_of, settle
 from pipeline.core.compiled import MODULE
-from pipeline.core.dedup import IdIndex
 from pipeline.core.fold import fold as core_fold
 from pipeline.core.fold.fold import fold
 from pipeline.core.fold.rust import RustFold
+from pipeline.core.id_index import IdIndex
 from pipeline.core.plan import Plan
 from pipeline.core.state import PartitionState
 from pipeline.edges import redis as edges_redis

@@ -21,9 +21,9 @@ from pipeline.app.checks import check_kind
 from pipeline.core.backfill import clock_of, left_of
 from pipeline.core.commit import advance
 from pipeline.core.compiled import MODULE
-from pipeline.core.dedup import IdIndex
 from pipeline.core.fold.fold import fold
 from pipeline.core.fold.rust import RustFold
+from pipeline.core.id_index import IdIndex
 from pipeline.core.raw import RawRecords, offsets_of, since
 from pipeline.core.state import PartitionState
 from pipeline.edges import kafka_batches, kafka_codecs

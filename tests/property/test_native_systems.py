@@ -28,12 +28,12 @@ from definitions.metric import (
     Scope,
 )
 from pipeline.core.compiled import MODULE
-from pipeline.core.dedup import IdIndex
 from pipeline.core.fold import fold as core_fold
 from pipeline.core.fold import rust
 from pipeline.core.fold.fold import fold
 from pipeline.core.fold.rust import RustFold
 from pipeline.core.fold.spelled import OPERAND, PATHS, PATTERN, path_of, slow_tests, spelled
+from pipeline.core.id_index import IdIndex
 from pipeline.core.state import PartitionState
 
 from ..conformance.payloads import MAPPED

@@ -140,3 +140,33 @@ def test_a_body_of_another_system_and_a_file_with_a_mark(tmp_path: Path) -> None
     )
 
     assert (done.returncode, "give --format metronome" in done.stderr) == (2, True), done.stderr
+
+
+# What a command that reads numbers imports none of: each takes 20 to 200 ms.
+NOT_FOR_READS = (
+    "fastapi",
+    "faust",
+    "markdown_it",
+    "numpy",
+    "pyarrow",
+    "rich",
+    "sqlglot",
+    "starlette",
+    "structlog",
+    "uvicorn",
+)
+
+
+@pytest.mark.parametrize("name", ["usage", "status", "keys", "metrics", "period", "rejected"])
+def test_a_read_waits_for_no_library_that_it_does_not_need(name: str) -> None:
+    """The modules of a command load without what only workers, servers and files need."""
+    script = (
+        f"import sys\nfrom importlib import import_module\nfrom pipeline.cli import COMMANDS\n"
+        f"import_module('pipeline.cli.' + COMMANDS[{name!r}][0])\n"
+        f"print([name for name in {NOT_FOR_READS!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines()[-1] == "[]"

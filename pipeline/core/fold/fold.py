@@ -46,8 +46,8 @@ from typing import Final
 from definitions.matcher import Matcher
 
 from ..compiled import Broken
-from ..dedup import IdIndex
 from ..deployment import Deployment
+from ..id_index import IdIndex
 from ..plan import Plan, id_count
 from ..reasons import Rejected
 from ..records import LogRecord

@@ -20,8 +20,9 @@ from definitions.metric import Aggregation
 from definitions.times import NS_PER_S
 
 from ..compiled import told
-from ..dedup import IdIndex, seed_of, tag_of
+from ..dedup import seed_of, tag_of
 from ..deployment import Deployment
+from ..id_index import IdIndex
 from ..raw import RawRecords, offsets_of
 from ..records import LogRecord
 from .judge import Judge, PythonShare

@@ -21,6 +21,10 @@ COMMANDS: Final = {
         "operate",
         "Create the deployment: its topics and the settings that decide numbers.",
     ),
+    "doctor": (
+        "doctor",
+        "Check everything that a deployment needs. Exit 1 if anything is wrong.",
+    ),
     "settings": (
         "operate",
         "Print every setting (environment variable) with its value, default, unit and meaning.",

@@ -169,6 +169,7 @@ def test_every_command_opens_secure_connections_alone(
     for command in ("period show", "period verify", "period revise"):
         run("reader", command, HOUR, *periods)
     run("reader", "status")
+    run("worker", "doctor", exits=1)  # there is no worker now
     run("reader", "explain", "t1", "--customer", "c1")
     assert json.loads(run("reader", "rejected list"))["reason"] == "not_json"
     run("reader", "rejected redrive")

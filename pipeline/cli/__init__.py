@@ -25,6 +25,10 @@ COMMANDS: Final = {
         "doctor",
         "Check everything that a deployment needs. Exit 1 if anything is wrong.",
     ),
+    "size": (
+        "size",
+        "Compute brokers, partitions, workers, shards of Redis and the memory of each.",
+    ),
     "settings": (
         "operate",
         "Print every setting (environment variable) with its value, default, unit and meaning.",
@@ -104,7 +108,8 @@ app = typer.Typer(
         "metronome FILE` · `recount publish FILE` · `recount worker --until-caught-up` · "
         "`recount usage METRIC --customer C --starting-on T --ending-before T`. Exit codes: "
         "0 done, 1 a difference was found, 2 wrong usage, 3 a definition or name is wrong, "
-        "4 Kafka or Redis does not answer, 5 HALT (the message says what to do), 70 a bug."
+        "4 Kafka or Redis does not answer, 5 HALT (the message says what to do), 70 a bug, "
+        "130 Ctrl-C."
     ),
 )
 

@@ -61,6 +61,7 @@ REASONS: dict[str, str] = {
     "pipeline/cli/operate.py: init_command": "a parameter is an option of the command",
     "pipeline/cli/usage.py: usage": "the same",
     "pipeline/cli/periods.py: close": "the same",
+    "pipeline/cli/size.py: size": "the same",
     "pipeline/cli/trial.py: try_": "the same",
     "pipeline/doors/own.py: usage": "a parameter is a query parameter of the call",
     "pipeline/doors/own.py: try_": "the same",

@@ -27,7 +27,7 @@ _ORDINARY = """
     together verifying writing behind events
     ingest request_topics segment sql_values sql_where translating
     building memory_epochs redis_epochs rebuilding
-    doctor drawing examining examining_redis notes redis_health status tables
+    doctor size sizing drawing examining examining_redis notes redis_health status tables
 """
 ORDINARY = frozenset(_ORDINARY.split())
 # Public classes of one name in two modules, and why that misleads nobody.

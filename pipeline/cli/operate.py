@@ -349,9 +349,12 @@ def worker_command(
 
     Example: recount worker --processes 2
     """
+    from ..app.crash import tell_as
     from ..app.supervisor import Supervisor
+    from ..telemetry.logs import line
 
     settings = load_settings()
     supervisor = Supervisor(settings, processes)
+    tell_as(line)
     code: Any = wait(supervisor.run(until_caught_up=until_caught_up))
     raise typer.Exit(code)

@@ -189,6 +189,9 @@ class Identified:
 
         try:
             await self._app(scope, receive, with_headers)
+        except asyncio.CancelledError:
+            told.leave()
+            raise
         finally:
             told.tell(request, time.perf_counter() - began)
 

@@ -227,7 +227,7 @@ async def _cause(server: _Server, error: BaseException) -> Cause:
     """Find the layer at which it ended."""
     why = await _no_way(server.host, server.port)
     if why is not None:
-        start = "start Kafka, or " if why == _NOBODY else ""
+        start = "start Kafka (here: `recount stack up`), or " if why == _NOBODY else ""
         other = "" if start else ", or DNS or the network"
         return Cause(f"{why}; {start}correct RECOUNT_KAFKA{other}")
     ours, theirs = server.we_use_tls, await _speaks_tls(server)

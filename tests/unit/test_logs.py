@@ -147,6 +147,8 @@ def test_the_end_of_a_process_is_an_event_where_it_says_events(err: Err) -> None
         (200, "GET", "/page/now", "debug"),
         (500, "GET", "/v1/usage", "error"),
         (503, "GET", "/v1/usage", "warning"),
+        (0, "GET", "/v1/usage", "error"),
+        (499, "POST", "/v1/usage", "info"),
     ],
 )
 def test_a_request_is_told_without_what_it_holds(
@@ -174,7 +176,7 @@ def test_a_request_is_told_without_what_it_holds(
         "id": "r1",
         "method": method,
         "route": "/v1/{key}",
-        "status": status,
+        "status": status or 500,
         "ms": 12.3,
         "key": "k1",
     }

@@ -21,6 +21,8 @@ from .service import Service
 _BEAT_S: Final = 1.0
 _CHECK_BEATS: Final = 5
 _SILENT_S_MAX: Final = 15.0
+_BUG: Final = 500
+_LEFT: Final = 499
 
 
 @dataclass
@@ -42,13 +44,18 @@ class ServerVitals:
 
 @dataclass(slots=True)
 class ToldRequest:
-    """The line of a request in the log. status: of its answer; the client left before one: 499."""
+    """The line of a request in the log. status: of its answer; 0 is none, because of a bug."""
 
     id: str
-    status: int = 499
+    status: int = 0
+
+    def leave(self) -> None:
+        """Note that the client has left; before an answer that is 499."""
+        self.status = self.status or _LEFT
 
     def tell(self, request: Request, took_s: float) -> None:
         """Tell of it; never its body, its query, its key, or what its path names."""
+        self.status = self.status or _BUG
         route = getattr(request.scope.get("route"), "path", None)
         fields = {
             "id": self.id,
@@ -58,9 +65,9 @@ class ToldRequest:
             "ms": round(1_000 * took_s, 1),
             "key": getattr(request.state, "key_id", None),
         }
-        if self.status == 500:
+        if self.status == _BUG:
             LOG.error("request", **fields)
-        elif self.status > 500:
+        elif self.status > _BUG:
             LOG.warning("request", **fields)
         elif self.status < 400 and request.method == "GET" and door_of(request.url.path) == "page":
             LOG.debug("request", **fields)  # a page that is open asks every few seconds

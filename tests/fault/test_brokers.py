@@ -172,7 +172,7 @@ def test_what_fewer_copies_mean_is_said_once(stage: Stage) -> None:
     assert b"Kafka keeps one copy of each record" in first.stderr
     assert b"copy" not in again.stderr
     done = made.ended("init", "--replication-factor", "3")
-    assert (done.returncode, b"replication_factor is 1, not 3" in done.stderr) == (5, True)
+    assert (done.returncode, b"--replication-factor is 1, not 3" in done.stderr) == (5, True)
 
 
 # -- brokers lost under traffic: afterwards each record is there once, and counted --------------

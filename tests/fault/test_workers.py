@@ -194,7 +194,7 @@ def test_f36_a_bug_in_the_handler(
     recount.publish([b"x", json.dumps({"customer_id": "c1", "boom": 1}).encode()])
     worker = workers.start(PYTHONPATH=str(tmp_path))
     eventually(
-        lambda: workers.logs().count("ended with 70") > 1, within_s=40, because="it is restarted"
+        lambda: workers.logs().count("starts_again") > 1, within_s=40, because="it is restarted"
     )
 
     assert worker.poll() is None

@@ -12,7 +12,7 @@ from typer.main import get_group
 from definitions.errors import DefinitionError
 
 from ..app.crash import CrashOnly
-from ..errors import ExitCode, harmless
+from ..errors import ExitCode, Interrupted, harmless
 
 # command → the module of this package that has it, and what `recount --help` says of it
 COMMANDS: Final = {
@@ -137,6 +137,10 @@ def run_command_line() -> None:
     with CrashOnly():
         try:
             app(prog_name="recount")
+        except Interrupted as error:
+            # The usual way out: what was shared between processes is given back.
+            sys.stderr.write(f"recount: {harmless(str(error))}\n")
+            sys.exit(error.exit_code)
         except SystemExit as left:
             if left.code == ExitCode.INTERRUPTED:  # before a command had begun
                 sys.stderr.write("recount: interrupted\n")

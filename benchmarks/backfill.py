@@ -92,11 +92,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.backfill")
     parser.add_argument("--events", type=int, default=EVENTS)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="of duplicates")
     given = parser.parse_args()
     table = Table("duplicates", "live, k events/s", "past", "past of live")
     found: dict[str, float] = {}
     with services() as running:
-        for share in SHARES:
+        for share in given.shares:
             pairs = []
             for _ in range(given.rounds):
                 traffic = Traffic(given.events, now(), duplicates=share)

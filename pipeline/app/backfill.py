@@ -165,7 +165,6 @@ class Backfill:
         if self._moved(state, due):
             return None
         folding = await self._folding_of(due)
-        began = self._clock.monotonic()
         try:
             work = partial(
                 slice_of,
@@ -180,14 +179,16 @@ class Backfill:
                 native=folding.native,
             )
             is_native = folding.native is not None
-            made = await folded(work, records=len(records), is_native=is_native)
+            made, took_s = await folded(
+                work, self._clock, records=len(records), is_native=is_native
+            )
         except VerdictsDiffer as error:
             raise PartitionHalt(
                 self._owner.partition,
                 f"partition {self._owner.partition}: {error}: the list of duplicates was "
                 f"lost, or somebody else wrote to it; {REBUILD}",
             ) from error
-        self.size.fit(self._clock.monotonic() - began)
+        self.size.fit(took_s)
         return made
 
     def _moved(self, state: PartitionState, due: Due) -> bool:

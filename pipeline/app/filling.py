@@ -16,6 +16,7 @@ from .opening import Released, SeekBack
 from .owner import Owner
 
 _IDLE_S: Final = 0.5
+_BESIDE_S: Final = 0.05
 _TURN_S: Final = 5.0  # of a partition, where others have a past too
 _LOOK_S: Final = 0.005  # whether live batches are done
 _LIVE_FLUSHES: Final = 4  # between two slices, while live events wait
@@ -43,7 +44,10 @@ class Served(Protocol):
 
 
 class Filling:
-    """Counts the past of every owned partition, one slice at a time.
+    """Counts the past of every owned partition, slice by slice.
+
+    Two partitions at once while no live event comes: one waits for the log or the store while the
+    other one folds. One alone as soon as events come: the stream waits for one slice at most.
 
     share: of the time, while live events come. is_paused: whether Redis is too full for it.
     """
@@ -62,20 +66,38 @@ class Filling:
         self._share = share
         self._looked_s = -_MEMORY_S
         self._flushed = 0  # live flushes when the last slice was taken
+        self._busy: set[int] = set()  # partitions whose turn it is
+        self._is_live = True  # whether live events came since the slice before the last
         self.is_paused = False
 
     async def run(self, seek: Seek) -> None:
         """Go on for ever."""
+        await asyncio.gather(self._go_on(seek), self._go_on(seek, beside=True))
+
+    async def _go_on(self, seek: Seek, *, beside: bool = False) -> None:
+        """Give one partition after another its turn. beside: only while no live event comes."""
         while True:
             for number, each in list(self._served().items()):
-                await self._turn(number, each, seek)
-            if self.is_paused or not self._due():
+                if number not in self._busy and not (beside and self._is_live):
+                    self._busy.add(number)
+                    try:
+                        await self._turn(number, each, seek, beside=beside)
+                    finally:
+                        self._busy.discard(number)
+            if beside and self._is_live:
+                await asyncio.sleep(_BESIDE_S)
+            elif self.is_paused or not self._due():
                 await asyncio.sleep(_IDLE_S)
 
     def _due(self) -> list[int]:
-        return [number for number, each in self._served().items() if each.past.due is not None]
+        """The partitions with a past whose turn it is not."""
+        return [
+            number
+            for number, each in self._served().items()
+            if number not in self._busy and each.past.due is not None
+        ]
 
-    async def _turn(self, number: int, each: Served, seek: Seek) -> None:
+    async def _turn(self, number: int, each: Served, seek: Seek, *, beside: bool) -> None:
         """Count slices of one partition until none is left, or it is another one's turn."""
         ends = self._clock.monotonic() + _TURN_S
         while each.past.due is not None and not await self._is_scarce():
@@ -93,10 +115,11 @@ class Filling:
             except Unavailable:
                 await asyncio.sleep(_RETRY_S)
                 break
-            if flushed != self._flushed:
+            self._is_live = flushed != self._flushed
+            if self._is_live:
                 await asyncio.sleep(each.past.took_s * (1 - self._share) / self._share)
             self._flushed = flushed
-            if self._clock.monotonic() > ends and self._due() != [number]:
+            if (beside and self._is_live) or (self._clock.monotonic() > ends and self._due()):
                 break
         await each.past.close()
 

@@ -318,9 +318,10 @@ class Owner:
             index=self._index,
             native=folding.native,
         )
-        plan = await folded(work, records=len(first), is_native=folding.native is not None)
+        is_native = folding.native is not None
+        plan, took_s = await folded(work, self._clock, records=len(first), is_native=is_native)
         self.done.update(plan.paths)
-        self._slice.fit(self._clock.monotonic() - began)
+        self._slice.fit(took_s)
         check_clock(self.partition, plan.clock_ms, self._clock.now())
         check_rejections(self.partition, self._rejections, records, plan)
         await self._retry(lambda: self._log.reject(self.partition, plan.dead_letters))

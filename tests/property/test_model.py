@@ -214,7 +214,7 @@ class Model(RuleBasedStateMachine):
         self.store.history.append(self.store.snapshot())
         self.define("sum", heard=True)
 
-    async def _folded(self, work: Callable[[], Any], **_: Any) -> Any:
+    async def _folded(self, work: Callable[[], Any], *_: Any, **__: Any) -> Any:
         """Fold as a thread does: others go on meanwhile, and its worker may be gone then."""
         task = asyncio.current_task()
         worker = next((each for each in self.workers.values() if each.task is task), None)
@@ -224,7 +224,7 @@ class Model(RuleBasedStateMachine):
             if worker is not None:
                 with suppress(StoreUnavailable):
                     await worker.pause()
-        return made
+        return made, 0.0
 
     def new_store(self) -> HistoricStore:
         """An empty store."""

@@ -2,19 +2,24 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
-from typing import Any
+from typing import Any, cast
+
+import pytest
 
 from pipeline.app.desk import Desk
-from pipeline.app.filling import Filling
+from pipeline.app.filling import Filling, Seek
 from pipeline.edges.clock import SystemClock
 from pipeline.edges.memory import MemoryStore
+from pipeline.errors import Damage
 
 from ..world import FIVE, World, definition_record, event
 
 EVENTS = 40
+_STEPS = 10_000  # within which the second partition would have had its turn
 
 
 class Measured(MemoryStore):
@@ -49,6 +54,17 @@ async def until(condition: Callable[[], bool]) -> None:
             if condition():
                 return
             await asyncio.sleep(0)
+
+
+async def filling_until(filling: Filling, seek: Seek, condition: Callable[[], bool]) -> None:
+    """Let it go on until a fact holds."""
+    task = asyncio.create_task(filling.run(seek))
+    try:
+        await until(condition)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def filled(world: World, desk: Desk, then: Callable[[Filling], Any]) -> None:
@@ -112,3 +128,55 @@ def test_a_past_goes_on_beside_live_batches_that_never_end() -> None:
 
     asyncio.run(run())
     assert world.state.is_ready("SUM#1")
+
+
+class _Stepping:
+    """A partition whose slices end when they are told to; it stands for owner and past at once."""
+
+    def __init__(self, at_once: Counter[str], *, live: bool) -> None:
+        self.owner = self.past = cast("Any", self)
+        self.due: object | None = object()
+        self.waiting = self.flushes = 0
+        self.took_s = 0.0
+        self._at_once = at_once
+        self._live = live
+
+    async def step(self) -> None:
+        """A slice; beside it a live flush is made, if live events come."""
+        self._at_once["now"] += 1
+        self._at_once["most"] = max(self._at_once["most"], self._at_once["now"])
+        await asyncio.sleep(0)
+        self.flushes += self._live
+        self._at_once["now"] -= 1
+        self._at_once["steps"] += 1
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    async def halts(self, error: Damage) -> None:
+        """It never does."""
+        raise error
+
+
+@pytest.mark.parametrize(("live", "most"), [(False, 2), (True, 1)])
+def test_two_partitions_count_their_past_at_once_only_while_no_live_event_comes(
+    live: bool, most: int
+) -> None:
+    """Beside live events the stream waits for one slice, however many partitions have a past."""
+    at_once: Counter[str] = Counter()
+
+    async def run() -> None:
+        served = {number: _Stepping(at_once, live=live) for number in range(3)}
+
+        async def seek(_partition: int, _offset: int) -> None:
+            raise AssertionError("nothing has to be fetched again")
+
+        filling = Filling(lambda: served, store=Measured(), clock=SystemClock(), share=0.5)
+        await filling_until(
+            filling,
+            seek,
+            lambda: at_once["steps"] >= (_STEPS if live else 0) and at_once["most"] >= most,
+        )
+
+    asyncio.run(run())
+    assert at_once["most"] == most

@@ -17,6 +17,8 @@ from .metric import (
     Field,
     Measure,
     MetricVersion,
+    Operand,
+    Result,
     ResultKind,
     Scope,
 )
@@ -24,8 +26,8 @@ from .values import number, text_form
 
 Value = Decimal | str | None
 _IN_PROPERTIES: Final = {"property", "value"}
-_OUTSIDE_CONTEXT: Final = {"property", "customer_id"}
-_KEYLESS: Final = {"value", "customer_id"}
+_OUTSIDE_CONTEXT: Final = {"property", "customer_id", "time"}
+_KEYLESS: Final = {"value", "customer_id", "time"}
 _RATIOS: Final = {ResultKind.RATIO, ResultKind.RATIO_SAME_DAY}
 _OF_COUNTS: Final = {
     ResultKind.FUNNEL,
@@ -33,6 +35,7 @@ _OF_COUNTS: Final = {
     ResultKind.UNITS,
     ResultKind.UNIT_DAYS,
     ResultKind.ADD_METRICS,
+    ResultKind.PERCENTILE,
 }
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -163,8 +166,10 @@ def _check_result(definition: Definition) -> None:
     kinds = {measure.name: measure.aggregation for measure in definition.measures}
     if result is None or len(kinds) != len(definition.measures):
         raise ValueError("a result, and a name of its own for each measure, are due")
-    if not {name for names in result.steps for name in names} <= set(result.args):
-        raise ValueError("steps are made of args")
+    if not {*result.flags, *(name for names in result.steps for name in names)} <= set(kinds):
+        raise ValueError("steps and flags are measures")
+    if result.op is ResultKind.ORDERED_FUNNEL:
+        _check_order(definition, result)
     if result.op is ResultKind.ADD_METRICS and not result.args:
         return
     sides = [result.args, result.denominator] if result.op in _RATIOS else [result.args]
@@ -178,8 +183,32 @@ def _check_result(definition: Definition) -> None:
     if result.op in _OF_COUNTS and {kinds[name] for name in result.args} != {Aggregation.COUNT}:
         raise ValueError(f"{result.op} is of counts")
     for limit in (result.cap, result.threshold):
-        if limit is not None and (type(limit) is bool or number(limit) is None):
+        if not _is_number(limit):
             raise ValueError("cap and threshold are numbers")
+    for rank in (result.low, result.high):
+        if not _is_number(rank) or not 0 <= (number(rank) or 0) <= 1:
+            raise ValueError("low and high are between 0 and 1")
+    if result.op is ResultKind.PERCENTILE and result.high is None:
+        raise ValueError("a percentile has a rank")
+
+
+def _check_order(definition: Definition, result: Result) -> None:
+    """Refuse an ordered funnel whose measures keep no times, or whose units have no groups."""
+    order = result.order
+    if order is None or not result.steps:
+        raise ValueError("an ordered funnel has steps and an order")
+    for measure in definition.measures:
+        of_times = measure.field is not None and measure.field.source == "time"
+        if not of_times or measure.aggregation is not Aggregation.UNIQUE or measure.unit is None:
+            raise ValueError("an ordered funnel is of the times of units")
+    if order.by_group and len(definition.dimensions) != 1:
+        raise ValueError("groups that part units are a grouping set")
+    if not (_is_number(order.within_ms) and _is_number(order.allowance_ms)):
+        raise ValueError("the bounds of an order are numbers")
+
+
+def _is_number(operand: Operand) -> bool:
+    return operand is None or (type(operand) is not bool and number(operand) is not None)
 
 
 def compile_matcher(versions: Iterable[MetricVersion]) -> Matcher:

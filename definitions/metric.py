@@ -122,10 +122,11 @@ class Field(_Model):
 
     property: the event's properties. The others are members of its context (4.1): value,
     user, user_custom, custom_id. A key with `value` names the property that stands for a missing
-    event value (CK12). customer_id: whose event it is.
+    event value (CK12). customer_id: whose event it is. time: when it happened, in nanoseconds
+    since 1970, written in base 36.
     """
 
-    source: Literal["property", "value", "user", "user_custom", "custom_id", "customer_id"]
+    source: Literal["property", "value", "user", "user_custom", "custom_id", "customer_id", "time"]
     key: str | None = None
 
 
@@ -182,6 +183,8 @@ class ResultKind(StrEnum):
     UNIT_MEANS = "unit_means"
     UNIT_DAY_MEANS = "unit_day_means"
     ADD_METRICS = "add_metrics"
+    ORDERED_FUNNEL = "ordered_funnel"
+    PERCENTILE = "percentile"
 
 
 class Component(_Model):
@@ -189,6 +192,24 @@ class Component(_Model):
 
     name: str
     type: str
+
+
+class Order(_Model):
+    """What an ordered funnel asks of the times of its steps.
+
+    within_ms: the last step comes at most so long after the first; None is no bound. allowance_ms:
+    a step may be so much earlier than the one before it. strict: it may not be at the same time.
+    by_group: a unit passes the steps in each of its groups by itself, an event without a group in
+    none. counts_groups: the groups of units are counted, not units. seconds: the value is how long
+    those that passed took, on average.
+    """
+
+    within_ms: Operand = None
+    allowance_ms: Operand = None
+    strict: bool = False
+    by_group: bool = False
+    counts_groups: bool = False
+    seconds: bool = False
 
 
 class Result(_Model):
@@ -199,13 +220,17 @@ class Result(_Model):
     of the definition's grouping set in one of the UTC windows that `windows` names.
     ratio: add of `args` ÷ add of `denominator`; null where that is zero.
     ratio_same_day: the same over units and days; a unit's numerator counts on the days on which
-    the unit has a denominator.
+    the unit has a denominator. Of `flags` a unit and day that has a number adds 1.
     unit_days, units: how many (unit, day) pairs, how many units have an event.
     funnel: the last step ÷ the first. `steps` has the measures of each; without it each of `args`
     is a step. unit_funnel: a step counts the
     (unit, day) pairs that have it and every step before it, in any order.
-    unit_totals: the sum over units of their daily totals, each day at most `cap`; with
-    `threshold` a unit adds 1 where its total reaches it, else nothing.
+    unit_totals: the sum over units of their daily totals, each day at most `cap`; totals below the
+    value at the rank `low`, or above the one at `high`, are replaced by it; with `threshold` a
+    unit adds 1 where its total reaches it, else nothing.
+    ordered_funnel: the last step ÷ the first, of units that passed the steps one after the other:
+    `args` keep the times of events by unit, `steps` and `order` say the rest.
+    percentile: the value at the rank `high`; `args` count events by their value, as units.
     unit_means, unit_day_means: the mean over units, over (unit, day) pairs, of their values.
     add_metrics: the sum of other metrics, and of `args`: counts of events, or, where a measure is
     kept by unit, of (unit, day) pairs.
@@ -217,6 +242,10 @@ class Result(_Model):
     steps: tuple[tuple[str, ...], ...] = ()
     cap: Operand = None
     threshold: Operand = None
+    low: Operand = None
+    high: Operand = None
+    flags: tuple[str, ...] = ()
+    order: Order | None = None
     components: tuple[Component, ...] = ()
     windows: tuple[Literal["hour", "day", "week", "month"], ...] = ()
 
@@ -295,6 +324,7 @@ class Definition(_Model):
             "args": own(self.result.args),
             "denominator": own(self.result.denominator),
             "steps": tuple(map(own, self.result.steps)),
+            "flags": own(self.result.flags),
         }
         return self.result.model_copy(update=changed)
 

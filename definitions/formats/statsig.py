@@ -13,6 +13,7 @@ from typing import Any, Final
 from ..metric import Class, Definition, Origin, Scope
 from ..values import number_or_text
 from .bodies import DEFAULT_TERMS, TEXT, Kind, Problems, Terms, is_number, is_text_list, parse_json
+from .statsig_criteria import NotComputable
 from .statsig_members import (
     ANYTHING,
     CHANGEABLE,
@@ -22,8 +23,8 @@ from .statsig_members import (
     MEMBERS,
     WAREHOUSE,
 )
-from .statsig_neutral import NotComputable, awaited, build_cloud, with_units
-from .statsig_warehouse import build_warehouse
+from .statsig_neutral import awaited, build_cloud, with_units
+from .statsig_warehouse import build_warehouse, dimensions_of
 
 NAME: Final = re.compile(r"[a-zA-Z0-9_.\-()/ %:]{4,200}")
 DESCRIPTION_CHARS_MAX: Final = 1_000
@@ -303,6 +304,7 @@ def _build(body: dict[str, Any], text: str, terms: Terms) -> Definition:
     try:
         _, result, execution, reasons = make(body, terms)
         measures = with_units(body, lambda each: make(each, terms))
+        dimensions = dimensions_of(body)
     except NotComputable as why:
         return Definition(
             **shared,
@@ -315,6 +317,7 @@ def _build(body: dict[str, Any], text: str, terms: Terms) -> Definition:
         **shared,
         measures=measures,
         result=result,
+        dimensions=dimensions,
         unit_types=tuple(dict.fromkeys(body.get("unitTypes") or ())),
         awaits=awaited(body, terms),
         execution=execution,

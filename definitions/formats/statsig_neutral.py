@@ -19,43 +19,12 @@ from ..metric import (
     of_unit,
 )
 from .bodies import Terms
+from .statsig_criteria import EVENT_VALUE, NotComputable, counting, named, user_field
 
-_USER_FIELDS: Final = {
-    "userID",
-    "email",
-    "ip",
-    "userAgent",
-    "country",
-    "locale",
-    "appVersion",
-}
-_EVENT_VALUE: Final = Field(source="value")
-_CONDITIONS: Final = {
-    "in": (Operator.IN, Comparison.TEXT),
-    "not_in": (Operator.NOT_IN, Comparison.TEXT),
-    "=": (Operator.EQUAL, Comparison.NUMBER_OR_TEXT),
-    ">": (Operator.GREATER, Comparison.NUMBER),
-    "<": (Operator.LESS, Comparison.NUMBER),
-    ">=": (Operator.GREATER_OR_EQUAL, Comparison.NUMBER),
-    "<=": (Operator.LESS_OR_EQUAL, Comparison.NUMBER),
-    "is_null": (Operator.IS_NOT_SET, Comparison.EXISTENCE),
-    "non_null": (Operator.IS_SET, Comparison.EXISTENCE),
-    "contains": (Operator.CONTAINS, Comparison.TEXT),
-    "not_contains": (Operator.NOT_CONTAINS, Comparison.TEXT),
-    "starts_with": (Operator.STARTS_WITH, Comparison.TEXT),
-    "ends_with": (Operator.ENDS_WITH, Comparison.TEXT),
-    "is_true": (Operator.IS_TRUE, Comparison.BOOLEAN),
-    "is_false": (Operator.IS_FALSE, Comparison.BOOLEAN),
-}
 # Statsig has these two metrics for every event, without anybody making them.
 OF_EVERY_EVENT: Final = ("event_count", "event_dau")
-_WITHOUT_VALUES: Final = {"is_null", "non_null", "is_true", "is_false"}
 # Statsig's words for what a number of an event is → how its values combine
 _SUMS: Final = {"value", "metadata"}
-
-
-class NotComputable(Exception):
-    """What the event stream does not hold; its only argument names it."""
 
 
 Built = tuple[tuple[Measure, ...], Result, Class, tuple[str, ...]]
@@ -86,17 +55,18 @@ def build_cloud(body: dict[str, Any], terms: Terms) -> Built:
     aggregation = {"sum": Aggregation.SUM, "mean": Aggregation.MEAN}.get(kind, Aggregation.COUNT)
     unit = unit_of(body) if kind == "event_user" else None
     measures = tuple(
-        Measure(
-            name=f"m{index}",
-            events=EventSelector(include=(event["name"],)),
-            where=conditions(event.get("criteria", [])),
+        measure
+        for index, event in enumerate(events)
+        for measure in counting(
+            f"m{index}",
+            event["name"],
+            event.get("criteria", []),
             aggregation=aggregation,
             field=None if aggregation is Aggregation.COUNT else _number_of(event),
             unit=unit,
         )
-        for index, event in enumerate(events)
     )
-    names = tuple(measure.name for measure in measures)
+    names = named(measures)
     if kind == "event_user":
         ever = body.get("rollupTimeWindow") == "max"
         op = ResultKind.UNITS if ever else ResultKind.UNIT_DAYS
@@ -119,18 +89,14 @@ def _distinct(body: dict[str, Any], events: list[dict[str, Any]]) -> Built:
     if len(events) > 1:
         raise NotComputable("how distinct counts of several events add up is not documented")
     (event,) = events
-    measure = Measure(
-        name="m0",
-        events=EventSelector(include=(event["name"],)),
-        where=conditions(event.get("criteria", [])),
-        **_side(event, unit_of(body)),
-    )
-    return (measure,), Result(args=("m0",)), Class.INCREMENTAL, ()
+    side = _side(event, unit_of(body))
+    measures = counting("m0", event["name"], event.get("criteria", []), **side)
+    return measures, Result(args=named(measures)), Class.INCREMENTAL, ()
 
 
 def _composite_sum(body: dict[str, Any]) -> Built:
     """Other metrics, and events whose metrics Statsig makes by itself (S-6)."""
-    named = [Component(**each) for each in body["metricComponentMetrics"]]
+    parts = [Component(**each) for each in body["metricComponentMetrics"]]
     measures = tuple(
         Measure(
             name=f"m{index}",
@@ -138,12 +104,12 @@ def _composite_sum(body: dict[str, Any]) -> Built:
             aggregation=Aggregation.COUNT,
             unit=unit_of(body) if each.type == "event_dau" else None,
         )
-        for index, each in enumerate(each for each in named if each.type in OF_EVERY_EVENT)
+        for index, each in enumerate(each for each in parts if each.type in OF_EVERY_EVENT)
     )
     result = Result(
         op=ResultKind.ADD_METRICS,
         args=tuple(measure.name for measure in measures),
-        components=tuple(each for each in named if each.type not in OF_EVERY_EVENT),
+        components=tuple(each for each in parts if each.type not in OF_EVERY_EVENT),
     )
     return measures, result, Class.COMBINE_AT_READ, ()
 
@@ -158,20 +124,12 @@ def numerator_and_denominator(
 
 def _ratio(body: dict[str, Any], numerator: dict[str, Any], denominator: dict[str, Any]) -> Built:
     unit = unit_of(body)
-    measures = tuple(
-        Measure(
-            name=name,
-            events=EventSelector(include=(event["name"],)),
-            where=conditions(event.get("criteria", [])),
-            unit=unit,
-            **_side(event, unit),
-        )
+    below, above = (
+        counting(name, event["name"], event.get("criteria", []), unit=unit, **_side(event, unit))
         for name, event in (("denominator", denominator), ("numerator", numerator))
     )
-    result = Result(
-        op=ResultKind.RATIO_SAME_DAY, args=("numerator",), denominator=("denominator",)
-    )
-    return measures, result, Class.ENTITY_STATE, ()
+    result = Result(op=ResultKind.RATIO_SAME_DAY, args=named(above), denominator=named(below))
+    return (*below, *above), result, Class.ENTITY_STATE, ()
 
 
 def _side(event: dict[str, Any], unit: Field) -> dict[str, Any]:
@@ -202,14 +160,14 @@ def _funnel(body: dict[str, Any], terms: Terms) -> Built:
 
 def _step(number: int, step: Component, unit: Field | None, terms: Terms) -> list[Measure]:
     """What a step counts: the events of the metric that it names, else the event of its name."""
-    named = _named(step, terms)
-    if named is None:
+    metric = _named(step, terms)
+    if metric is None:
         selected = [(EventSelector(include=(step.name,)), ())]  # type: list[Any]
     else:
-        counting = [each for each in named.measures if each.name in named.answering]
+        counting = [each for each in metric.measures if each.name in metric.answering]
         what = f"step {number} names the metric {step.name}::{step.type}, which"
-        if not named.computable:
-            raise NotComputable(f"{what} is not computed: {'; '.join(named.reasons)}")
+        if not metric.computable:
+            raise NotComputable(f"{what} is not computed: {'; '.join(metric.reasons)}")
         if {each.aggregation for each in counting} != {Aggregation.COUNT}:
             raise NotComputable(f"{what} does not count events")
         selected = [(each.events, each.where) for each in counting]
@@ -235,8 +193,8 @@ def _named(step: Component, terms: Terms) -> Definition | None:
 def awaited(body: dict[str, Any], terms: Terms) -> tuple[Component, ...]:
     """The names of a checked body that were taken for events, because no metric has them."""
     if body["type"] == "composite_sum":
-        named = [Component(**each) for each in body["metricComponentMetrics"]]
-        return tuple(each for each in named if each.type in OF_EVERY_EVENT)
+        parts = [Component(**each) for each in body["metricComponentMetrics"]]
+        return tuple(each for each in parts if each.type in OF_EVERY_EVENT)
     if body["type"] == "funnel":
         steps = [Component(**each) for each in body["funnelEventList"]]
         return tuple(each for each in steps if _named(each, terms) is None)
@@ -254,7 +212,7 @@ def with_units(
     measures, *_ = make(body)
     added: list[Measure] = []
     for unit_type in dict.fromkeys(body.get("unitTypes") or ()):
-        unit = _user_field(unit_type)
+        unit = user_field(unit_type)
         has_it = Condition(
             field=unit,
             operator=Operator.IS_SET,
@@ -264,7 +222,7 @@ def with_units(
         own, *_ = make({**body, "unitTypes": [unit_type]})
         for plain, each in zip(measures, own, strict=True):
             variant = each
-            if each.unit is None and each.field != unit:
+            if unit not in (each.unit, each.field):
                 variant = each.model_copy(update={"where": (*each.where, has_it)})
             if variant != plain:
                 name = of_unit(plain.name, unit_type)
@@ -279,49 +237,10 @@ def _number_of(event: dict[str, Any]) -> Field:
         raise NotComputable("metadata without metadataKey names no number")
     if key and event.get("type") in {"metadata", None}:
         return Field(source="property", key=key)
-    return _EVENT_VALUE
+    return EVENT_VALUE
 
 
 def unit_of(body: dict[str, Any]) -> Field:
     """The field that says whose day an event belongs to: the first unit type, or userID."""
     name = next(iter(body.get("unitTypes") or ()), "userID")
-    return _user_field(name)
-
-
-def _user_field(name: str) -> Field:
-    """A named field of the user; any other name is one of its custom ids (CS10)."""
-    return Field(source="user" if name in _USER_FIELDS else "custom_id", key=name)
-
-
-def conditions(criteria: list[dict[str, Any]]) -> tuple[Condition, ...]:
-    """Return the conditions of criteria, all of which must hold.
-
-    Raises:
-        NotComputable: a criterion that no single event can answer.
-    """
-    return tuple(_condition(criterion) for criterion in criteria)
-
-
-def _condition(criterion: dict[str, Any]) -> Condition:
-    word = criterion["condition"]
-    if word == "sql_filter":
-        raise NotComputable("a sql_filter criterion needs a warehouse")
-    if word not in _CONDITIONS:
-        raise NotComputable(f"a criterion {word} needs an experiment's exposure stream")
-    operator, comparison = _CONDITIONS[word]
-    kind, column = criterion["type"], criterion.get("column")
-    if kind == "value":
-        field = _EVENT_VALUE
-    elif kind == "metadata":
-        field = Field(source="property", key=column)
-    elif kind == "user":
-        field = _user_field(str(column))
-    else:
-        field = Field(source="user_custom", key=column)
-    return Condition(
-        field=field,
-        operator=operator,
-        operands=() if word in _WITHOUT_VALUES else tuple(criterion["values"]),
-        comparison=comparison,
-        if_unknown=criterion.get("nullVacuousOverride", False),  # CS1, CS2
-    )
+    return user_field(name)

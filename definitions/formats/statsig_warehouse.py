@@ -1,10 +1,14 @@
 """Statsig's warehouse-native metrics, where a setting maps their source to an event (CS15)."""
 
+from decimal import Decimal
 from typing import Any, Final
 
-from ..metric import Aggregation, Class, EventSelector, Field, Measure, Result, ResultKind
+from ..metric import Aggregation, Class, Field, Measure, Result, ResultKind
 from .bodies import Terms
-from .statsig_neutral import Built, NotComputable, conditions, unit_of
+from .statsig_criteria import EVENT_VALUE, NotComputable, counting, named
+from .statsig_funnel import build_funnel, session_of
+from .statsig_neutral import Built, unit_of
+from .statsig_source import event_of
 
 _AGGREGATIONS: Final = {
     "count": Aggregation.COUNT,
@@ -16,6 +20,9 @@ _AGGREGATIONS: Final = {
     "first_value": Aggregation.FIRST,
     "latest_value": Aggregation.LATEST,
 }
+_FLAG: Final = "daily_participation"
+# What one side of a ratio adds up: of a daily participation 1 for each unit and day.
+_SIDES: Final = {**_AGGREGATIONS, _FLAG: Aggregation.COUNT}
 # How the values of units become one number (docs/semantics.md, S-5).
 _OF_UNITS: Final = {
     "count_distinct": ResultKind.UNIT_MEANS,
@@ -25,6 +32,21 @@ _OF_UNITS: Final = {
     "latest_value": ResultKind.UNIT_DAY_MEANS,
 }
 _ADDED: Final = ("count", "sum", "mean")
+# What they say happens to units of an experiment, or holds of any unit that has an event.
+_OF_EXPERIMENTS: Final = (
+    "cupedAttributionWindow",
+    "metricBakeDays",
+    "waitForCohortWindow",
+    "onlyIncludeUsersWithConversionEvent",
+)
+_LIMITED: Final = ("count", "sum")
+_PERCENT: Final = 100
+_LIMITS: Final = ("cap", "valueThreshold", "winsorizationLow", "winsorizationHigh")
+_LIMITS_OF_RATIO: Final = (
+    *_LIMITS,
+    "winsorizationLowDenominator",
+    "winsorizationHighDenominator",
+)
 
 
 def build_warehouse(body: dict[str, Any], terms: Terms) -> Built:
@@ -35,52 +57,92 @@ def build_warehouse(body: dict[str, Any], terms: Terms) -> Built:
     """
     native = body["warehouseNative"]
     aggregation = native["aggregation"]
-    if "custom" in (native.get("rollupTimeWindow"), native.get("denominatorRollupTimeWindow")):
+    windows = (
+        native.get("rollupTimeWindow"),
+        native.get("denominatorRollupTimeWindow"),
+        body.get("rollupTimeWindow"),
+    )
+    if "custom" in windows:
         raise NotComputable(
             "a custom window is counted from exposure: an exposure stream is needed"
         )
-    if body.get("rollupTimeWindow") == "custom":
-        raise NotComputable(
-            "a custom window is counted from exposure: an exposure stream is needed"
-        )
-    if native.get("funnelStartCriteria") == "exposure" or native.get(
-        "funnelUseExposureAsFirstEvent"
-    ):
-        raise NotComputable("a funnel that starts at exposure needs an exposure stream")
-    if aggregation in {"", "percentile"}:
-        raise NotComputable(
-            "a percentile is over all single values, which rollups do not keep"
-            if aggregation
-            else "no aggregation is named"
-        )
-    if aggregation in {"funnel", "retention"}:
-        return _later(native, terms, aggregation)
+    if not aggregation:
+        raise NotComputable("no aggregation is named")
+    if aggregation == "retention":
+        return _retention(native, terms)
+    if aggregation == "funnel":
+        return build_funnel(body, terms)
+    if aggregation == "percentile":
+        return _percentile(native, terms)
     if aggregation == "ratio":
         return _ratio(body, native, terms)
-    if aggregation == "daily_participation":
-        measure = _measure(native, "m0", Aggregation.COUNT, terms, unit=unit_of(body))
-        ever = native.get("rollupTimeWindow") == "max" or body.get("rollupTimeWindow") == "max"
+    if aggregation == _FLAG:
+        measures = _measures(native, "m0", Aggregation.COUNT, terms, unit=unit_of(body))
+        ever = "max" in (native.get("rollupTimeWindow"), body.get("rollupTimeWindow"))
         op = ResultKind.UNITS if ever else ResultKind.UNIT_DAYS
-        return (measure,), Result(op=op, args=("m0",)), Class.ENTITY_STATE, _log_reason(native)
+        return measures, Result(op=op, args=named(measures)), Class.ENTITY_STATE, _logs(native)
     return _plain(body, native, terms)
+
+
+def dimensions_of(body: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Return the grouping sets of a warehouse-native metric: its breakdowns, or sessions.
+
+    Raises:
+        NotComputable: sessions that are not those of every step.
+    """
+    native = body.get("warehouseNative") or {}
+    if native.get("aggregation") != "funnel":
+        return tuple(
+            (column,) for column in dict.fromkeys(native.get("metricDimensionColumns", ()))
+        )
+    session = session_of(native)
+    return () if session is None else ((session,),)
+
+
+def only_kept(body: dict[str, Any]) -> list[str]:
+    """Return the members of a body that are shown and change no number here (S-15)."""
+    native = body.get("warehouseNative") or {}
+    names = [*_OF_EXPERIMENTS]
+    if native.get("aggregation") == "funnel":
+        names.append("metricDimensionColumns")
+    return [name for name in names if native.get(name) not in (None, False, [])]
 
 
 def _plain(body: dict[str, Any], native: dict[str, Any], terms: Terms) -> Built:
     aggregation = native["aggregation"]
-    cap, threshold = native.get("cap"), native.get("valueThreshold")
-    reasons = _log_reason(native)
-    limited = cap is not None or threshold is not None
-    per_unit = limited or aggregation in _OF_UNITS or bool(reasons)
+    reasons = _logs(native)
+    limits = {name: native[name] for name in _LIMITS if native.get(name) is not None}
+    per_unit = bool(limits) or aggregation in _OF_UNITS or bool(reasons)
     unit = unit_of(body) if per_unit else None
-    measure = _measure(native, "m0", _AGGREGATIONS[aggregation], terms, unit=unit)
-    if limited and aggregation not in {"count", "sum"}:
-        reasons += (f"cap and valueThreshold of {aggregation} are not documented",)
+    measures = _measures(native, "m0", _AGGREGATIONS[aggregation], terms, unit=unit)
+    if limits and aggregation not in _LIMITED:
+        reasons += (f"{' and '.join(limits)} of {aggregation} are not documented",)
     if not per_unit:
         execution = Class.COMBINE_AT_READ if aggregation == "mean" else Class.INCREMENTAL
-        return (measure,), Result(args=("m0",)), execution, ()
-    op = ResultKind.UNIT_TOTALS if limited else _OF_UNITS.get(aggregation, ResultKind.UNIT_TOTALS)
-    result = Result(op=op, args=("m0",), cap=cap, threshold=threshold)
-    return (measure,), result, Class.ENTITY_STATE, reasons
+        return measures, Result(args=named(measures)), execution, ()
+    op = ResultKind.UNIT_TOTALS if limits else _OF_UNITS.get(aggregation, ResultKind.UNIT_TOTALS)
+    cap, threshold, low, high = map(limits.get, _LIMITS)
+    result = Result(op=op, args=named(measures), cap=cap, threshold=threshold, low=low, high=high)
+    return measures, result, Class.ENTITY_STATE, reasons
+
+
+def _percentile(native: dict[str, Any], terms: Terms) -> Built:
+    """How often each value was seen, kept as if the values were units."""
+    rank = native.get("percentile")
+    if rank is None or not 0 < rank <= _PERCENT:
+        raise NotComputable("a percentile needs `percentile`, above 0 and at most 100")
+    rank = Decimal(rank) / _PERCENT if rank > 1 else rank  # CS27
+    value = _column(native, "percentile")
+    measures = _measures(native, "m0", Aggregation.COUNT, terms, unit=value)
+    result = Result(op=ResultKind.PERCENTILE, args=named(measures), high=rank)
+    return measures, result, Class.ENTITY_STATE, _logs(native)
+
+
+def _retention(native: dict[str, Any], terms: Terms) -> Built:
+    """Legal, of class entity state, and not computed."""
+    _measures(native, "m0", Aggregation.COUNT, terms, unit=None)
+    why = "retention needs units followed over windows of days, which this release does not keep"
+    return (), Result(), Class.ENTITY_STATE, (why,)
 
 
 def _ratio(body: dict[str, Any], native: dict[str, Any], terms: Terms) -> Built:
@@ -92,84 +154,61 @@ def _ratio(body: dict[str, Any], native: dict[str, Any], terms: Terms) -> Built:
         "valueColumn": native.get("denominatorValueColumn"),
     }
     above = {**native, "aggregation": native.get("numeratorAggregation") or "count"}
-    sides = above["aggregation"], below["aggregation"]
-    reasons = _log_reason(native)
-    limited = native.get("cap") is not None or native.get("valueThreshold") is not None
-    if limited:
-        reasons += ("cap and valueThreshold of a ratio are not documented",)
-    if unknown := set(sides) - set(_AGGREGATIONS):
+    kinds = above["aggregation"], below["aggregation"]
+    reasons = _logs(native)
+    if limits := [name for name in _LIMITS_OF_RATIO if native.get(name) is not None]:
+        reasons += (f"{' and '.join(limits)} of a ratio are not documented",)
+    if unknown := set(kinds) - set(_SIDES):
         reasons += (f"a ratio of {min(unknown)} is not computed by this release",)
-        sides = tuple(side if side in _AGGREGATIONS else "count" for side in sides)  # type: ignore[assignment]
-    apart = not native.get("allowNullRatioDenominator") or not set(sides) <= set(_ADDED)
-    apart = apart or bool(reasons)
-    unit = unit_of(body) if apart else None
-    measures = tuple(
-        _measure(side, name, _AGGREGATIONS[kind], terms, unit=unit)
-        for name, side, kind in (
-            ("denominator", below, sides[1]),
-            ("numerator", above, sides[0]),
-        )
-    )
+        kinds = tuple(kind if kind in _SIDES else "count" for kind in kinds)  # type: ignore[assignment]
     null_allowed = bool(native.get("allowNullRatioDenominator"))
+    apart = not null_allowed or not set(kinds) <= set(_ADDED) or bool(reasons)
     if apart and null_allowed and not reasons:
         reasons += ("a ratio of values of units with null denominators is not documented",)
+    unit = unit_of(body) if apart else None
+    bottom, top = (
+        _measures(side, name, _SIDES[kind], terms, unit=unit)
+        for name, side, kind in (
+            ("denominator", below, kinds[1]),
+            ("numerator", above, kinds[0]),
+        )
+    )
+    flags = tuple(
+        name
+        for kind, side in zip(kinds, (top, bottom), strict=True)
+        if kind == _FLAG
+        for name in named(side)
+    )
     op = ResultKind.RATIO_SAME_DAY if apart else ResultKind.RATIO
-    result = Result(op=op, args=("numerator",), denominator=("denominator",))
-    return measures, result, Class.ENTITY_STATE if apart else Class.COMBINE_AT_READ, reasons
+    result = Result(op=op, args=named(top), denominator=named(bottom), flags=flags)
+    execution = Class.ENTITY_STATE if apart else Class.COMBINE_AT_READ
+    return (*bottom, *top), result, execution, reasons
 
 
-def _later(native: dict[str, Any], terms: Terms, aggregation: str) -> Built:
-    """An ordered funnel or a retention: legal, of class entity state, not computed yet."""
-    steps = native.get("funnelEvents", [])
-    sources = [step.get("metricSourceName") for step in steps]
-    for source in (*(name for name in sources if name), native.get("metricSourceName")):
-        _event(source, terms)
-    for step in steps:
-        conditions(step.get("criteria", []))
-    conditions(native.get("criteria", []))
-    what = {
-        "funnel": "an ordered funnel needs the order of a unit's single events",
-        "retention": "retention needs units followed over windows of days",
-    }[aggregation]
-    return (), Result(), Class.ENTITY_STATE, (f"{what}, which this release does not keep",)
-
-
-def _log_reason(native: dict[str, Any]) -> tuple[str, ...]:
+def _logs(native: dict[str, Any]) -> tuple[str, ...]:
     if native.get("useLogTransform"):
         return ("useLogTransform: a logarithm has no exact decimal",)
     return ()
 
 
-def _event(source: str | None, terms: Terms) -> str:
-    event = terms.statsig_sources.get(source or "")
-    if event is None:
-        raise NotComputable(
-            f"metric source {source!r} is a warehouse table; map it to an event "
-            "(statsig.sources in the file of recount init --config)"
-        )
-    return event
-
-
-def _measure(
+def _measures(
     native: dict[str, Any],
     name: str,
     aggregation: Aggregation,
     terms: Terms,
     *,
     unit: Field | None,
-) -> Measure:
-    event = _event(native.get("metricSourceName"), terms)
-    column, field = native.get("valueColumn"), None
-    if aggregation is not Aggregation.COUNT:
-        if not column:
-            raise NotComputable(f"{aggregation} without valueColumn names no value")
-        by_value = column == "value"
-        field = Field(source="value") if by_value else Field(source="property", key=column)
-    return Measure(
-        name=name,
-        events=EventSelector(include=(event,)),
-        where=conditions(native.get("criteria", [])),
-        aggregation=aggregation,
-        field=field,
-        unit=unit,
+) -> tuple[Measure, ...]:
+    event = event_of(native.get("metricSourceName"), terms)
+    field = None if aggregation is Aggregation.COUNT else _column(native, aggregation)
+    return counting(
+        name, event, native.get("criteria", []), aggregation=aggregation, field=field, unit=unit
     )
+
+
+def _column(native: dict[str, Any], aggregation: str) -> Field:
+    """The field that a value column names: a metadata key, or the event's value."""
+    column = native.get("valueColumn")
+    if not column:
+        raise NotComputable(f"{aggregation} without valueColumn names no value")
+    return EVENT_VALUE if column == "value" else Field(source="property", key=column)

@@ -84,7 +84,7 @@ def _encode_reading(partial: tuple[Position, Decimal] | None) -> str:
     place, value = partial
     age_ms = place.clock_ms - place.event_ns // NS_PER_MS
     stands = (place.event_ns, age_ms, place.partition, place.offset)
-    return ":".join([*map(_base36, stands), canonical(value)])
+    return ":".join([*map(base36, stands), canonical(value)])
 
 
 def _decode_reading(text: str) -> tuple[Position, Decimal] | None:
@@ -96,7 +96,7 @@ def _decode_reading(text: str) -> tuple[Position, Decimal] | None:
     return place, _decode_number(value)
 
 
-def _base36(number: int) -> str:
+def base36(number: int) -> str:
     """The text that int(text, 36) reads: a third shorter than the decimal one."""
     digits, rest = "", abs(number)
     while rest:

@@ -125,12 +125,13 @@ class Grouping:
 
     number: of the grouping set. kept: the places in a cell's group that were asked for, in the
     order of the answer; None: all as they are. windows: those of the statement whose rows add up;
-    None where no rows do.
+    None where no rows do. by_unit: a unit is followed in each of its groups by itself.
     """
 
     number: int
     kept: tuple[int, ...] | None = None
     windows: tuple[str, ...] | None = None
+    by_unit: bool = False
 
     def of(self, groups: Group) -> Group:
         """The asked part of a cell's group."""
@@ -162,6 +163,8 @@ class Part:
             return self.number, cell.groups, _windows_at(opens_s, self.grouping.windows)
         if not self.by_unit:
             return self.number, "", 0
+        if self.grouping is not None and self.grouping.by_unit:
+            return self.number, (cell.customer, *cell.groups), 0
         opens_s = cell.bucket * bucket_s + self.day_offset_s
         return self.number, cell.customer, opens_s // SECONDS_PER_DAY
 
@@ -291,6 +294,8 @@ def _grouping_of(definition: Definition, asked: tuple[str, ...] | None) -> Group
             return Grouping(0)
         kept = tuple(names.index(name) for name in asked or ())
         return Grouping(len(sets), kept, result.windows)
+    if result is not None and result.order is not None and result.order.by_group:
+        return Grouping(1, (), by_unit=True) if asked is None else None
     if asked is None:
         return Grouping(0)
     for number, names in enumerate(sets, start=1):

@@ -15,10 +15,12 @@ from definitions.values import EXACT, QUOTIENT, canonical
 
 from ..core.aggregations import AGGREGATIONS, Partial, empty_partial, merge_partials
 from .answers import Number
+from .following import followed
+from .ranks import at_rank, counted, winsorized
 
 # Of one window and group: (number of the measure, whose, when) → partial. A measure kept by unit
-# has the unit and its day; one whose value is added over rows has the row's group and windows;
-# any other has "" and 0.
+# has the unit and its day; one whose value is added over rows has the row's group and windows; one
+# that follows units in their groups has both of them and 0; any other has "" and 0.
 Group = tuple[str | None, ...]
 Place = tuple[int, str | Group, int | tuple[int, ...]]
 Held = dict[Place, Partial]
@@ -50,6 +52,7 @@ def answer(definition: Definition, held: Held, unit: str | None = None) -> Answe
     sums = _Sums(definition, held)
     unreadable = sum(partial.unreadable for partial in held.values())
     value, more = _COMPUTE[result.op](sums, result)
+    unreadable += more.pop("unreadable", 0)
     return Answered(value, unreadable, more)
 
 
@@ -109,9 +112,22 @@ class _Sums:
         kind, merged = self._merged(names, lambda _: None)
         return kind, merged.get(None, empty_partial(kind)).value
 
-    def by_unit_day(self, names: Sequence[str]) -> dict[_UnitDay, Decimal]:
-        """The numbers of measures added together, for each unit and day that has one."""
-        return _numbers(*self._merged(names, lambda place: (place[1], place[2])))
+    def by_unit_day(
+        self, names: Sequence[str], *, flags: Sequence[str] = ()
+    ) -> dict[_UnitDay, Decimal]:
+        """The numbers of measures added together, for each unit and day that has one.
+
+        flags: measures of which a unit and day that has a number counts as 1.
+        """
+        found = _numbers(*self._merged(names, lambda place: (place[1], place[2])))
+        if not set(names) <= set(flags):
+            return found
+        return {at: Decimal(1) for at, number in found.items() if number > 0}
+
+    def times(self, names: Sequence[str]) -> dict[str | Group, frozenset[str]]:
+        """The elements of UNIQUE measures, for each unit."""
+        _, merged = self._merged(names, lambda place: place[1])
+        return {unit: partial.value for unit, partial in merged.items()}
 
     def is_by_unit(self, name: str) -> bool:
         """Whether a measure is kept by unit."""
@@ -192,8 +208,8 @@ def _ratio(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
 
 
 def _ratio_same_day(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
-    below = sums.by_unit_day(result.denominator)
-    above = sums.by_unit_day(result.args)
+    below = sums.by_unit_day(result.denominator, flags=result.flags)
+    above = sums.by_unit_day(result.args, flags=result.flags)
     counted = (number for at, number in above.items() if at in below)
     return _quotient(_sum(counted), _sum(below.values()))
 
@@ -245,9 +261,10 @@ def _unit_totals(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any
     for (unit, _), number in sums.by_unit_day(result.args).items():
         limited = number if cap is None else min(number, cap)
         totals[unit] = EXACT.add(totals.get(unit, Decimal(0)), limited)
+    values = winsorized(totals.values(), _decimal(result.low), _decimal(result.high))
     if threshold is None:
-        return canonical(_sum(totals.values())), {}
-    return str(sum(total >= threshold for total in totals.values())), {}
+        return canonical(_sum(values)), {}
+    return str(sum(value >= threshold for value in values)), {}
 
 
 def _decimal(operand: Any) -> Decimal | None:
@@ -260,6 +277,23 @@ def _unit_means(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]
 
 def _unit_day_means(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
     return _mean(sums.by_unit_day(result.args).values())
+
+
+def _percentile(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    rank = _decimal(result.high)
+    assert rank is not None
+    counts, unread = counted(sums.by_unit(result.args))
+    found = at_rank(counts, rank)
+    return (None if found is None else canonical(found)), {"unreadable": unread}
+
+
+def _ordered_funnel(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    assert result.order is not None
+    passed = followed([sums.times(names) for names in result.steps], result.order)
+    if not result.order.seconds:
+        return _of_steps(passed.steps)
+    value, more = _quotient(passed.seconds, passed.steps[-1])
+    return value, {**more, "steps": passed.steps}
 
 
 def _mean(numbers: Iterable[Decimal]) -> tuple[str | None, dict[str, Any]]:
@@ -280,4 +314,6 @@ _COMPUTE: Final[dict[ResultKind, Callable[[_Sums, Result], tuple[str | None, dic
     ResultKind.UNIT_MEANS: _unit_means,
     ResultKind.UNIT_DAY_MEANS: _unit_day_means,
     ResultKind.ADD_METRICS: _own_counts,
+    ResultKind.PERCENTILE: _percentile,
+    ResultKind.ORDERED_FUNNEL: _ordered_funnel,
 }

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from definitions.formats import native_body
+from definitions.formats.statsig_warehouse import only_kept
 from definitions.times import rfc3339
 
 from ..control.entities import Metric, Version
@@ -51,6 +52,7 @@ def summary_of(
         **({"history": None} if history is None else history.members),
         "fast_path": not slow,
         "slow_because": slow,
+        **kept_of(metric),
         "reasons": [*(() if body is None else body.definition.reasons), *unresolved],
         **(UNREACHABLE if any(each.span is None for each in standings.values()) else {}),
     }
@@ -65,6 +67,13 @@ def slow_because(version: Version) -> list[str]:
         return ["a stream does not compute it"]
     found = frozenset[str]().union(*map(slow_tests, definition.measures))
     return [said for word, said in SLOW_TESTS.items() if word in found]
+
+
+def kept_of(metric: Metric) -> dict[str, Any]:
+    """Name the members of a Statsig metric that are shown and change no number here."""
+    body = native_of(metric) if metric.format == "statsig" else None
+    names = [] if body is None else only_kept(body)
+    return {"only_kept": names} if names else {}
 
 
 def native_of(metric: Metric) -> dict[str, Any] | None:

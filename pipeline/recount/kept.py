@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from definitions.metric import Aggregation
 
-from .matching import plain
+from .matching import plain, short
 
 _WIDE = Context(prec=1_000, rounding=ROUND_HALF_EVEN)
 _ZERO = Decimal(0)
@@ -85,7 +85,7 @@ class Kept:
             return value
         won = self.won
         stands = (won.at, won.clock_ms - won.at // 1_000_000, partition, won.offset)
-        return f"{':'.join(_short(number) for number in stands)}:{value}"
+        return f"{':'.join(short(number) for number in stands)}:{value}"
 
 
 def _count(kept: Kept, _value: Any, reading: Reading) -> None:
@@ -138,14 +138,6 @@ ADDERS: dict[Aggregation, Callable[[Kept, Any, Reading], None]] = {
 def _first(known: int, offset: int) -> int:
     """The lower offset; parts of a partition are recounted one after the other."""
     return offset if known < 0 else min(known, offset)
-
-
-def _short(number: int) -> str:
-    """A whole number in base 36."""
-    if number < 0:
-        return "-" + _short(-number)
-    head, last = divmod(number, 36)
-    return (_short(head) if head else "") + "0123456789abcdefghijklmnopqrstuvwxyz"[last]
 
 
 def element(text: str) -> str:

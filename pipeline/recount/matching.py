@@ -64,6 +64,14 @@ def number_of(value: Any, *, from_text: bool) -> Decimal | int | None:
     return None
 
 
+def short(number: int) -> str:
+    """A whole number in base 36."""
+    if number < 0:
+        return "-" + short(-number)
+    head, last = divmod(number, 36)
+    return (short(head) if head else "") + "0123456789abcdefghijklmnopqrstuvwxyz"[last]
+
+
 class _Absent:
     """No such member: nothing to add, and nothing unreadable either."""
 
@@ -89,6 +97,8 @@ def _member(field: Field, event: Plain) -> Any:
         return event.properties.get(str(field.key), ABSENT)
     if field.source == "customer_id":
         return event.customer_id
+    if field.source == "time":
+        return short(event.at)
     if field.source == "value":
         own = event.context.get("value")
         if own is not None:

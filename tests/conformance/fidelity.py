@@ -13,6 +13,7 @@ import yaml
 from definitions.errors import DefinitionError
 from definitions.formats import native_body, parse
 from definitions.formats.bodies import Terms, parse_json
+from definitions.formats.statsig_warehouse import only_kept
 
 from ..services import ROOT
 
@@ -53,19 +54,19 @@ _NATIVE_FUNNEL = {
     "funnelEvents": _NATIVE_STEPS,
     "funnelCountDistinct": "users",
 }
-# Members that change nothing here: what they mean at Statsig happens in experiments.
+# Members of which the page says that they are there, and whose effect is in experiments alone: the
+# status of the metric names them (docs/semantics.md, S-15).
 KEPT = {
-    *("winsorizationHigh", "winsorizationLow", "cupedAttributionWindow", "metricBakeDays"),
-    *("onlyIncludeUsersWithConversionEvent", "metricDimensionColumns", "waitForCohortWindow"),
-    "percentile",
+    *("cupedAttributionWindow", "metricBakeDays", "waitForCohortWindow"),
+    "onlyIncludeUsersWithConversionEvent",
 }
 # Members of answers: what the doors show is a test's of theirs, not of a definition.
 ANSWERED = {
     *("id", "isHidden", "lineage.events", "lineage.metrics", "creatorName", "creatorEmail"),
     *("createdTime", "lastModifiedTime", "owner.name", "isVerified", "isReadOnly", "message"),
+    *("lastModifierID", "lastModifierEmail", "lastModifierName", "teamID"),
     "data",
 }
-ABSENT = {"lastModifierID", "lastModifierEmail", "lastModifierName", "teamID"}
 
 
 class Verdict(NamedTuple):
@@ -80,8 +81,11 @@ def native(own: dict[str, Any], **members: Any) -> dict[str, Any]:
     return {**_BASE, "type": "user_warehouse", "warehouseNative": {**own, **members}}
 
 
-def tried(body: dict[str, Any], *, kept: bool = False) -> Verdict:
-    """What becomes of a create body: taken back unchanged, and computed."""
+def tried(body: dict[str, Any], kept: str | None = None) -> Verdict:
+    """What becomes of a create body: taken back unchanged, and computed.
+
+    kept: a member that changes no number, which the status must name.
+    """
     try:
         name, definition = parse("statsig", json.dumps(body), TERMS)
     except DefinitionError as error:
@@ -89,7 +93,9 @@ def tried(body: dict[str, Any], *, kept: bool = False) -> Verdict:
     assert native_body(definition.origin, name) == parse_json(json.dumps(body))
     if not definition.computable:
         return Verdict("not", f"kept, not computed: {definition.reasons[0]}")
-    return Verdict("partly", "kept, changes no number here") if kept else Verdict("works", "")
+    if kept is not None and only_kept(body) != [kept]:
+        return Verdict("partly", "kept, changes no number here")
+    return Verdict("works", "")
 
 
 def statements() -> Iterator[tuple[str, str | None]]:
@@ -114,12 +120,10 @@ def statements() -> Iterator[tuple[str, str | None]]:
 def verdict_of(path: str, word: str | None) -> Verdict:
     """What becomes of a metric that uses a member, or a word of it."""
     member = path.rpartition(".")[2]
-    if path in ABSENT:
-        return Verdict("partly", "null is allowed, and we leave it out")
     if path in ANSWERED:
         return Verdict("works", "")
     kept = path.startswith("warehouseNative") and member in KEPT
-    return tried(_body(path, member, word), kept=kept)
+    return tried(_body(path, member, word), member if kept else None)
 
 
 def _body(path: str, member: str, word: str | None) -> dict[str, Any]:
@@ -207,13 +211,15 @@ def _warehouse(path: str, member: str, word: str | None) -> dict[str, Any]:
             steps = [{**_NATIVE_STEPS[0], "criteria": made}, _NATIVE_STEPS[1]]
             return native(_NATIVE_FUNNEL, funnelEvents=steps)
         return native(_OWN, criteria=made)
+    if path == "funnelEvents.sessionIdentifierField" or word == "sessions":
+        steps = [{**step, "sessionIdentifierField": "s"} for step in _NATIVE_STEPS]
+        return native(_NATIVE_FUNNEL, funnelEvents=steps, funnelCountDistinct=word or "users")
     if path.startswith("funnelEvents"):
-        more = {"sessionIdentifierField": "s"} if member == "sessionIdentifierField" else {}
-        return native(
-            _NATIVE_FUNNEL, funnelEvents=[{**_NATIVE_STEPS[0], **more}, _NATIVE_STEPS[1]]
-        )
+        return native(_NATIVE_FUNNEL)
     if path == "aggregation":
         return _aggregated(str(word))
+    if path == "percentile":
+        return _aggregated(path)
     if path in {"numeratorAggregation", "denominatorAggregation"}:
         return native({**_HALVES, "denominatorValueColumn": "v"}, **{path: word})
     if path.startswith("denominator"):
@@ -241,7 +247,6 @@ def _warehouse(path: str, member: str, word: str | None) -> dict[str, Any]:
         "onlyIncludeUsersWithConversionEvent": True,
         "metricDimensionColumns": ["c"],
         "waitForCohortWindow": True,
-        "percentile": 0.9,
         "valueThreshold": 5,
         "cap": 5,
     }

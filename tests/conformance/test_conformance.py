@@ -77,7 +77,7 @@ def test_the_payload_runner_notices() -> None:
     assert verdict(taken, expect="reject", rule="S-NAME", pointer="/name") is not None
     mapped = "statsig_create_warehouse_sum"
     assert verdict(mapped) is None
-    assert verdict(mapped, class_if_source_mapped="entity_state") is not None
+    assert verdict(mapped, class_if_source_mapped="incremental") is not None
     assert payloads.check_entry(index["statsig_error_401"], '{"status": "x"}') is not None
 
 

@@ -32,7 +32,15 @@ from pipeline.core.fold import fold as core_fold
 from pipeline.core.fold import rust
 from pipeline.core.fold.fold import fold
 from pipeline.core.fold.rust import RustFold
-from pipeline.core.fold.spelled import OPERAND, PATHS, PATTERN, path_of, slow_tests, spelled
+from pipeline.core.fold.spelled import (
+    OPERAND,
+    PATHS,
+    PATTERN,
+    TIMES,
+    path_of,
+    slow_tests,
+    spelled,
+)
 from pipeline.core.id_index import IdIndex
 from pipeline.core.state import PartitionState
 
@@ -48,8 +56,10 @@ SHARED: Final[Mapping[str, frozenset[str]]] = {
     "klaviyo_create_filter_string_nregex": frozenset({PATTERN}),
     "klaviyo_create_filter_string_regex": frozenset({PATTERN}),
     "klaviyo_variant_numeric_less_than_or_equal": frozenset({OPERAND}),
+    "statsig_create_warehouse_funnel": frozenset({TIMES}),
+    "statsig_variant_whn_funnel_options": frozenset({TIMES}),
 }
-COMPUTABLE: Final = {"klaviyo": 31, "metronome": 21, "statsig": 42}
+COMPUTABLE: Final = {"klaviyo": 31, "metronome": 21, "statsig": 45}
 
 
 @pytest.fixture(autouse=True)
@@ -195,7 +205,7 @@ def body_of(aim: Aim) -> dict[str, Any]:
             properties[str(field.key)] = value
         elif field.source == "value":
             context["value"] = value
-        elif field.source != "customer_id":
+        elif field.source not in {"customer_id", "time"}:
             context.setdefault(HOLDER_OF[field.source], {})[field.key] = value
     return {"properties": properties, "context": context}
 

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from definitions.metric import Condition, Field
 from definitions.values import ABSENT
 
+from ..aggregations import base36
 from ..cells import SHORT_CHARS_MAX, group_of
 from ..event import Decoder, Event
 from ..records import LogRecord
@@ -202,6 +203,8 @@ def _reader(field: Field, decoder: Decoder) -> Callable[[Columns], Sequence[Any]
     """What reads a field of all rows; ABSENT where an event has none."""
     if field.source == "customer_id":
         return lambda columns: [event.customer_id for event in columns.rows.events]
+    if field.source == "time":
+        return lambda columns: list(map(base36, columns.rows.times))
     if field.source == "property":
         read = decoder.reader(str(field.key))
         return lambda columns: list(map(read, columns.properties))

@@ -21,16 +21,30 @@ _SET: Final = frozenset({Operator.IS_SET, Operator.IS_NOT_SET})
 # Why a test is Python's for every event → what an operator is told
 PATTERN: Final = "pattern"
 OPERAND: Final = "operand"
+TIMES: Final = "times"
 SLOW_TESTS: Final = {
     PATTERN: "a pattern of RE2 is searched by Python",
     OPERAND: f"a number of more than {_DIGITS_MAX} digits, or {_PLACES_MAX} after the point, is "
     "compared by Python",
+    TIMES: "the times of the steps of an ordered funnel are kept by Python",
 }
 # Who folds an event → why. docs/operations.md has the same words.
 PATHS: Final[dict[str, tuple[str, ...]]] = {
     "native": ("",),
     "both": ("test", "number", "unreadable", "name"),
     "python": ("form", "event_type", "timestamp", "age", "home", "absent"),
+}
+
+
+# A test that is Python's for every event.
+_PYTHONS: Final[dict[str, Any]] = {
+    "field": ("customer_id", None),
+    "operator": Operator.MATCHES.value,
+    "comparison": "python",
+    "texts": [],
+    "number": None,
+    "strict": False,
+    "if_unknown": False,
 }
 
 
@@ -42,26 +56,35 @@ def path_of(path: str, reason: str = "") -> str:
 def slow_tests(measure: Measure) -> frozenset[str]:
     """Return which of SLOW_TESTS a measure has: Python has a share of its events for them."""
     found = {_slow(condition) for condition in measure.where}
+    if _keeps_times(measure):
+        found.add(TIMES)
     return frozenset(each for each in found if each is not None)
 
 
 def spelled(rule: Rule) -> dict[str, Any]:
     """Return a rule for native/src/rules.rs."""
     measure, from_ns = rule.measure, rule.from_ns
+    tests, field = [_test(condition) for condition in measure.where], measure.field
+    if _keeps_times(measure):
+        tests, field = [*tests, _PYTHONS], None
     if from_ns is not None:
         # Beyond 64 bits there is no event that native/ takes.
         from_ns = max(min(from_ns, _INT64_MAX), -_INT64_MAX)
     return {
         "key": rule.key,
         "kind": measure.aggregation.value,
-        "field": None if measure.field is None else _field(measure.field),
+        "field": None if field is None else _field(field),
         "numeric_text": measure.numeric_text,
         "from_ns": from_ns,
         "everybody": rule.scope is Scope.DEPLOYMENT,
         "unit": None if measure.unit is None else _field(measure.unit),
-        "tests": [_test(condition) for condition in measure.where],
+        "tests": tests,
         "grouping_sets": [list(map(_field, fields)) for fields in rule.sets],
     }
+
+
+def _keeps_times(measure: Measure) -> bool:
+    return measure.field is not None and measure.field.source == "time"
 
 
 def _field(field: Field) -> tuple[str, str | None]:

@@ -37,6 +37,7 @@ _OF_COUNTS: Final = {
     ResultKind.ADD_METRICS,
     ResultKind.PERCENTILE,
 }
+_ADDITIVE: Final = {Aggregation.COUNT, Aggregation.SUM}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -176,7 +177,8 @@ def _check_result(definition: Definition) -> None:
     for names in sides:
         if not names or not set(names) <= set(kinds):
             raise ValueError(f"{result.op} needs measures by their names")
-        if len({kinds[name] for name in names}) > 1:
+        added = {kinds[name] for name in names}
+        if len(added) > 1 and not (result.factors and added <= _ADDITIVE):
             raise ValueError(f"{result.op} adds measures of one aggregation")
     if result.op is ResultKind.ADD_ROWS and len(definition.dimensions) > 1:
         raise ValueError("rows are of at most one grouping set")
@@ -185,6 +187,10 @@ def _check_result(definition: Definition) -> None:
     for limit in (result.cap, result.threshold):
         if not _is_number(limit):
             raise ValueError("cap and threshold are numbers")
+    if result.factors and len(result.factors) != len(result.args):
+        raise ValueError("there is a factor for each of args")
+    if not all(each is not None and _is_number(each) for each in result.factors):
+        raise ValueError("factors are numbers")
     for rank in (result.low, result.high):
         if not _is_number(rank) or not 0 <= (number(rank) or 0) <= 1:
             raise ValueError("low and high are between 0 and 1")

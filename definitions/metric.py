@@ -215,9 +215,11 @@ class Order(_Model):
 class Result(_Model):
     """How the measures become the metric's value.
 
-    add: the partials of `args` merged: sums add up, a mean is over all values.
+    add: the partials of `args` merged: sums add up, a mean is over all values. With `factors`, one
+    for each of `args`, these are counts and sums, and each is multiplied before it is added.
     add_rows: the sum over the rows of a grouped statement of each row's value: a row is one group
-    of the definition's grouping set in one of the UTC windows that `windows` names.
+    of the definition's grouping set in one of the UTC windows that `windows` names. `outer` is
+    what is taken of the rows instead of their sum.
     ratio: add of `args` ÷ add of `denominator`; null where that is zero.
     ratio_same_day: the same over units and days; a unit's numerator counts on the days on which
     the unit has a denominator. Of `flags` a unit and day that has a number adds 1.
@@ -230,7 +232,8 @@ class Result(_Model):
     unit adds 1 where its total reaches it, else nothing.
     ordered_funnel: the last step ÷ the first, of units that passed the steps one after the other:
     `args` keep the times of events by unit, `steps` and `order` say the rest.
-    percentile: the value at the rank `high`; `args` count events by their value, as units.
+    percentile: the value at the rank `high`; `args` count events by their value: as units, or else
+    as the groups of the definition's grouping set.
     unit_means, unit_day_means: the mean over units, over (unit, day) pairs, of their values.
     add_metrics: the sum of other metrics, and of `args`: counts of events, or, where a measure is
     kept by unit, of (unit, day) pairs.
@@ -246,6 +249,8 @@ class Result(_Model):
     high: Operand = None
     flags: tuple[str, ...] = ()
     order: Order | None = None
+    factors: tuple[Operand, ...] = ()
+    outer: Literal["sum", "max", "min", "mean"] = "sum"
     components: tuple[Component, ...] = ()
     windows: tuple[Literal["hour", "day", "week", "month"], ...] = ()
 

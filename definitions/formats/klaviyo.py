@@ -93,6 +93,28 @@ FILTERS: Final = {
     "list": (Comparison.LIST, _LIST),
 }
 
+# Labels of Klaviyo's user interface, which its guide gives as operators (CK15).
+LABELS: Final = {
+    "does not equal": "not-equals",
+    "does not contain": "not-contains",
+    "starts with": "starts-with",
+    "does not start with": "not-starts-with",
+    "ends with": "ends-with",
+    "does not end with": "not-ends-with",
+    "greater than": "greater-than",
+    "greater than or equal": "greater-than-or-equal",
+    "less than": "less-than",
+    "less than or equal": "less-than-or-equal",
+    "is set": "is-set",
+    "is not set": "not-set",
+}
+
+
+def operators_of(kind: str) -> list[str]:
+    """Return the operators of a filter type, and the labels that stand for one."""
+    own = FILTERS[kind][1]
+    return [*own, *(label for label, operator in LABELS.items() if operator in own)]
+
 
 def parse(text: str, terms: Terms = DEFAULT_TERMS) -> tuple[str, Definition]:
     """Return the name and the neutral definition of a native create body.
@@ -233,14 +255,14 @@ def _check_filter(item: object, pointer: str, problems: Problems) -> None:
     if not isinstance(kind, str) or kind not in FILTERS:
         problems.add("K-FILTER", f"{pointer}/type", f"type is one of {', '.join(FILTERS)}")
         return
-    operators = FILTERS[kind][1]
-    if not isinstance(operator, str) or operator not in operators:
-        message = f"the operators of a {kind} filter are {', '.join(operators)}"
+    if not isinstance(operator, str) or operator not in operators_of(kind):
+        message = f"the operators of a {kind} filter are {', '.join(FILTERS[kind][1])}"
         problems.add("K-FILTER", f"{pointer}/operator", message)
         return
     members = {"type", "operator"} | ({"value"} if kind != "existence" else set())
     problems.members(body, members, pointer, "K-UNKNOWN")
     if kind != "existence":
+        operator = LABELS.get(operator, operator)
         _check_operand(kind, operator, body, f"{pointer}/value", problems)
 
 
@@ -342,7 +364,8 @@ def _field(name: str) -> Field:
 def _condition(item: dict[str, Any]) -> Condition:
     body = item["filter"]
     comparison, operators = FILTERS[body["type"]]
-    operator, value = operators[body["operator"]], body.get("value")
+    word, value = body["operator"], body.get("value")
+    operator = operators[LABELS.get(word, word)]
     operands = () if comparison is Comparison.EXISTENCE else (value,)
     return Condition(
         field=_field(item["property"]),

@@ -8,6 +8,8 @@ not spelled out here is not translated: the definition is kept, and the reason n
 """
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Final, Literal
 
 import sqlglot
 from sqlglot import exp
@@ -26,6 +28,16 @@ from .sql_groups import Groups, grouped_by, property_of, window_of
 from .sql_values import Term, Value, value_of
 from .sql_where import WHOLE, Parts, both, selector, split
 from .sql_words import ADDITIVE, NODES, Untranslatable, Window
+
+Outer = Literal["sum", "max", "min", "mean"]
+_OUTER: Final[dict[type, Outer]] = {
+    exp.Sum: "sum",
+    exp.Max: "max",
+    exp.Min: "min",
+    exp.Avg: "mean",
+}
+# Of these a row without any value is 0; of others it is NULL, which no aggregate of rows takes.
+_WITH_EMPTY_ROWS: Final = {Aggregation.COUNT, Aggregation.UNIQUE, Aggregation.SUM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,32 +85,59 @@ def _translate(sql: str) -> Translated:
     return _of_events(select, table, "value")
 
 
-def _of_events(select: exp.Select, table: exp.Expression | None, column: str) -> Translated:
-    """A statement over the events themselves. column: how its aggregate is named."""
+def _of_events(
+    select: exp.Select, table: exp.Expression | None, column: str, outer: Outer = "sum"
+) -> Translated:
+    """A statement over the events themselves.
+
+    column: how its aggregate is named. outer: what is taken of its rows.
+    """
     if not isinstance(table, exp.Table) or table.sql().lower() != "events":
         raise Untranslatable("only FROM events is translated")
     where = select.args.get("where")
     within = WHOLE if where is None else split(where.this).passes
     value, grouped = _columns(select, column)
-    measures = _measures(value.terms, within, 0)
-    below = _measures(value.divided_by, within, len(measures))
+    measures, factors = _measures(value.terms, within, 0)
+    below, _ = _measures(value.divided_by, within, len(measures))
+    if value.rank is not None:
+        return _ranked(value, measures, grouped)
+    if outer != "sum":
+        _check_rows(value)
     # Counts and sums of any windows add up to those of the whole: no window cuts them.
-    additive = value.aggregation in ADDITIVE
+    additive = value.aggregation in ADDITIVE and outer == "sum"
     windows = () if additive else grouped.windows
     in_rows = bool(grouped.columns or windows)
     if below and (grouped.columns or grouped.windows):
         raise Untranslatable("a division with GROUP BY is not translated: rows do not add up")
     args, denominator = (tuple(each.name for each in side) for side in (measures, below))
     op = ResultKind.RATIO if below else ResultKind.ADD_ROWS if in_rows else ResultKind.ADD
-    result = Result(op=op, args=args, denominator=denominator, windows=windows)
+    plain = value.is_plain
+    result = Result(
+        op=op,
+        args=args,
+        denominator=denominator,
+        windows=windows,
+        factors=() if plain else factors,
+        outer=outer,
+    )
     combined = below or value.aggregation is Aggregation.MEAN or (in_rows and not additive)
     execution = Class.COMBINE_AT_READ if combined else Class.INCREMENTAL
     dimensions = (grouped.columns,) if grouped.columns else ()
     return Translated((*measures, *below), result, dimensions, execution)
 
 
+def _ranked(value: Value, measures: tuple[Measure, ...], grouped: Groups) -> Translated:
+    """A percentile: how often each value was seen, in a grouping set of its own."""
+    if grouped.columns or grouped.windows:
+        raise Untranslatable("a percentile with GROUP BY is not translated: rows do not add up")
+    args = tuple(each.name for each in measures)
+    result = Result(op=ResultKind.PERCENTILE, args=args, high=value.rank)
+    dimensions = ((str(value.terms[0].key),),)
+    return Translated(measures, result, dimensions, Class.COMBINE_AT_READ)
+
+
 def _nested(select: exp.Select, inner: exp.Expression) -> Translated:
-    """The sum over the rows of a grouped statement: what usage of that statement is anyway."""
+    """The sum, or another aggregate, over the rows of a grouped statement."""
     if not isinstance(inner, exp.Select) or select.args.get("where"):
         raise Untranslatable("FROM (SELECT …) is translated without WHERE behind it")
     source = inner.args.get("from_") or inner.args.get("from")
@@ -114,17 +153,23 @@ def _nested(select: exp.Select, inner: exp.Expression) -> Translated:
     if len(sums) != 1 or (isinstance(sums[0], exp.Alias) and sums[0].alias.lower() != "value"):
         raise Untranslatable("exactly one aggregate, the column `value`, is translated")
     total = _inside(sums[0])
-    column = total.this if isinstance(total, exp.Sum) else None
+    outer = _OUTER.get(type(total))
+    column = None if outer is None else total.this
     if (
-        not isinstance(column, exp.Column)
+        outer is None
+        or not isinstance(column, exp.Column)
         or column.table
         or column.name not in {each.alias for each in named}
     ):
         what = f"{total.sql()[:100]} FROM (SELECT …)"
-        raise Untranslatable(f"{what}: only the SUM of the inner aggregate is translated")
-    found = _of_events(inner, None if source is None else source.this, column.name)
-    if found.result.op is ResultKind.RATIO:
-        raise Untranslatable("a division inside a nested SELECT is not translated")
+        raise Untranslatable(
+            f"{what}: only SUM, MAX, MIN and AVG of the inner aggregate are translated"
+        )
+    found = _of_events(inner, None if source is None else source.this, column.name, outer)
+    if found.result.op in {ResultKind.RATIO, ResultKind.PERCENTILE}:
+        raise Untranslatable("a division or a percentile inside a nested SELECT is not translated")
+    if outer != "sum":
+        return _of_rows(select, found, columns)
     grouped = grouped_by(select, columns)
     keys = set(grouped.columns)
     if (
@@ -134,6 +179,30 @@ def _nested(select: exp.Select, inner: exp.Expression) -> Translated:
     ):
         raise Untranslatable("GROUP BY of the outer SELECT names the columns of the inner one")
     return replace(found, dimensions=(grouped.columns,)) if keys else found
+
+
+def _of_rows(select: exp.Select, found: Translated, columns: list[str]) -> Translated:
+    """Another aggregate than SUM over the rows of a statement."""
+    if columns or select.args.get("group"):
+        raise Untranslatable(
+            "MAX, MIN or AVG of a nested SELECT with GROUP BY around it is not translated"
+        )
+    if found.result.op is not ResultKind.ADD_ROWS:
+        raise Untranslatable("MAX, MIN or AVG of a nested SELECT needs GROUP BY in it")
+    return replace(found, execution=Class.COMBINE_AT_READ)
+
+
+def _check_rows(value: Value) -> None:
+    """Refuse an aggregate over rows of which some are 0 without any event: no cell has them."""
+    for term in value.terms:
+        empty = term.aggregation in _WITH_EMPTY_ROWS
+        if empty and (term.part or not value.is_plain or len(value.terms) > 1):
+            raise Untranslatable(
+                "MAX, MIN or AVG of a nested SELECT is translated where its rows are of COUNT(*), "
+                "SUM, MAX, MIN, AVG, LATEST or EARLIEST of a property"
+            )
+        if term.aggregation is Aggregation.UNIQUE:
+            raise Untranslatable("MAX, MIN or AVG of COUNT(DISTINCT …) is not translated")
 
 
 def _inside(item: exp.Expression) -> exp.Expression:
@@ -171,17 +240,22 @@ def _columns(select: exp.Select, column: str) -> tuple[Value, Groups]:
     return value_of(_inside(value)), grouped
 
 
-def _measures(terms: tuple[Term, ...], within: Parts, first: int) -> tuple[Measure, ...]:
-    """A measure for each term and part; what no event can pass is left out, but for one."""
+def _measures(
+    terms: tuple[Term, ...], within: Parts, first: int
+) -> tuple[tuple[Measure, ...], tuple[Decimal, ...]]:
+    """A measure for each term and part, and its factor; what no event can pass is left out."""
     made: list[Measure] = []
+    factors: list[Decimal] = []
     for term in terms:
         for part in both(within, (term.part,)):
             looks = selector(part)
             if looks is not None:
                 made.append(_measure(term, first + len(made), *looks))
+                factors.append(term.factor)
     if terms and not made:
         made.append(_measure(terms[0], first, EventSelector(include=()), ()))
-    return tuple(made)
+        factors.append(terms[0].factor)
+    return tuple(made), tuple(factors)
 
 
 def _measure(
@@ -192,5 +266,10 @@ def _measure(
         events=events,
         where=where,
         aggregation=term.aggregation,
-        field=None if term.key is None else Field(source="property", key=term.key),
+        field=Field(source="property", key=term.key) if _reads(term) else None,
     )
+
+
+def _reads(term: Term) -> bool:
+    """Whether a term's measure reads its property; what a percentile counts is a group of it."""
+    return term.key is not None and term.aggregation is not Aggregation.COUNT

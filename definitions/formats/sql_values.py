@@ -1,15 +1,19 @@
 """What a SQL aggregate adds up: terms, each a part of the events with a property or nothing.
 
 A term is what one measure counts. Every term of an aggregate is of one aggregation, so that what
-the measures hold adds up to what the aggregate would be over all events.
+the measures hold adds up to what the aggregate would be over all events; counts and sums may stand
+beside each other, each times a factor.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Final
 
 from sqlglot import exp
 
 from ..metric import Aggregation, Operator
+from ..values import EXACT, canonical
 from .sql_groups import is_timestamp, property_of
 from .sql_where import WHOLE, Part, Parts, both, existence, is_literal, literal, split, uncast
 from .sql_words import AGGREGATES, NAMED, Untranslatable
@@ -18,28 +22,52 @@ from .sql_words import AGGREGATES, NAMED, Untranslatable
 _DIVIDED: Final = frozenset(Aggregation) - {Aggregation.MEAN}
 _SUMMED: Final = frozenset({Aggregation.SUM, Aggregation.COUNT})
 _EMPTY_IS_ZERO: Final = frozenset({Aggregation.SUM, Aggregation.COUNT, Aggregation.UNIQUE})
+_ONE: Final = Decimal(1)
+# Of a factor: then no product of it and a sum has more digits than EXACT holds.
+_FACTOR_DIGITS_MAX: Final = 18
+_FACTOR_PLACES_MAX: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """What one measure counts. key: a property; None counts the events themselves."""
+    """What one measure counts. key: a property; None counts the events themselves.
+
+    factor: what its number is multiplied by.
+    """
 
     part: Part
     aggregation: Aggregation
     key: str | None
+    factor: Decimal = _ONE
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What the column `value` is: terms that add up, divided by others where there are any."""
+    """What the column `value` is: terms that add up, divided by others where there are any.
+
+    rank: the value is the percentile at it, of the property that the terms name.
+    """
 
     terms: tuple[Term, ...]
     divided_by: tuple[Term, ...] = ()
+    rank: Decimal | None = None
 
     @property
     def aggregation(self) -> Aggregation:
-        """How the terms combine."""
-        return self.terms[0].aggregation
+        """How the terms combine; of counts and sums together as sums do."""
+        kinds = {term.aggregation for term in self.terms}
+        return kinds.pop() if len(kinds) == 1 else Aggregation.SUM
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the terms add up as they are: of one aggregation, and each once."""
+        kinds = {term.aggregation for term in self.terms}
+        return self.rank is None and len(kinds) == 1 and {t.factor for t in self.terms} == {_ONE}
+
+    def times(self, factor: Decimal) -> "Value":
+        """Return this value, multiplied."""
+        terms = tuple(replace(each, factor=_exact(each.factor, factor)) for each in self.terms)
+        return replace(self, terms=terms)
 
 
 def value_of(item: exp.Expression) -> Value:
@@ -50,27 +78,79 @@ def value_of(item: exp.Expression) -> Value:
     """
     item = _bare(item)
     if isinstance(item, exp.Div):
-        above, below = value_of(item.this), value_of(_without_nullif(item.expression))
-        if above.divided_by or below.divided_by:
-            raise Untranslatable(f"{item.sql()[:100]}: one division is translated")
-        for each in (above, below):
-            if each.aggregation not in _DIVIDED:
-                raise Untranslatable(f"{item.sql()[:100]}: AVG in a division is not translated")
-        return Value(above.terms, below.terms)
+        return _quotient(item)
+    if isinstance(item, exp.Neg):
+        return _scaled(item.this, Decimal(-1), item)
     if isinstance(item, exp.Mul):
         for one, other in ((item.this, item.expression), (item.expression, item.this)):
-            if is_literal(one) and literal(one) == 1:
-                return value_of(other)
-        raise Untranslatable(f"{item.sql()[:100]}: a product is not translated")
-    if isinstance(item, exp.Add):
+            factor = _number(one)
+            if factor is not None:
+                return value_of(other) if factor == 1 else _scaled(other, factor, item)
+        raise Untranslatable(f"{item.sql()[:100]}: a product of aggregates is not translated")
+    if isinstance(item, exp.Add | exp.Sub):
         sides = [value_of(each) for each in (item.this, item.expression)]
+        if isinstance(item, exp.Sub):
+            sides[1] = _scaled(item.expression, Decimal(-1), item)
         kinds = {side.aggregation for side in sides}
-        if len(kinds) > 1 or kinds - _SUMMED or any(side.divided_by for side in sides):
-            raise Untranslatable(f"{item.sql()[:100]}: only SUM + SUM, COUNT + COUNT are added")
+        if kinds - _SUMMED or any(side.divided_by for side in sides):
+            raise Untranslatable(f"{item.sql()[:100]}: only SUM and COUNT are added")
         return Value(sides[0].terms + sides[1].terms)
     if isinstance(item, exp.Coalesce):
         return _coalesced(item)
+    if isinstance(item, exp.Anonymous) and str(item.this).lower() == "approx_percentile":
+        return _percentile(item)
     return Value(_aggregate(item, WHOLE))
+
+
+def _quotient(item: exp.Expression) -> Value:
+    above, below = value_of(item.this), value_of(_without_nullif(item.expression))
+    if above.divided_by or below.divided_by:
+        raise Untranslatable(f"{item.sql()[:100]}: one division is translated")
+    for each in (above, below):
+        if each.aggregation not in _DIVIDED:
+            raise Untranslatable(f"{item.sql()[:100]}: AVG in a division is not translated")
+        if not each.is_plain:
+            raise Untranslatable(f"{item.sql()[:100]}: a side of a division is one aggregate")
+    return Value(above.terms, below.terms)
+
+
+def _scaled(item: exp.Expression, factor: Decimal, whole: exp.Expression) -> Value:
+    found = value_of(item)
+    if found.aggregation not in _SUMMED or found.divided_by or found.rank is not None:
+        raise Untranslatable(f"{whole.sql()[:100]}: only SUM and COUNT are multiplied")
+    return found.times(factor)
+
+
+def _percentile(item: exp.Anonymous) -> Value:
+    """The value at a rank: how often each value was seen is what is kept."""
+    rank = _number(item.expressions[1]) if len(item.expressions) == 2 else None
+    if rank is None or not 0 <= rank <= 1:
+        raise Untranslatable(f"{item.sql()[:100]}: give a property, and a rank between 0 and 1")
+    key = _key(item.expressions[0], item)
+    return Value((Term((existence(key, Operator.IS_SET),), Aggregation.COUNT, key),), rank=rank)
+
+
+def _number(item: exp.Expression) -> Decimal | None:
+    """A number that is written out; None where none is."""
+    item = _bare(item)
+    found = literal(item) if is_literal(item) and not isinstance(item, exp.Boolean) else None
+    return found if isinstance(found, Decimal) else None
+
+
+def _exact(first: Decimal, second: Decimal) -> Decimal:
+    """The product of two factors.
+
+    Raises:
+        Untranslatable: it has too many digits.
+    """
+    found = EXACT.multiply(first, second)
+    whole, _, places = canonical(found).lstrip("-").partition(".")
+    if len(whole) + len(places) > _FACTOR_DIGITS_MAX or len(places) > _FACTOR_PLACES_MAX:
+        raise Untranslatable(
+            f"the factor {str(found)[:40]} has more than {_FACTOR_DIGITS_MAX} digits, or "
+            f"{_FACTOR_PLACES_MAX} after the point"
+        )
+    return found
 
 
 def _bare(item: exp.Expression) -> exp.Expression:
@@ -159,28 +239,65 @@ def _sum(inner: exp.Expression, item: exp.Expression, within: Parts) -> tuple[Te
     for parts, value in _cases(inner, within):
         if isinstance(value, exp.Null) or _is_zero(value):
             continue
-        if is_literal(value) and literal(value) == 1:
-            terms += _terms(parts, Aggregation.COUNT, None)
-            continue
-        if isinstance(value, exp.Coalesce) and [*map(_is_zero, value.expressions)] == [True]:
-            value = value.this  # noqa: PLW2901  what is not there adds 0 as well as nothing
-        keys = _added(value, item)
-        there = tuple(existence(key, Operator.IS_SET) for key in keys) if len(keys) > 1 else ()
-        for key in keys:
-            terms += _terms(both(parts, (there,)), Aggregation.SUM, key)
-    if len({term.aggregation for term in terms}) > 1:
-        raise Untranslatable(
-            f"{item.sql()[:100]}: CASE gives either 1, or properties; both are not translated"
-        )
+        linear = _linear(value, item)
+        alone = len(linear.factors) == 1 and not linear.constant  # SUM skips what is not there
+        needed = [key for key in linear.factors if key in linear.needed and not alone]
+        there = tuple(existence(key, Operator.IS_SET) for key in needed)
+        passing = both(parts, (there,))
+        for key, factor in linear.factors.items():
+            terms += _terms(passing, Aggregation.SUM, key, factor)
+        if linear.constant:
+            terms += _terms(passing, Aggregation.COUNT, None, linear.constant)
     return _some(terms, item)
 
 
-def _added(value: exp.Expression, item: exp.Expression) -> list[str]:
-    """The properties that a sum of them names; an event adds where it has all of them."""
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    """A sum of properties, each times a factor, and a constant.
+
+    needed: properties without which an event adds nothing.
+    """
+
+    factors: Mapping[str, Decimal]
+    constant: Decimal
+    needed: frozenset[str]
+
+    def plus(self, other: "_Linear") -> "_Linear":
+        """Return the sum of both."""
+        factors = dict(self.factors)
+        for key, factor in other.factors.items():
+            factors[key] = _exact(factors.get(key, Decimal(0)) + factor, _ONE)
+        return _Linear(factors, self.constant + other.constant, self.needed | other.needed)
+
+    def times(self, factor: Decimal) -> "_Linear":
+        """Return it multiplied."""
+        factors = {key: _exact(each, factor) for key, each in self.factors.items()}
+        return _Linear(factors, _exact(self.constant, factor), self.needed)
+
+
+def _linear(value: exp.Expression, item: exp.Expression) -> _Linear:
+    """What an event adds, as a sum of properties times factors."""
     value = _bare(value)
-    if isinstance(value, exp.Add):
-        return [*_added(value.this, item), *_added(value.expression, item)]
-    return [_key(value, item)]
+    constant = _number(value)
+    if constant is not None:
+        return _Linear({}, _exact(constant, _ONE), frozenset())
+    if isinstance(value, exp.Neg):
+        return _linear(value.this, item).times(Decimal(-1))
+    if isinstance(value, exp.Add | exp.Sub):
+        right = _linear(value.expression, item)
+        right = right.times(Decimal(-1)) if isinstance(value, exp.Sub) else right
+        return _linear(value.this, item).plus(right)
+    if isinstance(value, exp.Mul):
+        for one, other in ((value.this, value.expression), (value.expression, value.this)):
+            factor = _number(one)
+            if factor is not None:
+                return _linear(other, item).times(factor)
+        raise Untranslatable(f"{value.sql()[:100]}: a product of properties is not translated")
+    if isinstance(value, exp.Coalesce) and [*map(_is_zero, value.expressions)] == [True]:
+        key = _key(value.this, item)
+        return _Linear({key: _ONE}, Decimal(0), frozenset())
+    key = _key(value, item)
+    return _Linear({key: _ONE}, Decimal(0), frozenset({key}))
 
 
 def _cases(item: exp.Expression, within: Parts) -> list[tuple[Parts, exp.Expression]]:
@@ -208,8 +325,10 @@ def _cases(item: exp.Expression, within: Parts) -> list[tuple[Parts, exp.Express
     return [*found, *_cases(exp.Null() if otherwise is None else otherwise, left)]
 
 
-def _terms(parts: Parts, aggregation: Aggregation, key: str | None) -> tuple[Term, ...]:
-    return tuple(Term(part, aggregation, key) for part in parts)
+def _terms(
+    parts: Parts, aggregation: Aggregation, key: str | None, factor: Decimal = _ONE
+) -> tuple[Term, ...]:
+    return tuple(Term(part, aggregation, key, factor) for part in parts)
 
 
 def _some(terms: list[Term], item: exp.Expression) -> tuple[Term, ...]:

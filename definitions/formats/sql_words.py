@@ -71,7 +71,7 @@ NODES: Final[dict[type[exp.Expression], frozenset[str]]] = {
     **dict.fromkeys(
         (
             *(*COMPARED, exp.And, exp.Or, exp.Is, exp.ArgMax, exp.ArgMin),
-            *(exp.Add, exp.Mul, exp.Nullif, exp.Filter),
+            *(exp.Add, exp.Sub, exp.Mul, exp.Nullif, exp.Filter),
         ),
         _TWO,
     ),

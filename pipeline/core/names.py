@@ -11,6 +11,8 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Final
 
+from definitions.metric import VALUE_NAME
+
 from .event import Event, decoder_for
 from .records import LogRecord
 
@@ -22,7 +24,7 @@ CHARS_MAX: Final = 200  # longer names are not learned
 LOOKS_MAX: Final = 64
 _SIZE_DIGITS_MAX: Final = 4
 _STAMP_DIGITS_MAX: Final = 15
-_WIDE: Final = decoder_for(None, context=False)
+_WIDE: Final = decoder_for(None, context=True)
 _OFFSET: Final = attrgetter("offset")
 _KINDS: Final = {
     bool: "b",
@@ -40,7 +42,7 @@ class EventType:
     """An event type as it was seen. first_ms: append time of an early event of it.
 
     properties: name → the kinds of value it had, some of b l n o s: boolean, list, number,
-    object, string.
+    object, string. An event's own value is `$value`, as Klaviyo calls it.
     """
 
     first_ms: int
@@ -89,7 +91,9 @@ class Names:
                 return
             sizes[name] = 0
             fresh[_field(name)] = str(stamp_ms)
-        for key, value in event.properties.items():
+        own = (event.context or {}).get("value")
+        given = event.properties if own is None else {**event.properties, VALUE_NAME: own}
+        for key, value in given.items():
             kind = _KINDS.get(type(value))
             if kind is None or not key or len(key) > CHARS_MAX:
                 continue

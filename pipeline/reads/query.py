@@ -10,7 +10,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from definitions.matcher import measure_key
-from definitions.metric import Aggregation, Definition, ResultKind, Scope
+from definitions.metric import Aggregation, Definition, Result, ResultKind, Scope
 from definitions.times import NS_PER_DAY, NS_PER_S, parse_timestamp, rfc3339, why_no_time
 
 from ..control.entities import Metric, Version
@@ -290,12 +290,16 @@ def _grouping_of(definition: Definition, asked: tuple[str, ...] | None) -> Group
         if len(set(asked or ())) != len(asked or ()) or not set(asked or ()) <= set(names):
             return None
         kinds = {measure.aggregation for measure in definition.measures}
+        if result.outer != "sum":
+            return None if asked else Grouping(len(sets), (), result.windows)
         if asked is None and kinds <= _ADDITIVE:
             return Grouping(0)
         kept = tuple(names.index(name) for name in asked or ())
         return Grouping(len(sets), kept, result.windows)
     if result is not None and result.order is not None and result.order.by_group:
         return Grouping(1, (), by_unit=True) if asked is None else None
+    if result is not None and is_by_value(definition, result):
+        return Grouping(1, (), windows=()) if asked is None else None
     if asked is None:
         return Grouping(0)
     for number, names in enumerate(sets, start=1):
@@ -303,6 +307,12 @@ def _grouping_of(definition: Definition, asked: tuple[str, ...] | None) -> Group
             in_order = names == asked
             return Grouping(number, None if in_order else tuple(map(names.index, asked)))
     return None
+
+
+def is_by_value(definition: Definition, result: Result) -> bool:
+    """Whether values are counted as the groups of the definition's one grouping set."""
+    by_unit = any(measure.unit is not None for measure in definition.measures)
+    return result.op is ResultKind.PERCENTILE and not by_unit
 
 
 def days_of(spread: Sequence[Window]) -> range:

@@ -19,13 +19,13 @@ _LONG: Final = re.compile(r"-?[0-9]{1,128}(?:\.[0-9]{1,128})?", re.ASCII)
 def counted(by_text: Mapping[Any, Decimal]) -> tuple[Counter[Decimal], int]:
     """Return how often each number was seen, and how many of the values are none.
 
-    by_text: of each text form of a value, how often it was seen.
+    by_text: of each text form of a value, how often it was seen; None has no text form.
     """
     counts: Counter[Decimal] = Counter()
     unread = 0
     for text, times in by_text.items():
         value = number_or_text(text)
-        if value is None and _LONG.fullmatch(text):
+        if value is None and text is not None and _LONG.fullmatch(text):
             value = Decimal(text)
         if value is None:
             unread += int(times)

@@ -17,6 +17,7 @@ from ..core.aggregations import AGGREGATIONS, Partial, empty_partial, merge_part
 from .answers import Number
 from .following import followed
 from .ranks import at_rank, counted, winsorized
+from .rows import of_rows
 
 # Of one window and group: (number of the measure, whose, when) → partial. A measure kept by unit
 # has the unit and its day; one whose value is added over rows has the row's group and windows; one
@@ -72,7 +73,7 @@ def adds_up(definition: Definition, wider: Definition) -> bool:
     first, second = definition.result, wider.result
     if first is None or second is None:
         return False
-    if {first.op, second.op} != {ResultKind.ADD}:
+    if {first.op, second.op} != {ResultKind.ADD} or first.factors or second.factors:
         return False
     names = [each.name for each in wider.measures[: len(definition.measures)]]
     return (
@@ -162,6 +163,8 @@ def _quotient(numerator: Decimal, denominator: Decimal) -> tuple[str | None, dic
 
 
 def _add(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    if result.factors:
+        return canonical(_sum(_multiplied(sums, result))), {}
     kind, payload = sums.total(result.args)
     if kind is Aggregation.MEAN:
         total, count = payload
@@ -169,8 +172,19 @@ def _add(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
     return AGGREGATIONS[kind].finish(payload), {}
 
 
+def _multiplied(sums: _Sums, result: Result) -> Iterable[Decimal]:
+    """Counts and sums, each times its factor."""
+    for name, factor in zip(result.args, result.factors, strict=True):
+        kind, payload = sums.total((name,))
+        text = AGGREGATIONS[kind].finish(payload)
+        assert text is not None  # a count or a sum has one
+        yield EXACT.multiply(Decimal(text), _decimal(factor) or Decimal(0))
+
+
 def _add_rows(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
     kind, payloads = sums.rows(result.args)
+    if result.outer != "sum":
+        return of_rows(result.outer, kind, payloads)
     if len(payloads) < 2:
         return _add(sums, result)
     if kind is Aggregation.MEAN:
@@ -282,7 +296,11 @@ def _unit_day_means(sums: _Sums, result: Result) -> tuple[str | None, dict[str, 
 def _percentile(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
     rank = _decimal(result.high)
     assert rank is not None
-    counts, unread = counted(sums.by_unit(result.args))
+    by_value = {
+        unit if isinstance(unit, str) else unit[0]: number
+        for unit, number in sums.by_unit(result.args).items()
+    }
+    counts, unread = counted(by_value)
     found = at_rank(counts, rank)
     return (None if found is None else canonical(found)), {"unreadable": unread}
 

@@ -56,6 +56,13 @@ PARTED: Final = {
     "SUM(properties.n) + SUM(properties.k)": "0",
     "SUM(COALESCE(properties.n, 0))": "0",
     "COALESCE(SUM(properties.n), 0)": "0",
+    "SUM(properties.n * 2)": "0",
+    "SUM(2 * (properties.n - properties.k) + 1)": "0",
+    "SUM(COALESCE(properties.n, 0) - 0.5 * properties.k)": "0",
+    "SUM(CASE WHEN properties.u = 'a' THEN 5 WHEN properties.n > 2 THEN properties.n END)": "0",
+    "SUM(CASE WHEN properties.n > 1 OR properties.u = 'a' THEN -1.25 ELSE 0 END)": "0",
+    "2 * SUM(properties.n) - 3 * COUNT(*)": "0",
+    "-COUNT(properties.n) + SUM(properties.k)": "0",
     "SUM(CAST(properties.n AS DECIMAL(38, 10)))": "0",
     "COUNT(DISTINCT CASE WHEN properties.n > 1 OR properties.k > 1 THEN properties.u END)": "0",
     (
@@ -214,7 +221,7 @@ class Duck:
         own = text.replace("LATEST(properties.n)", "arg_max(properties.n, timestamp)")
         for name in ("n", "k"):  # a SUM of nothing is 0 here, also beside another one
             bare = f"SUM(properties.{name})"
-            if f"{bare} +" in own or f"+ {bare}" in own:
+            if any(f"{bare} {sign}" in own or f"{sign} {bare}" in own for sign in "+-"):
                 own = own.replace(bare, f"COALESCE({bare}, 0)")
         own = own.replace("EARLIEST(properties.n)", "arg_min(properties.n, timestamp)")
         names = "".join(f"{name}, " for name in key)
@@ -348,6 +355,74 @@ def test_a_sum_of_a_nested_statement_is_the_engines(
     wanted = Duck(made).rows(text, window, ())[()]
 
     assert same(line["value"], wanted, {**AGGREGATES, **PARTED}[aggregate]), (text, wanted)
+
+
+OUTER: Final = ("MAX", "MIN", "AVG")
+INNER: Final = (
+    *("COUNT(*)", "SUM(properties.n)", "MAX(properties.n)", "AVG(properties.n)"),
+    "MAX(CASE WHEN properties.u = 'a' THEN properties.n END)",
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from(OUTER),
+    st.sampled_from(INNER),
+    st.lists(st.sampled_from(CONDITIONS), max_size=1),
+    st.lists(st.sampled_from(["properties.u", "DATE_TRUNC('day', timestamp)"]), min_size=1),
+    events(),
+)
+def test_an_aggregate_of_a_nested_statement_is_the_engines(
+    outer: str, inner: str, where: list[str], keys: list[str], made: list[Event]
+) -> None:
+    """The greatest, least and mean row of a grouped statement, over whole days."""
+    condition = f" WHERE {where[0]}" if where else ""
+    grouped = ", ".join(dict.fromkeys(keys))
+    text = NESTED.replace("SUM(x)", f"{outer}(x)").format(inner, condition, grouped)
+    _, definition = metronome.parse(json.dumps({"name": "m", "sql": text}))
+    assert definition.computable, definition.reasons
+    starts, ends = "2025-12-01T00:00:00", "2026-03-01T00:00:00"
+    (line,) = ask(applied(definition, made), starts, ends, "none", None)
+    (window,) = windows(
+        *(datetime.fromisoformat(each).replace(tzinfo=UTC) for each in (starts, ends)),
+        size=WindowSize.NONE,
+        zone=zone_of("UTC"),
+        bucket_s=3600,
+    )
+
+    wanted = Duck(made).rows(text, window, ())[()]
+
+    if wanted is None:
+        assert line["value"] is None
+    else:
+        assert float(line["value"]) == pytest.approx(float(wanted), rel=1e-12, abs=1e-12), text
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from(["0", "0.5", "0.9", "0.95", "1"]),
+    st.lists(st.sampled_from(CONDITIONS), max_size=2),
+    events(),
+)
+def test_a_percentile_is_the_engines(rank: str, where: list[str], made: list[Event]) -> None:
+    """approx_percentile is the exact value at the nearest rank, as quantile_disc is."""
+    condition = f" WHERE {' AND '.join(where)}" if where else ""
+    text = f"SELECT approx_percentile(properties.n, {rank}) AS value FROM events{condition}"
+    _, definition = metronome.parse(json.dumps({"name": "m", "sql": text}))
+    assert definition.computable, definition.reasons
+    starts, ends = "2025-12-01T00:00:00", "2026-03-01T00:00:00"
+    (line,) = ask(applied(definition, made), starts, ends, "none", None)
+    (window,) = windows(
+        *(datetime.fromisoformat(each).replace(tzinfo=UTC) for each in (starts, ends)),
+        size=WindowSize.NONE,
+        zone=zone_of("UTC"),
+        bucket_s=3600,
+    )
+
+    own = text.replace("approx_percentile", "quantile_disc")
+    wanted = Duck(made).rows(own, window, ())[()]
+
+    assert same(line["value"], None if wanted is None else Decimal(str(wanted)), None), text
 
 
 FIVE: Final = (

@@ -105,7 +105,13 @@ def test_event_types_become_the_selector() -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "SELECT SUM(properties.n * 2) AS value FROM events",
+        "SELECT SUM(properties.n * properties.m) AS value FROM events",
+        "SELECT MAX(properties.n * 2) AS value FROM events",
+        "SELECT MAX(properties.n) * 2 AS value FROM events",
+        "SELECT SUM(properties.n) * COUNT(*) AS value FROM events",
+        "SELECT SUM(properties.n * 1234567890123456789) AS value FROM events",
+        "SELECT 2 * SUM(properties.n) / COUNT(*) AS value FROM events",
+        "SELECT SUM(properties.n) + 5 AS value FROM events",
         "SELECT COUNT(*) AS value FROM events e JOIN more ON 1 = 1",
         "SELECT COUNT(*) AS value FROM (SELECT 1)",
         "SELECT COUNT(*) AS value FROM events HAVING COUNT(*) > 1",
@@ -122,24 +128,30 @@ def test_event_types_become_the_selector() -> None:
         "SELECT SUM(CAST(properties.n AS INT)) AS value FROM events",
         "SELECT SUM(CAST(properties.n AS DECIMAL(10, 2))) AS value FROM events",
         "SELECT SUM(DISTINCT properties.n) AS value FROM events",
-        "SELECT approx_percentile(properties.n, 0.95) AS value FROM events",
         "SELECT SUM(ROUND(properties.n, 1)) AS value FROM events",
         "SELECT SUM(CEIL(properties.n)) AS value FROM events",
         "SELECT SUM(FLOOR(properties.n)) AS value FROM events",
         "SELECT SUM(LEAST(properties.n, 5)) AS value FROM events",
         "SELECT SUM(GREATEST(properties.n, properties.m)) AS value FROM events",
-        "SELECT SUM(properties.n - properties.m) AS value FROM events",
-        "SELECT SUM(properties.n) * 2 AS value FROM events",
-        "SELECT SUM(properties.n) - COUNT(*) AS value FROM events",
-        "SELECT SUM(properties.n) + COUNT(*) AS value FROM events",
         "SELECT AVG(properties.n) / COUNT(*) AS value FROM events",
-        "SELECT SUM(CASE WHEN properties.a = 'x' THEN 5 ELSE 0 END) AS value FROM events",
         "SELECT AVG(CASE WHEN properties.a = 'x' THEN properties.n ELSE 0 END) FROM events",
         "SELECT MAX(COALESCE(properties.n, 0)) AS value FROM events",
         "SELECT COALESCE(MAX(properties.n), 0) AS value FROM events",
         "SELECT SUM(properties.n) / COUNT(*) AS value FROM events GROUP BY properties.r",
-        "SELECT MAX(s) AS value FROM (SELECT SUM(properties.n) AS s FROM events GROUP BY 1)",
         "SELECT SUM(s) AS value FROM (SELECT 1 AS s)",
+        "SELECT approx_percentile(properties.n, 95) AS value FROM events",
+        "SELECT approx_percentile(properties.n, 0.5) AS value FROM events GROUP BY properties.r",
+        "SELECT percentile_cont(properties.n, 0.5) AS value FROM events",
+        "SELECT MAX(s) AS value FROM (SELECT SUM(properties.n) AS s FROM events)",
+        "SELECT MAX(s) AS value FROM (SELECT COUNT(properties.n) AS s FROM events GROUP BY 2)",
+        (
+            "SELECT AVG(s) AS value FROM (SELECT COUNT(DISTINCT properties.n) AS s FROM events "
+            "GROUP BY properties.r)"
+        ),
+        (
+            "SELECT AVG(s) AS value, r FROM (SELECT COUNT(*) AS s, properties.r FROM events "
+            "GROUP BY properties.r) GROUP BY r"
+        ),
         "SELECT COUNT(*) AS value FROM events WHERE "
         + " OR ".join(f"(properties.p{n} = 'x' AND properties.q{n} = 'y')" for n in range(9)),
         "SELECT COUNT(*) OVER () AS value FROM events",

@@ -21,7 +21,7 @@ _MEASURED: Final[dict[str, Any]] = {"enum": [*shapes.MEASUREMENTS]}
 
 
 def _words(kind: str) -> dict[str, Any]:
-    return {"enum": [*rules.FILTERS[kind][1]]}
+    return {"enum": rules.operators_of(kind)}
 
 
 # -- custom metrics ---------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from definitions.errors import DefinitionError, Problem
 from definitions.formats import klaviyo as rules
 from definitions.formats import native_body
 from definitions.formats.bodies import parse_json
+from definitions.metric import VALUE_NAME
 
 from ...control.entities import Metric
 from ...control.records import ControlState
@@ -88,19 +89,26 @@ async def create(request: Request, service: Managing) -> Response:
 
 
 async def _check_properties(service: Service, definition: Mapping[str, Any]) -> None:
-    """With a strict catalogue, a value property must have been seen (CK18)."""
+    """With a strict catalogue, what a definition reads of a metric must have been seen (CK18)."""
     terms = terms_of(service.identity.formats)
-    if not terms.klaviyo_strict or definition["aggregation_method"] != "value":
+    if not terms.klaviyo_strict:
         return
     learned = await service.learned()
     problems = []
     for number, group in enumerate(definition["metric_groups"]):
-        name = group.get("value_property")
         seen = learned.get(rules.event_of(group["metric_id"], terms))
-        if name not in {None, "$value"} and (seen is None or name not in seen.properties):
-            at = f"/data/attributes/definition/metric_groups/{number}/value_property"
-            message = f"no event of the metric had the property {name[:100]!r} yet"
-            problems.append(Problem("K-PROPERTY", at, message))
+        known = {} if seen is None else seen.properties
+        at = f"/data/attributes/definition/metric_groups/{number}"
+        asked = {
+            f"{at}/metric_filters/{place}/property": each["property"]
+            for place, each in enumerate(group.get("metric_filters") or ())
+        }
+        if definition["aggregation_method"] == "value":
+            asked[f"{at}/value_property"] = group.get("value_property") or VALUE_NAME
+        for pointer, name in asked.items():
+            if name not in known:
+                message = f"no event of the metric had the property {name[:100]!r} yet"
+                problems.append(Problem("K-PROPERTY", pointer, message))
     if problems:
         raise DefinitionError(problems)
 
@@ -131,6 +139,8 @@ async def change(metric_id: str, request: Request, service: Managing) -> Respons
         if parse_json(text)["data"]["id"] != metric_id:
             problem = Problem("K-ID", "/data/id", "the id is not that of the path")
             raise DefinitionError([problem])
+        if (definition := parse_json(text)["data"]["attributes"].get("definition")) is not None:
+            await _check_properties(service, definition)
         changed = await writer.update(metric, text, "now")
     return answer(_document(request, changed))
 

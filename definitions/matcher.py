@@ -28,7 +28,7 @@ Value = Decimal | str | None
 _IN_PROPERTIES: Final = {"property", "value"}
 _OUTSIDE_CONTEXT: Final = {"property", "customer_id", "time"}
 _KEYLESS: Final = {"value", "customer_id", "time"}
-_RATIOS: Final = {ResultKind.RATIO, ResultKind.RATIO_SAME_DAY}
+_RATIOS: Final = {ResultKind.RATIO, ResultKind.RATIO_SAME_DAY, ResultKind.RETENTION}
 _OF_COUNTS: Final = {
     ResultKind.FUNNEL,
     ResultKind.UNIT_FUNNEL,
@@ -36,6 +36,7 @@ _OF_COUNTS: Final = {
     ResultKind.UNIT_DAYS,
     ResultKind.ADD_METRICS,
     ResultKind.PERCENTILE,
+    ResultKind.RETENTION,
 }
 _ADDITIVE: Final = {Aggregation.COUNT, Aggregation.SUM}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -169,6 +170,8 @@ def _check_result(definition: Definition) -> None:
         raise ValueError("a result, and a name of its own for each measure, are due")
     if not {*result.flags, *(name for names in result.steps for name in names)} <= set(kinds):
         raise ValueError("steps and flags are measures")
+    if (result.op is ResultKind.RETENTION) != (result.retention is not None):
+        raise ValueError("a retention says when units come back")
     if result.op is ResultKind.ORDERED_FUNNEL:
         _check_order(definition, result)
     if result.op is ResultKind.ADD_METRICS and not result.args:

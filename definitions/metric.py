@@ -185,6 +185,7 @@ class ResultKind(StrEnum):
     ADD_METRICS = "add_metrics"
     ORDERED_FUNNEL = "ordered_funnel"
     PERCENTILE = "percentile"
+    RETENTION = "retention"
 
 
 class Component(_Model):
@@ -212,6 +213,13 @@ class Order(_Model):
     seconds: bool = False
 
 
+class Retention(_Model):
+    """When a unit comes back: within the `length_days` that end `end_days` after its day."""
+
+    end_days: StrictInt
+    length_days: StrictInt
+
+
 class Result(_Model):
     """How the measures become the metric's value.
 
@@ -235,6 +243,8 @@ class Result(_Model):
     percentile: the value at the rank `high`; `args` count events by their value: as units, or else
     as the groups of the definition's grouping set.
     unit_means, unit_day_means: the mean over units, over (unit, day) pairs, of their values.
+    retention: of the (unit, day) pairs of `denominator` in the window, those after which the unit
+    has a day of `args` within `retention` ÷ all of them; days of `args` may lie after the window.
     add_metrics: the sum of other metrics, and of `args`: counts of events, or, where a measure is
     kept by unit, of (unit, day) pairs.
     """
@@ -251,6 +261,7 @@ class Result(_Model):
     order: Order | None = None
     factors: tuple[Operand, ...] = ()
     outer: Literal["sum", "max", "min", "mean"] = "sum"
+    retention: Retention | None = None
     components: tuple[Component, ...] = ()
     windows: tuple[Literal["hour", "day", "week", "month"], ...] = ()
 

@@ -18,13 +18,15 @@ class Terms:
     """What a deployment says about names (`recount init --config`); it is written into a version.
 
     klaviyo_metrics: metric id → event name; another id stands for the metric of that name, unless
-    klaviyo_strict (CK18). statsig_sources: metric source → event name (CS15).
+    klaviyo_strict (CK18). klaviyo_campaigns: message id → the campaign it belongs to, for reports;
+    another one is its own campaign. statsig_sources: metric source → event name (CS15).
     statsig_day_minutes: where Statsig's day begins, minutes east of UTC (CS19).
     statsig_metric: the definition of a metric by its own name and type, if there is one.
     """
 
     klaviyo_metrics: Mapping[str, str] = field(default_factory=dict)
     klaviyo_strict: bool = False
+    klaviyo_campaigns: Mapping[str, str] = field(default_factory=dict)
     statsig_sources: Mapping[str, str] = field(default_factory=dict)
     statsig_day_minutes: int = -480
     statsig_metric: Callable[[str, str], Definition | None] = lambda _name, _type: None

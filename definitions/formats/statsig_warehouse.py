@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any, Final
 
-from ..metric import Aggregation, Class, Field, Measure, Result, ResultKind
+from ..metric import Aggregation, Class, Field, Measure, Result, ResultKind, Retention
 from .bodies import Terms
 from .statsig_criteria import EVENT_VALUE, NotComputable, counting, named
 from .statsig_funnel import build_funnel, session_of
@@ -41,6 +41,7 @@ _OF_EXPERIMENTS: Final = (
 )
 _LIMITED: Final = ("count", "sum")
 _PERCENT: Final = 100
+_RETENTION_DAYS_MAX: Final = 365
 _LIMITS: Final = ("cap", "valueThreshold", "winsorizationLow", "winsorizationHigh")
 _LIMITS_OF_RATIO: Final = (
     *_LIMITS,
@@ -69,7 +70,7 @@ def build_warehouse(body: dict[str, Any], terms: Terms) -> Built:
     if not aggregation:
         raise NotComputable("no aggregation is named")
     if aggregation == "retention":
-        return _retention(native, terms)
+        return _retention(body, native, terms)
     if aggregation == "funnel":
         return build_funnel(body, terms)
     if aggregation == "percentile":
@@ -138,11 +139,30 @@ def _percentile(native: dict[str, Any], terms: Terms) -> Built:
     return measures, result, Class.ENTITY_STATE, _logs(native)
 
 
-def _retention(native: dict[str, Any], terms: Terms) -> Built:
-    """Legal, of class entity state, and not computed."""
-    _measures(native, "m0", Aggregation.COUNT, terms, unit=None)
-    why = "retention needs units followed over windows of days, which this release does not keep"
-    return (), Result(), Class.ENTITY_STATE, (why,)
+def _retention(body: dict[str, Any], native: dict[str, Any], terms: Terms) -> Built:
+    """Units that come back: the same events start and complete it (S-18)."""
+    days = [native.get(name) for name in ("retentionEnd", "retentionLength")]
+    end, length = (int(each) if each is not None and not each % 1 else 0 for each in days)
+    reasons = _logs(native)
+    if not 1 <= length <= end <= _RETENTION_DAYS_MAX:
+        bounds = f"retentionEnd up to {_RETENTION_DAYS_MAX}, retentionLength up to retentionEnd"
+        reasons += (f"a retention needs whole days: {bounds}",)
+        end = length = 1
+    if native.get("useSecondaryRetentionEvent"):
+        reasons += ("which event useSecondaryRetentionEvent means is not documented",)
+    if limits := [name for name in _LIMITS if native.get(name) is not None]:
+        reasons += (f"{' and '.join(limits)} of a retention are not documented",)
+    started, returned = (
+        _measures(native, name, Aggregation.COUNT, terms, unit=unit_of(body))
+        for name in ("started", "returned")
+    )
+    result = Result(
+        op=ResultKind.RETENTION,
+        args=named(returned),
+        denominator=named(started),
+        retention=Retention(end_days=end, length_days=length),
+    )
+    return (*started, *returned), result, Class.ENTITY_STATE, reasons
 
 
 def _ratio(body: dict[str, Any], native: dict[str, Any], terms: Terms) -> Built:

@@ -9,7 +9,7 @@ from definitions.formats.bodies import DEFAULT_TERMS, Terms
 from ..errors import UsageError
 
 _DAY: Final = re.compile(r"([+-])([0-9]{2}):([0-9]{2})")
-_MEMBERS: Final = {"klaviyo": {"metrics", "strict"}, "statsig": {"day", "sources"}}
+_MEMBERS: Final = {"klaviyo": {"campaigns", "metrics", "strict"}, "statsig": {"day", "sources"}}
 
 
 def terms_of(config: Mapping[str, Any] | None) -> Terms:
@@ -20,6 +20,7 @@ def terms_of(config: Mapping[str, Any] | None) -> Terms:
     return Terms(
         klaviyo_metrics=klaviyo.get("metrics", {}),
         klaviyo_strict=klaviyo.get("strict", False),
+        klaviyo_campaigns=klaviyo.get("campaigns", {}),
         statsig_sources=statsig.get("sources", {}),
         statsig_day_minutes=DEFAULT_TERMS.statsig_day_minutes if day is None else _minutes(day),
     )
@@ -39,10 +40,10 @@ def check_config(config: object) -> dict[str, Any]:
             raise UsageError(
                 f"--config: {system!r} is unknown, or has an unknown member; known: {known}"
             )
-    for path in (("klaviyo", "metrics"), ("statsig", "sources")):
+    for path in (("klaviyo", "metrics"), ("klaviyo", "campaigns"), ("statsig", "sources")):
         names = config.get(path[0], {}).get(path[1], {})
         if not isinstance(names, dict) or set(map(type, names.values())) - {str}:
-            raise UsageError(f"--config: {'.'.join(path)} must map strings to event names")
+            raise UsageError(f"--config: {'.'.join(path)} must map strings to strings")
     if not isinstance(config.get("klaviyo", {}).get("strict", False), bool):
         raise UsageError("--config: klaviyo.strict must be true or false")
     if "day" in config.get("statsig", {}):

@@ -34,6 +34,7 @@ from .http.paths import Segments, door_of
 from .http.reporting import ServerVitals, ToldRequest, attend, tell
 from .http.requests import service_of
 from .http.service import Limited, serving
+from .klaviyo import reports as klaviyo_reports
 from .klaviyo import resources as klaviyo_resources
 from .klaviyo import routes as klaviyo
 from .klaviyo import usage as klaviyo_usage
@@ -88,6 +89,7 @@ def application(settings: Settings) -> FastAPI:
     for door in (
         metronome,
         klaviyo,
+        klaviyo_reports,
         klaviyo_resources,
         klaviyo_usage,
         statsig,

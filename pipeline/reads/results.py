@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from definitions.metric import Aggregation, Definition, Result, ResultKind
 from definitions.values import EXACT, QUOTIENT, canonical
@@ -314,6 +314,18 @@ def _ordered_funnel(sums: _Sums, result: Result) -> tuple[str | None, dict[str, 
     return value, {**more, "steps": passed.steps}
 
 
+def _retention(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    assert result.retention is not None
+    end, length = result.retention.end_days, result.retention.length_days
+    returned = set(sums.by_unit_day(result.args, flags=result.args))
+    started = sums.by_unit_day(result.denominator, flags=result.denominator)
+    kept = sum(
+        any((unit, day + later) in returned for later in range(end - length + 1, end + 1))
+        for unit, day in cast("Iterable[tuple[str, int]]", started)
+    )
+    return _quotient(Decimal(kept), Decimal(len(started)))
+
+
 def _mean(numbers: Iterable[Decimal]) -> tuple[str | None, dict[str, Any]]:
     found = list(numbers)
     return _quotient(_sum(found), Decimal(len(found)))
@@ -334,4 +346,5 @@ _COMPUTE: Final[dict[ResultKind, Callable[[_Sums, Result], tuple[str | None, dic
     ResultKind.ADD_METRICS: _own_counts,
     ResultKind.PERCENTILE: _percentile,
     ResultKind.ORDERED_FUNNEL: _ordered_funnel,
+    ResultKind.RETENTION: _retention,
 }

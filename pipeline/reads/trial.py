@@ -30,6 +30,7 @@ from ..deploy.checks import check_state
 from ..errors import BadParameter, LogUnavailable, NotOpen, StoreUnavailable, UsageError
 from ..ports import EventLog, RollupStore
 from ..recount.ledger import WHOLE, Ledger, Share
+from .afterwards import retention_of
 from .answers import AsOf, Number
 from .asked import LINES_MAX, worked
 from .clauses import Excluding, most_excluding
@@ -111,6 +112,8 @@ def _refuse_strange(what: str, metric: Metric) -> None:
         raise UsageError(f"{what} has no value that a stream can compute: {why}")
     if components_of(metric) is not None:
         raise UsageError(f"{what} adds up other metrics: try each of them by itself")
+    if retention_of(metric) is not None:
+        raise UsageError(f"{what} follows units beyond its windows: create it to see its value")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from ..core.windows import RefusedPeriod, Window, windows
 from ..deploy.checks import check_open
 from ..errors import UsageError
 from ..ports import Book, Clock, RollupStore
+from .afterwards import followed, retention_of
 from .answers import AsOf, End, Usage, UsageRow, joined
 from .asked import HEAVY_WINDOWS, LINES_MAX, Asked, slice_of, too_long, worked
 from .history import history_of, joined_histories
@@ -107,6 +108,11 @@ class Reader:
         if components_of(query.metric) is not None:
             rows, as_of = await self._added(asked)
             yield marked(rows, await self._reasons(query))
+            yield End(as_of)
+            return
+        if retention_of(query.metric) is not None:
+            rows, as_of = await self._followed(asked)
+            yield rows
             yield End(as_of)
             return
         async with aclosing(self._measured(asked, lines_max)) as batches:
@@ -296,6 +302,17 @@ class Reader:
                 UsageRow(window, group, value, unreadable, complete, history, whose, lies, more)
             )
         return rows
+
+    async def _followed(self, asked: Asked) -> tuple[list[UsageRow], AsOf]:
+        """Every window by itself, with the days in which units may come back."""
+        rows: list[UsageRow] = []
+        reads: list[AsOf] = []
+        for each in followed(asked):
+            own = each.cut(await self.asked(each.query))
+            found = await _whole(each.query, self._measured(own, LINES_MAX))
+            rows += [replace(row, window=each.window) for row in found.rows]
+            reads.append(found.as_of)
+        return rows, joined(reads)
 
     async def _added(self, asked: Asked) -> tuple[list[UsageRow], AsOf]:
         """The sum of other metrics, window by window; null where one of them has no value."""

@@ -260,5 +260,8 @@ def _aggregated(word: str) -> dict[str, Any]:
         return native(_HALVES)
     if word == "funnel":
         return native(_NATIVE_FUNNEL)
-    more = {"percentile": 0.9} if word == "percentile" else {}
-    return native(_OWN, aggregation=word, **more)
+    more: dict[str, dict[str, Any]] = {
+        "percentile": {"percentile": 0.9},
+        "retention": {"retentionEnd": 7, "retentionLength": 7},
+    }
+    return native(_OWN, aggregation=word, **more.get(word, {}))

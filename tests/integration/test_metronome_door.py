@@ -122,6 +122,32 @@ def test_every_call_of_the_official_client(server: Server) -> None:
     assert [metric.archived_at is not None for metric in both] == [False, True]
 
 
+def test_the_current_period_is_the_calendar_month(server: Server) -> None:
+    """CM21: from the first of this month on, in UTC; the same as those dates given."""
+    made = client_of(server, "manage").v1.billable_metrics.create(**SUM)
+    month = NOW.replace(day=1, hour=0)
+    ends = (month + timedelta(days=31)).replace(day=1)
+    events = [
+        event(0, timestamp=(month - HOUR).isoformat()),
+        event(2, timestamp=month.isoformat()),
+        event(4, timestamp=NOW.isoformat()),
+    ]
+    client_of(server, "ingest").v1.usage.ingest(usage=events)
+    server.recount.catch_up()
+    asked: dict[str, Any] = {
+        "billable_metric_id": made.data.id,
+        "customer_id": "c0",
+        "window_size": "NONE",
+    }
+    usage = client_of(server, "read").v1.usage
+
+    (now,) = usage.list_with_groups(**asked, current_period=True)
+
+    (given,) = usage.list_with_groups(**asked, starting_on=month, ending_before=ends)
+    assert (now.value, now.starting_on, now.ending_before) == (7, month, ends)
+    assert now == given
+
+
 def _options(start: datetime, end: datetime) -> list[str]:
     return ["--starting-on", start.isoformat(), "--ending-before", end.isoformat()]
 

@@ -97,6 +97,8 @@ def test_every_call(server: Server, console: httpx.Client) -> None:
     read = console.get(of("plays", "sum")).json()
     assert read["message"] == "Metric read successfully."
     assert {**SECONDS, **read["data"]} == read["data"]
+    reviewed = console.get(of("plays", "sum"), headers={"x-respect-review-settings": "true"})
+    assert reviewed.json() == read  # it is of mutations, and there are no review settings here
     nobody = ("lastModifierID", "lastModifierEmail", "lastModifierName", "teamID")
     assert [read["data"][name] for name in nobody] == [None] * 4  # as the page allows
     assert console.get(f"{CONSOLE}/plays/sum").json() == read

@@ -14,6 +14,7 @@ from math import ceil
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from pipeline.audit.auditor import Auditor
 from pipeline.core.compiled import MODULE
 from pipeline.core.windows import WindowSize, zone_of
 from pipeline.edges.clock import SetClock
+from pipeline.errors import UsageError
 from pipeline.reads.lines import lines_of
 from pipeline.reads.query import Query
 from pipeline.reads.usage import Reader
@@ -389,3 +391,56 @@ def test_breakdowns_are_the_metric_of_each_value(events: list[Seen], kind: str) 
         plan = line["group"]["plan"]
         (alone,) = ask(applied(metric(own), [one for one in events if one.plan == plan]))
         assert line["value"] == alone["value"], plan
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seen(),
+    st.sampled_from([(1, 1), (2, 1), (2, 2), (3, 2)]),
+    st.integers(0, 3),
+    st.integers(1, 4),
+)
+def test_a_retention_is_of_the_days_after(
+    events: list[Seen], ends: tuple[int, int], starts: int, days: int
+) -> None:
+    """Each unit and day of the window, also where the unit comes back behind the window."""
+    end, length = ends
+    own = {"aggregation": "retention", "metricSourceName": "visits"}
+    definition = metric(own, retentionEnd=end, retentionLength=length)
+
+    (line,) = ask(applied(definition, events), starts=starts, days=days)
+
+    active = {(one.user, one.day) for one in events if one.name == "visit" and one.user}
+    cohort = [(user, day) for user, day in active if starts <= day < starts + days]
+    back = [
+        (user, day)
+        for user, day in cohort
+        if any((user, day + later) in active for later in range(end - length + 1, end + 1))
+    ]
+    if cohort:
+        assert (line["numerator"], line["denominator"]) == (str(len(back)), str(len(cohort)))
+    else:
+        assert line["value"] is None
+
+
+def test_a_retention_waits_for_its_days() -> None:
+    """Its window is complete once the days after it are over, and is of whole days of units."""
+    own = {"aggregation": "retention", "metricSourceName": "visits"}
+    events = [Seen("visit", "u1", day * MS_PER_DAY, None, None, None) for day in (0, 1)]
+    soon = applied(metric(own, retentionEnd=2, retentionLength=2), events)
+    late = applied(metric(own, retentionEnd=30, retentionLength=30), events)
+
+    assert [ask(each, days=1)[0]["complete"] for each in (soon, late)] == [True, False]
+    with pytest.raises(UsageError, match="whole days"):
+        asyncio.run(_hourly(soon))
+
+
+async def _hourly(world: World) -> None:
+    reader = Reader(world.identity, world.store, world.log, SetClock(NOW), timedelta(hours=1))
+    query = Query.of(
+        world.control.metrics["m"],
+        starting_on=DAY,
+        ending_before=DAY + timedelta(days=1),
+        window_size="hour",
+    )
+    await reader.usage(query)

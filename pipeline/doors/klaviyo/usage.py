@@ -73,7 +73,7 @@ async def _take(request: Request, service: Service) -> Response:
     body = await body_json(request)
     events = translate_named("klaviyo", body, service.arrival())
     lines = service.checked(events)  # what is refused registers nothing
-    await _watch(service, {each.event["event_type"] for each in events})
+    await watch(service, {each.event["event_type"] for each in events})
     await service.send(lines)
     return Response(status_code=202)
 
@@ -98,7 +98,7 @@ def _plain(name: str, by: tuple[str, ...]) -> tuple[str, Definition]:
     return label, definition.model_copy(update={"dimensions": (by,) if by else ()})
 
 
-async def _watch(
+async def watch(
     service: Service, names: Collection[str], by: tuple[str, ...] = ()
 ) -> dict[str, Metric]:
     """Register what counts plain metrics, as far as the setting goes, and see it active.
@@ -106,25 +106,26 @@ async def _watch(
     Returns:
         By name, those that are registered.
     """
-    ids = {name: plain_id(name, by) for name in names}
+    ids = {name: plain_id(name, by) for name in sorted(names)}
     if not all(id_ in service.control.state.metrics for id_ in ids.values()):
-        await _register(service, ids, by)
+        await _register(service, {id_: _plain(name, by) for name, id_ in ids.items()})
     state = service.control.state
     return {name: state.metrics[id_] for name, id_ in ids.items() if id_ in state.metrics}
 
 
-async def _register(service: Service, ids: Mapping[str, str], by: tuple[str, ...]) -> None:
+async def _register(service: Service, wanted: Mapping[str, tuple[str, Definition]]) -> None:
+    """Register definitions, as far as the setting goes. wanted: by id, with their names."""
     made = []
     async with service.writing() as writer:
         state = service.control.state
         held = sum(id_.startswith(PLAIN_ID) for id_ in state.metrics)
         room = service.settings.klaviyo_plain_metrics_max - held
-        fresh = [name for name, id_ in sorted(ids.items()) if id_ not in state.metrics]
-        for name in fresh[: max(room, 0)]:
-            label, definition = _plain(name, by)
-            label = ids[name] if label in state.names else label
+        fresh = [id_ for id_ in wanted if id_ not in state.metrics]
+        for id_ in fresh[: max(room, 0)]:
+            label, definition = wanted[id_]
+            label = id_ if label in state.names else label
             with suppress(ConflictError):  # another server was first
-                made.append(await writer.create(label, definition, None, metric_id=ids[name]))
+                made.append(await writer.create(label, definition, None, metric_id=id_))
     # Where no worker runs there is nobody to wait for: it will read of them before the events.
     now_s = service.clock.monotonic()
     if made and now_s >= service.unattended_until_s:
@@ -151,15 +152,15 @@ async def aggregates(
     by = tuple(asked.get("by") or ())
     question = {name: held for name, held in asked.items() if name not in _OF_PAGES}
     walk = walk_of(request, service, question, asked.get("page_cursor") or None)
-    metric = await _metric_of(service, asked["metric_id"], by, may_write=_may_write(request))
+    metric = await metric_of(service, asked["metric_id"], by, may_write=may_write(request))
     reads: list[AsOf] = []
     answers = {
-        name: await _lines(service, _measured(metric, name), asked, by, reads)
+        name: await _lines(service, measured_of(metric, name), asked, by, reads)
         for name in dict.fromkeys(asked["measurements"])
     }
     lines = next(iter(answers.values()))
     if by:  # groups have lines only where they have cells
-        lines = await _lines(service, _measured(metric, "count"), asked, (), reads)
+        lines = await _lines(service, measured_of(metric, "count"), asked, (), reads)
     dates = [line.window.starting_on for line in lines]
     _refuse_large(answers, dates)
     stands = walk.stands(reads)
@@ -179,38 +180,57 @@ async def aggregates(
         "attributes": {"dates": shown, "data": rows},
         "links": {"self": link, **next_link(request, page.next)},
     }
-    told = _told(metric, lines, [read.unapplied for read in reads])
+    told = told_of(metric, lines, [read.unapplied for read in reads])
     meta = {**told, "as_of": stands}
     return answer({"data": data, "links": data["links"], "meta": meta})
 
 
-def _may_write(request: Request) -> bool:
+def may_write(request: Request) -> bool:
     """Whether the key of a request may change what is counted."""
     return "manage" in request.state.roles
 
 
-async def _metric_of(
+async def metric_of(
     service: Service, metric_id: str, by: tuple[str, ...], *, may_write: bool
 ) -> Metric:
-    """What counts a custom metric, or a plain one.
+    """What counts a custom metric, or a plain one, by these properties.
 
     may_write: a question may begin to count a plain metric. A key that only reads writes nothing.
     """
     state = await service.fresh()
     custom = next((metric for metric in live(state) if metric.id == metric_id), None)
     if custom is not None:
-        if by:
-            raise Refused(400, "a custom metric cannot be asked by a property")
-        return custom
+        return await _by(service, custom, by, writes=may_write) if by else custom
     name = await _name_of(service, state, metric_id)
     kept = state.metrics.get(plain_id(name, by))
     if kept is None and not may_write:
         raise _not_kept(name, by)
-    found = kept or (await _watch(service, [name], by)).get(name)
+    found = kept or (await watch(service, [name], by)).get(name)
     if found is None:
-        most = service.settings.klaviyo_plain_metrics_max
-        raise Refused(403, f"at most {most} plain metrics are counted; make a custom metric of it")
+        raise _no_room(service)
     return found
+
+
+async def _by(service: Service, custom: Metric, by: tuple[str, ...], *, writes: bool) -> Metric:
+    """What counts the latest version of a custom metric by properties (CK21)."""
+    body = custom.latest.body
+    id_ = PLAIN_ID + digest("custom", custom.latest.key, *by)
+    if id_ not in service.control.state.metrics:
+        if not writes:
+            raise _not_kept(custom.name, by)
+        if body is not None:
+            label = f"Klaviyo metric: {custom.name[:_NAME_CHARS_MAX]} by {', '.join(by)}"
+            definition = body.definition.model_copy(update={"dimensions": (by,)})
+            await _register(service, {id_: (f"{label} ({custom.latest.number})", definition)})
+    found = service.control.state.metrics.get(id_)
+    if found is None:
+        raise _no_room(service)
+    return found
+
+
+def _no_room(service: Service) -> Refused:
+    most = service.settings.klaviyo_plain_metrics_max
+    return Refused(403, f"at most {most} plain metrics are counted; make a custom metric of it")
 
 
 def _not_kept(name: str, by: tuple[str, ...]) -> Refused:
@@ -235,7 +255,7 @@ async def _name_of(service: Service, state: ControlState, metric_id: str) -> str
     return every[metric_id][0]
 
 
-def _measured(metric: Metric, measurement: str) -> Metric:
+def measured_of(metric: Metric, measurement: str) -> Metric:
     """The metric with one measurement for its value."""
     versions = []
     for version in metric.versions:
@@ -325,7 +345,7 @@ def _bucket(starts: datetime, asked: Mapping[str, Any]) -> str:
     return opening_of(starts, size=size, zone=zone).isoformat()
 
 
-def _told(
+def told_of(
     metric: Metric, lines: Sequence[UsageRow], unapplied: list[int | None]
 ) -> dict[str, Any]:
     """lines: one of every window. unapplied: of every read that the answer was made of."""

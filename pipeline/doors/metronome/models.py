@@ -164,14 +164,14 @@ class GroupsQuery(Body):
     )
     window_size: Size = Field(description="The windows that the period is cut into.")
     starting_on: Instant = Field(
-        default_factory=str, description="The period's start; it must be given here."
+        default_factory=str, description="The period's start, unless current_period is true."
     )
     ending_before: Instant = Field(
         default_factory=str,
-        description="The period's end, which is not part of it; it must be given here.",
+        description="The period's end, which is not part of it.",
     )
     current_period: bool = Field(
-        default=False, description="true is refused: there are no billing periods here."
+        default=False, description="true: the calendar month, in UTC, that now lies in."
     )
     group_key: Texts = Field(
         default_factory=list, description="The properties to group by: a whole key of the metric."

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, Final
@@ -285,8 +286,10 @@ async def usage_groups(request: Request, service: Reading) -> Response:
     """Usage of one customer and metric by window and group."""
     body = await body_json(request)
     asked = read(models.GroupsQuery, body, "M")
+    if asked.current_period:
+        asked = asked.model_copy(update=_month_of(service.clock.now()))
     if not asked.starting_on or not asked.ending_before:
-        raise Refused(400, "give starting_on and ending_before: there are no billing periods here")
+        raise Refused(400, "give starting_on and ending_before, or current_period: true")
     limit, walk = number_in(request, "limit", PAGE_MAX, PAGE_MAX), _walk(request, service, body)
     metric = _found(await service.fresh(), asked.billable_metric_id)
     names, filters = tuple(asked.group_key), asked.group_filters
@@ -299,6 +302,13 @@ async def usage_groups(request: Request, service: Reading) -> Response:
     )
     rows = await worked(len(lines), partial(_group_rows, names, lines))
     return await _numbers(walk, rows, reads, limit)
+
+
+def _month_of(now: datetime) -> dict[str, str]:
+    """The billing period: the calendar month in UTC (CM21)."""
+    starts = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    ends = (starts + timedelta(days=31)).replace(day=1)
+    return {"starting_on": rfc3339(starts), "ending_before": rfc3339(ends)}
 
 
 def _group_rows(names: tuple[str, ...], lines: Sequence[UsageRow]) -> list[_Row]:

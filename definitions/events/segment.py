@@ -51,12 +51,12 @@ def _event(
     if not OBJECT.holds(message):
         problems.add("SG-TYPE", pointer, "a message is an object")
         return None
-    if message.get("type") in LEFT_OUT:
+    kind = message.get("type")
+    if isinstance(kind, str) and kind in LEFT_OUT:
         return None
     before = len(problems.found)
     problems.kinds(message, _KINDS, pointer, "SG-TYPE")
-    kind = message.get("type")
-    if kind not in {"track", *_PAGES}:
+    if not isinstance(kind, str) or kind not in {"track", *_PAGES}:
         problems.add("SG-REQ", f"{pointer}/type", "type is track, page or screen")
     for name in ("messageId", *(("event",) if kind == "track" else ())):
         if not isinstance(message.get(name), str) or not message[name]:

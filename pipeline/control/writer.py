@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from ..errors import ConflictError, UnknownNameError, UsageError
 from ..ports import Clock
 from .draft import Draft
 from .entities import DeploymentRecord, Metric, Version
+from .fresh_ids import fresh_id
 from .log import ControlLog
 from .members import digest_of
 from .names import Exchange
@@ -114,8 +114,8 @@ class Writer:
         held = self._names.get(name)
         if held is not None:
             await self._control.write({"type": "free_name", "metric_id": held})
-        number = metric_id or str(uuid.uuid4())
-        return await self._write(number, 1, name, definition, effective_from)
+        id_ = metric_id or fresh_id(definition.origin.format, self._clock.now())
+        return await self._write(id_, 1, name, definition, effective_from)
 
     async def update(
         self, found: Metric, text: str, effective_from: str, *, dry_run: bool = False

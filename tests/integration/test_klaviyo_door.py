@@ -1,5 +1,6 @@
 """Klaviyo's official client, unchanged, against `recount serve`."""
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -152,7 +153,9 @@ def test_every_call_of_the_official_client(server: Server) -> None:
     assert [each.attributes.name for each in metrics.data] == ["Placed Order", "Refund"]
     properties = read.Metrics.get_properties_for_metric("Placed Order")
     kinds = {each.attributes.label: each.attributes.inferred_type for each in properties.data}
-    assert kinds == {"Source": "String", "Items": "List", "n": "Numeric"}
+    own = {"$value": "Numeric"}  # what an event came with, as Klaviyo calls it
+    assert kinds == {"Source": "String", "Items": "List", "n": "Numeric", **own}
+    assert re.fullmatch("[0-9A-HJKMNP-TV-Z]{26}", made.data.id)
 
     renamed = custom("Revenue", id=made.data.id)
     changed = manage.Metrics.update_custom_metric(made.data.id, renamed)

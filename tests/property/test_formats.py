@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from definitions.conditions import compile_condition
@@ -480,6 +480,7 @@ def problems_of(work: Callable[[], Any]) -> tuple[Problem, ...] | None:
 
 @settings(max_examples=300)
 @given(st.sampled_from(sorted(SYSTEMS)), ANYTHING)
+@example("segment", {"type": []})
 def test_any_event_body_is_translated_or_refused(system: str, made: Any) -> None:
     """Whatever JSON comes as an event becomes events of ours, or is refused with a place."""
     arrival = Arrival(NOW, new_id=lambda: "1")

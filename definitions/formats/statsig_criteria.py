@@ -7,12 +7,7 @@ by a measure of its own, and measures add up.
 from collections.abc import Sequence
 from typing import Any, Final
 
-import sqlglot
-from sqlglot import exp
-
 from ..metric import Comparison, Condition, EventSelector, Field, Measure, Operator
-from .sql_where import WHOLE, Part, Parts, both, split
-from .sql_words import NODES, Untranslatable
 
 _USER_FIELDS: Final = {
     "userID",
@@ -24,7 +19,7 @@ _USER_FIELDS: Final = {
     "appVersion",
 }
 EVENT_VALUE: Final = Field(source="value")
-_VALUE_COLUMN: Final = "value"  # how a column of a metric source names the event's value (CS15)
+VALUE_COLUMN: Final = "value"  # how a column of a metric source names the event's value (CS15)
 _CONDITIONS: Final = {
     "in": (Operator.IN, Comparison.TEXT),
     "not_in": (Operator.NOT_IN, Comparison.TEXT),
@@ -82,63 +77,13 @@ def user_field(name: str) -> Field:
 def _parts(criteria: Sequence[dict[str, Any]]) -> list[tuple[Condition, ...]]:
     """The parts of the events that meet criteria."""
     plain = tuple(_condition(each) for each in criteria if each["condition"] != _SQL)
-    parts: Parts = WHOLE
-    for each in criteria:
-        if each["condition"] == _SQL:
-            parts = _both(parts, _filtered(each.get("values") or ()))
-    return [(*plain, *_conditions(part)) for part in parts]
+    filters = [each.get("values") or () for each in criteria if each["condition"] == _SQL]
+    if not filters:
+        return [plain]
+    # The SQL parser takes as long to load as all else that a command needs.
+    from .statsig_sql import filtered  # noqa: PLC0415
 
-
-def _both(left: Parts, right: Parts) -> Parts:
-    try:
-        return both(left, right)
-    except Untranslatable as why:
-        raise NotComputable(f"a sql_filter criterion: {why}") from why
-
-
-def _conditions(part: Part) -> tuple[Condition, ...]:
-    found = dict.fromkeys(each for each in part if isinstance(each, Condition))
-    assert len(found) == len(dict.fromkeys(part))  # every column is a member of the event
-    return tuple(found)
-
-
-def _filtered(values: Sequence[str]) -> Parts:
-    """What one filter lets through. Every column is a metadata key, or the event's value."""
-    if len(values) != 1:
-        raise NotComputable("a sql_filter criterion has one value, its SQL")
-    try:
-        condition: Any = sqlglot.parse_one(values[0], into=exp.Condition)
-        _check_known(condition)
-        found = split(condition.transform(_member)).passes
-    except (sqlglot.errors.SqlglotError, RecursionError, ValueError) as error:
-        raise NotComputable("a sql_filter criterion is no SQL condition") from error
-    except Untranslatable as why:
-        raise NotComputable(f"a sql_filter criterion: {why}") from why
-    return tuple(tuple(map(_of_value, part)) for part in found)
-
-
-def _check_known(condition: Any) -> None:
-    for node in condition.walk():
-        known = NODES.get(type(node))
-        told = {name for name, held in node.args.items() if held and not name.startswith("_")}
-        if known is None or told - known or isinstance(node, exp.Bracket):
-            raise Untranslatable(f"{node.sql()[:100]} is not translated")
-
-
-def _member(node: exp.Expression) -> exp.Expression:
-    """A column by its name alone is a property of the event."""
-    if isinstance(node, exp.Column):
-        if node.table:
-            raise Untranslatable(f"{node.sql()[:100]}: a column is named without a table")
-        return exp.column(node.this.copy(), table="properties")
-    return node
-
-
-def _of_value(atom: Any) -> Any:
-    field = atom.field if isinstance(atom, Condition) else None
-    if field is None or field.key != _VALUE_COLUMN:
-        return atom
-    return atom.model_copy(update={"field": EVENT_VALUE})
+    return [(*plain, *part) for part in filtered(filters)]
 
 
 def _condition(criterion: dict[str, Any]) -> Condition:

@@ -89,9 +89,9 @@ def application(settings: Settings) -> FastAPI:
     for door in (
         metronome,
         klaviyo,
-        klaviyo_reports,
         klaviyo_resources,
         klaviyo_usage,
+        klaviyo_reports,
         statsig,
         openmeter,
         own,

@@ -16,6 +16,7 @@ from ..core.buckets import ns_of
 from ..core.windows import Window, WindowSize
 from ..errors import UsageError
 from .asked import Asked
+from .names import components_of
 from .query import SECONDS_PER_DAY, Part, Query
 
 _WINDOWS_MAX: Final = 366
@@ -28,6 +29,11 @@ def retention_of(metric: Metric) -> Retention | None:
     if body is None or not body.definition.computable or body.definition.result is None:
         return None
     return body.definition.result.retention
+
+
+def is_asked_in_parts(metric: Metric) -> bool:
+    """Whether a value is made of other questions: of other metrics, or of days behind a window."""
+    return components_of(metric) is not None or retention_of(metric) is not None
 
 
 @dataclass(frozen=True, slots=True)

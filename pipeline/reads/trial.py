@@ -30,13 +30,12 @@ from ..deploy.checks import check_state
 from ..errors import BadParameter, LogUnavailable, NotOpen, StoreUnavailable, UsageError
 from ..ports import EventLog, RollupStore
 from ..recount.ledger import WHOLE, Ledger, Share
-from .afterwards import retention_of
+from .afterwards import is_asked_in_parts
 from .answers import AsOf, Number
 from .asked import LINES_MAX, worked
 from .clauses import Excluding, most_excluding
 from .costs import Cost
 from .merging import rows_of
-from .names import components_of
 from .query import Query, WindowFinder
 from .recounting import active_of, share_of, terms_of
 from .results import sum_of
@@ -110,10 +109,8 @@ def _refuse_strange(what: str, metric: Metric) -> None:
     if body is None or not body.definition.computable:
         why = "a later release wrote it" if body is None else "; ".join(body.definition.reasons)
         raise UsageError(f"{what} has no value that a stream can compute: {why}")
-    if components_of(metric) is not None:
-        raise UsageError(f"{what} adds up other metrics: try each of them by itself")
-    if retention_of(metric) is not None:
-        raise UsageError(f"{what} follows units beyond its windows: create it to see its value")
+    if is_asked_in_parts(metric):
+        raise UsageError(f"{what} adds up other metrics, or looks behind its windows: create it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ SHARED: Final[Mapping[str, frozenset[str]]] = {
     "statsig_create_warehouse_funnel": frozenset({TIMES}),
     "statsig_variant_whn_funnel_options": frozenset({TIMES}),
 }
-COMPUTABLE: Final = {"klaviyo": 31, "metronome": 21, "statsig": 45}
+COMPUTABLE: Final = {"klaviyo": 32, "metronome": 21, "statsig": 46}
 
 
 @pytest.fixture(autouse=True)

@@ -26,35 +26,35 @@ INTERVALS: Final = {"hourly": "hour", "daily": "day", "weekly": "week", "monthly
 _LONGEST: Final = {"hourly": timedelta(days=7), "daily": timedelta(days=60)}
 
 
-class Source(NamedTuple):
+class Counted(NamedTuple):
     """What one number of a message is: a measurement of a metric. metric None: conversions."""
 
     metric: str | None
     measurement: str
 
 
-DELIVERED: Final = Source("Received Email", "count")
-BOUNCED: Final = Source("Bounced Email", "count")
-OPENS: Final = Source("Opened Email", "count")
-OPENED: Final = Source("Opened Email", "unique")
-CLICKS: Final = Source("Clicked Email", "count")
-CLICKED: Final = Source("Clicked Email", "unique")
-LEAVES: Final = Source("Unsubscribed from Email Marketing", "count")
-LEFT: Final = Source("Unsubscribed from Email Marketing", "unique")
-COMPLAINTS: Final = Source("Marked Email as Spam", "count")
-CONVERSIONS: Final = Source(None, "count")
-CONVERTED: Final = Source(None, "unique")
-WORTH: Final = Source(None, "sum_value")
+DELIVERED: Final = Counted("Received Email", "count")
+BOUNCED: Final = Counted("Bounced Email", "count")
+OPENS: Final = Counted("Opened Email", "count")
+OPENED: Final = Counted("Opened Email", "unique")
+CLICKS: Final = Counted("Clicked Email", "count")
+CLICKED: Final = Counted("Clicked Email", "unique")
+LEAVES: Final = Counted("Unsubscribed from Email Marketing", "count")
+LEFT: Final = Counted("Unsubscribed from Email Marketing", "unique")
+COMPLAINTS: Final = Counted("Marked Email as Spam", "count")
+CONVERSIONS: Final = Counted(None, "count")
+CONVERTED: Final = Counted(None, "unique")
+WORTH: Final = Counted(None, "sum_value")
 
-Numbers = Callable[[Source], Decimal]
+Numbers = Callable[[Counted], Decimal]
 
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
     """A sum of sources, divided by a sum of others where there are any."""
 
-    above: tuple[Source, ...]
-    below: tuple[Source, ...] = ()
+    above: tuple[Counted, ...]
+    below: tuple[Counted, ...] = ()
 
     def of(self, numbers: Numbers) -> Decimal:
         """Return its value; a rate of nothing is 0."""
@@ -135,7 +135,7 @@ TIMEFRAMES: Final[dict[str, Callable[[datetime], tuple[datetime, datetime]]]] = 
 }
 
 
-class Kind(NamedTuple):
+class ReportKind(NamedTuple):
     """What a report is about. type: of the resource. holder: what messages belong to."""
 
     type: str
@@ -144,13 +144,13 @@ class Kind(NamedTuple):
     is_series: bool = False
 
 
-CAMPAIGNS: Final = Kind("campaign-values-report", "campaign_id", "campaign_message_id")
-FLOWS: Final = Kind("flow-values-report", "flow_id", "flow_message_id")
-FLOW_SERIES: Final = Kind("flow-series-report", "flow_id", "flow_message_id", is_series=True)
+CAMPAIGNS: Final = ReportKind("campaign-values-report", "campaign_id", "campaign_message_id")
+FLOWS: Final = ReportKind("flow-values-report", "flow_id", "flow_message_id")
+FLOW_SERIES: Final = ReportKind("flow-series-report", "flow_id", "flow_message_id", is_series=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReportQuery:
     """A checked question. wanted: attribute → its values."""
 
     statistics: tuple[str, ...]
@@ -162,7 +162,7 @@ class Asked:
     interval: str = "none"
 
     @property
-    def sources(self) -> set[Source]:
+    def sources(self) -> set[Counted]:
         """What the statistics are made of, and what says which messages there are."""
         found = {DELIVERED, CONVERSIONS}
         for name in self.statistics:
@@ -175,7 +175,7 @@ class Asked:
         return all(groupings[name] in values for name, values in self.wanted.items())
 
 
-def check(body: Any, kind: Kind, now: datetime) -> Asked:
+def check(body: Any, kind: ReportKind, now: datetime) -> ReportQuery:
     """Return what a body asks.
 
     Raises:
@@ -209,10 +209,10 @@ def check(body: Any, kind: Kind, now: datetime) -> Asked:
     assert period is not None
     size = INTERVALS.get(interval, interval)
     metric_id = attributes["conversion_metric_id"]
-    return Asked(statistics, *period, metric_id, wanted, group_by, size)
+    return ReportQuery(statistics, *period, metric_id, wanted, group_by, size)
 
 
-def _attributes(body: Any, kind: Kind, problems: Problems) -> dict[str, Any]:
+def _attributes(body: Any, kind: ReportKind, problems: Problems) -> dict[str, Any]:
     data = body.get("data") if isinstance(body, dict) else None
     attributes = data.get("attributes") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(attributes, dict):
@@ -267,7 +267,7 @@ def _bare(text: str) -> datetime:
     return moment.replace(tzinfo=UTC)
 
 
-def _group_by(given: Any, kind: Kind, problems: Problems) -> tuple[str, ...]:
+def _group_by(given: Any, kind: ReportKind, problems: Problems) -> tuple[str, ...]:
     """The ids of holder and message are due, as at Klaviyo; of other attributes one is known."""
     due = (kind.holder, kind.message)
     if given is None:
@@ -290,7 +290,7 @@ _SOME: Final = re.compile(
 )
 
 
-def _wanted(text: str | None, kind: Kind, problems: Problems) -> dict[str, frozenset[str]]:
+def _wanted(text: str | None, kind: ReportKind, problems: Problems) -> dict[str, frozenset[str]]:
     """Attribute → its values: what a filter asks."""
     found: dict[str, frozenset[str]] = {}
     rest = "" if text is None else text.strip()
@@ -339,7 +339,7 @@ def _check_interval(
 
 
 def values_of(
-    asked: Asked, counts: Mapping[Source, Sequence[Decimal]], places: int
+    asked: ReportQuery, counts: Mapping[Counted, Sequence[Decimal]], places: int
 ) -> dict[str, list[Decimal]]:
     """Return the statistics of a message, a number for each place.
 
@@ -349,7 +349,7 @@ def values_of(
     for name in asked.statistics:
 
         def at(place: int, statistic: Statistic = STATISTICS[name]) -> Decimal:
-            def number(source: Source) -> Decimal:
+            def number(source: Counted) -> Decimal:
                 numbers = counts.get(source)
                 return Decimal(0) if numbers is None else numbers[place]
 

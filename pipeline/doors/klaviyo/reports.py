@@ -51,7 +51,7 @@ async def flow_series(request: Request, service: Reporting) -> Response:
     return await _report(request, service, reporting.FLOW_SERIES)
 
 
-async def _report(request: Request, service: Service, kind: reporting.Kind) -> Response:
+async def _report(request: Request, service: Service, kind: reporting.ReportKind) -> Response:
     body = await body_json(request)
     asked = reporting.check(body, kind, service.clock.now())
     await service.fresh()
@@ -78,14 +78,14 @@ async def _report(request: Request, service: Service, kind: reporting.Kind) -> R
 async def _counts(
     request: Request,
     service: Service,
-    asked: reporting.Asked,
+    asked: reporting.ReportQuery,
     conversions: Metric,
     reads: list[AsOf],
     places: int,
-) -> dict[_Message, dict[reporting.Source, list[Decimal]]]:
+) -> dict[_Message, dict[reporting.Counted, list[Decimal]]]:
     """What was counted of each message, at each place."""
     plain = await _plain(request, service, asked)
-    found: dict[_Message, dict[reporting.Source, list[Decimal]]] = {}
+    found: dict[_Message, dict[reporting.Counted, list[Decimal]]] = {}
     for source in sorted(asked.sources, key=str):
         metric = conversions if source.metric is None else plain.get(source.metric)
         if metric is None:
@@ -104,7 +104,9 @@ async def _counts(
     return found
 
 
-async def _plain(request: Request, service: Service, asked: reporting.Asked) -> dict[str, Metric]:
+async def _plain(
+    request: Request, service: Service, asked: reporting.ReportQuery
+) -> dict[str, Metric]:
     """What counts the events of messages that ever came, by flow and message."""
     seen = {name for name, _ in (await known(service)).values()}
     names = {each.metric for each in asked.sources if each.metric is not None} & seen
@@ -116,7 +118,7 @@ async def _plain(request: Request, service: Service, asked: reporting.Asked) -> 
 
 async def _rows(
     service: Service,
-    asked: reporting.Asked,
+    asked: reporting.ReportQuery,
     metric: Metric,
     by: tuple[str, ...],
     reads: list[AsOf],
@@ -137,9 +139,9 @@ async def _rows(
 
 def _results(
     service: Service,
-    kind: reporting.Kind,
-    asked: reporting.Asked,
-    counts: Mapping[_Message, Mapping[reporting.Source, Sequence[Decimal]]],
+    kind: reporting.ReportKind,
+    asked: reporting.ReportQuery,
+    counts: Mapping[_Message, Mapping[reporting.Counted, Sequence[Decimal]]],
     places: int,
 ) -> list[dict[str, Any]]:
     """A row for each message of the kind that the filter lets through."""

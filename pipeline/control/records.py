@@ -19,6 +19,7 @@ from definitions.times import NS_PER_S, parse_timestamp
 
 from ..core.buckets import moment_of
 from ..errors import PipelineError
+from .customers import Customers
 from .entities import ApiKey, DeploymentRecord, Ignored, Metric, Revision, Version
 from .identities import identity_in
 from .members import (
@@ -55,6 +56,7 @@ class ControlState:
     metrics: dict[str, Metric] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     keys: dict[str, ApiKey] = field(default_factory=dict)
+    customers: Customers = field(default_factory=Customers)
     periods: dict[tuple[str, str], list[Revision]] = field(default_factory=dict)
     ignored: list[Ignored] = field(default_factory=list)
     won: dict[str, int] = field(default_factory=dict)
@@ -356,6 +358,10 @@ def _hand_over(before: Version, body: MetricVersion) -> None:
     before.effective_to = starts
 
 
+def _take_customer(state: ControlState, record: dict[str, Any]) -> None:
+    state.customers.take(record)
+
+
 # What a foreign record can make the readers above raise. ValidationError is a ValueError.
 INVALID: Final = (
     InvalidRecord,
@@ -387,4 +393,5 @@ _KINDS: Final = {
     "key": ControlState.take_key,
     "key_end": ControlState.take_key_end,
     "close": ControlState.take_close,
+    "customer": _take_customer,
 }

@@ -38,6 +38,7 @@ from .klaviyo import reports as klaviyo_reports
 from .klaviyo import resources as klaviyo_resources
 from .klaviyo import routes as klaviyo
 from .klaviyo import usage as klaviyo_usage
+from .metronome import customers as metronome_customers
 from .metronome import routes as metronome
 from .openmeter import routes as openmeter
 from .page import routes as page
@@ -96,6 +97,7 @@ def application(settings: Settings) -> FastAPI:
         openmeter,
         own,
         page,
+        metronome_customers,
     ):
         app.include_router(door.router)
     app.add_middleware(Browsers)

@@ -148,6 +148,47 @@ def test_the_current_period_is_the_calendar_month(server: Server) -> None:
     assert now == given
 
 
+def test_aliases_of_customers(server: Server) -> None:
+    """CM22: what comes under an alias is its customer's; an alias moves, and can be listed by."""
+    manage, read = client_of(server, "manage"), client_of(server, "read")
+    made = manage.v1.customers.create(name="Example, Inc.", ingest_aliases=["c0", "team"]).data
+    other = manage.v1.customers.create(name="Other").data
+    metric = manage.v1.billable_metrics.create(**SUM).data.id
+    ingest = client_of(server, "ingest").v1.usage.ingest
+
+    def usage() -> dict[str, float | None]:
+        server.recount.catch_up()
+        rows = read.v1.usage.list(
+            starting_on=NOW - HOUR,
+            ending_before=NOW,
+            window_size="NONE",
+            billable_metrics=[{"id": metric}],
+        )
+        return {row.customer_id: row.value for row in rows}
+
+    ingest(usage=[event(0), event(1), event(2, customer_id="team"), event(3, customer_id=made.id)])
+    assert usage() == {made.id: 0.5 + 2.5 + 3.5, "c1": 1.5}
+
+    manage.v1.customers.set_ingest_aliases(customer_id=other.id, ingest_aliases=["team", "t2"])
+    ingest(usage=[event(4), event(6, customer_id="team")])
+    ingest(usage=[event(0)])  # the same event, under the same alias, counts once
+    assert usage() == {made.id: 0.5 + 2.5 + 3.5 + 4.5, other.id: 6.5, "c1": 1.5}
+
+    found = read.v1.customers.retrieve(customer_id=made.id).data
+    assert (found.name, found.ingest_aliases, found.external_id) == ("Example, Inc.", ["c0"], "c0")
+    assert [each.id for each in read.v1.customers.list(ingest_alias="team")] == [other.id]
+    assert [each.id for each in read.v1.customers.list(limit=1)] == [made.id, other.id]
+    assert manage.v1.customers.set_name(customer_id=other.id, name="New").data.name == "New"
+    manage.v1.customers.archive(id=other.id)
+    assert [each.id for each in read.v1.customers.list()] == [made.id]
+    assert [each.name for each in read.v1.customers.list(only_archived=True)] == ["New"]
+    with pytest.raises(metronome.NotFoundError):
+        manage.v1.customers.set_ingest_aliases(customer_id="nobody", ingest_aliases=[])
+    with pytest.raises(metronome.BadRequestError):
+        manage.v1.customers.create(name="Long", ingest_aliases=["x" * 257])
+    assert read.v1.billable_metrics.retrieve(billable_metric_id=metric).data.id == metric
+
+
 def _options(start: datetime, end: datetime) -> list[str]:
     return ["--starting-on", start.isoformat(), "--ending-before", end.isoformat()]
 

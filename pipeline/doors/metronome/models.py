@@ -72,7 +72,7 @@ def _uuid(value: Any) -> Any:
     raise refuses(("M-UUID", "id is a UUID"))
 
 
-def _not_blank(text: str) -> str:
+def not_blank(text: str) -> str:
     if not text.strip():
         raise refuses(("NAME-BLANK", "the name must not be blank"))
     return text
@@ -225,7 +225,7 @@ class Rename(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Tokens 2"}]})
 
-    name: Annotated[str, AfterValidator(_not_blank)] = Field(
+    name: Annotated[str, AfterValidator(not_blank)] = Field(
         description="Its new name; not blank.", json_schema_extra={"pattern": r"\S"}
     )
 

@@ -49,7 +49,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": shapes.Message}
     for status in (400, 401, 403, 404, 408, 409, 413, 415, 429, 503)
 }
-_DOCUMENTED: Final[dict[str, Any]] = {"responses": _ERRORS}
+DOCUMENTED: Final[dict[str, Any]] = {"responses": _ERRORS}
 
 
 def answer(body: Any) -> Response:
@@ -76,7 +76,7 @@ def _shown(metric: Metric) -> dict[str, Any]:
 @router.post(
     "/v1/billable-metrics/create",
     response_model=shapes.One,
-    **_DOCUMENTED,
+    **DOCUMENTED,
     **takes(models.NewBillableMetric),
 )
 async def create(request: Request, service: Managing) -> Response:
@@ -89,13 +89,13 @@ async def create(request: Request, service: Managing) -> Response:
 
 
 @router.get(
-    "/v1/billable-metrics", response_model=shapes.Page, **_DOCUMENTED, **takes(query=_LISTED)
+    "/v1/billable-metrics", response_model=shapes.Page, **DOCUMENTED, **takes(query=_LISTED)
 )
 async def list_metrics(request: Request, service: Reading) -> Response:
     """List billable metrics, oldest first; archived ones with include_archived=true."""
     state = await service.fresh()
     archived = request.query_params.get("include_archived", "false").lower() == "true"
-    walk = _walk(request, service, {"archived": archived})
+    walk = begun(request, service, {"archived": archived})
     metrics = [
         (created_key(metric), metric)
         for metric in of_format(list(state.metrics.values()), "metronome")
@@ -105,7 +105,7 @@ async def list_metrics(request: Request, service: Reading) -> Response:
     return answer({"data": [_shown(metric) for metric in page.rows], "next_page": page.next})
 
 
-@router.get("/v1/billable-metrics/{metric_id}", response_model=shapes.One, **_DOCUMENTED)
+@router.get("/v1/billable-metrics/{metric_id}", response_model=shapes.One, **DOCUMENTED)
 async def retrieve(metric_id: str, service: Reading) -> Response:
     """Return one billable metric, archived or not."""
     return answer({"data": _shown(_found(await service.fresh(), metric_id))})
@@ -114,7 +114,7 @@ async def retrieve(metric_id: str, service: Reading) -> Response:
 @router.put(
     "/v1/billable-metrics/{metric_id}",
     response_model=shapes.One,
-    **_DOCUMENTED,
+    **DOCUMENTED,
     **takes(models.Rename),
 )
 async def rename(metric_id: str, request: Request, service: Managing) -> Response:
@@ -128,7 +128,7 @@ async def rename(metric_id: str, request: Request, service: Managing) -> Respons
 @router.post(
     "/v1/billable-metrics/archive",
     response_model=shapes.One,
-    **_DOCUMENTED,
+    **DOCUMENTED,
     **takes(models.Archive),
 )
 async def archive(request: Request, service: Managing) -> Response:
@@ -142,7 +142,7 @@ async def archive(request: Request, service: Managing) -> Response:
 @router.get(
     "/v1/customers/{customer_id}/billable-metrics",
     response_model=shapes.Page,
-    **_DOCUMENTED,
+    **DOCUMENTED,
     **takes(query=_LISTED),
 )
 async def of_customer(
@@ -154,23 +154,27 @@ async def of_customer(
     return await list_metrics(request, service)
 
 
-@router.post("/v1/ingest", **_DOCUMENTED, **takes(models.NewEvents))
+@router.post("/v1/ingest", **DOCUMENTED, **takes(models.NewEvents))
 async def ingest(request: Request, service: Ingesting) -> Response:
     """Take 1 to 100 events; 200 only when Kafka has all of them durably."""
     body = await body_bytes(request)
     arrival = service.arrival()
-    lines = verbatim(body, arrival)
+    customers = service.control.state.customers
+    lines = None if customers.by_alias else verbatim(body, arrival)
     if lines is not None:
         await service.send(lines)
     else:
-        await service.ingest(translate_named("metronome", parse_json(text_of(body)), arrival))
+        events = translate_named("metronome", parse_json(text_of(body)), arrival)
+        for each in events:
+            each.event["customer_id"] = customers.of(each.event["customer_id"])
+        await service.ingest(events)
     return answer({})
 
 
 @router.post(
     "/v1/events/search",
     response_model=shapes.FoundEvents,
-    **_DOCUMENTED,
+    **DOCUMENTED,
     **takes(models.EventSearch),
 )
 async def find_events(request: Request, service: Reading) -> Response:
@@ -185,7 +189,7 @@ async def find_events(request: Request, service: Reading) -> Response:
 @router.post(
     "/v1/usage",
     response_model=shapes.Page,
-    **_DOCUMENTED,
+    **DOCUMENTED,
     **takes(models.UsageQuery, query={"limit": "1 to 1000", "next_page": _NEXT}),
 )
 async def usage(request: Request, service: Reading) -> Response:
@@ -194,7 +198,7 @@ async def usage(request: Request, service: Reading) -> Response:
     asked = read(models.UsageQuery, body, "M")
     limit, walk = (
         number_in(request, "limit", USAGE_PAGE, USAGE_PAGE),
-        _walk(request, service, body),
+        begun(request, service, body),
     )
     state = await service.fresh()
     rows: list[_Row] = []
@@ -279,7 +283,7 @@ def _rows_of(
 @router.post(
     "/v1/usage/groups",
     response_model=shapes.Page,
-    **_DOCUMENTED,
+    **DOCUMENTED,
     **takes(models.GroupsQuery, query={"limit": "1 to 100", "next_page": _NEXT}),
 )
 async def usage_groups(request: Request, service: Reading) -> Response:
@@ -290,7 +294,7 @@ async def usage_groups(request: Request, service: Reading) -> Response:
         asked = asked.model_copy(update=_month_of(service.clock.now()))
     if not asked.starting_on or not asked.ending_before:
         raise Refused(400, "give starting_on and ending_before, or current_period: true")
-    limit, walk = number_in(request, "limit", PAGE_MAX, PAGE_MAX), _walk(request, service, body)
+    limit, walk = number_in(request, "limit", PAGE_MAX, PAGE_MAX), begun(request, service, body)
     metric = _found(await service.fresh(), asked.billable_metric_id)
     names, filters = tuple(asked.group_key), asked.group_filters
     if asked.group_by is not None:
@@ -358,7 +362,7 @@ async def _read_rows(
 # -- pages --------------------------------------------------------------------------------
 
 
-def _walk(request: Request, service: Service, asked: Any) -> Walk:
+def begun(request: Request, service: Service, asked: Any) -> Walk:
     """The walk that a request begins or goes on with."""
     question = {"path": request.url.path, "asked": asked}
     return Walk(service, question, request.query_params.get("next_page"), "next_page")

@@ -73,6 +73,33 @@ class GroupUsage(AnswerModel):
     value: Number | None = None
 
 
+class CustomerDetail(AnswerModel):
+    """A customer. external_id: its first alias, or else its id."""
+
+    id: str
+    external_id: str
+    ingest_aliases: list[str]
+    name: str
+    customer_config: dict[str, str | None]
+    custom_fields: dict[str, str]
+    created_at: str
+    updated_at: str
+    archived_at: str | None = None
+
+
+class OneCustomer(AnswerModel):
+    """An answer with a customer."""
+
+    data: CustomerDetail
+
+
+class CustomerPage(AnswerModel):
+    """A page of customers."""
+
+    data: list[CustomerDetail]
+    next_page: str | None = None
+
+
 class One(AnswerModel):
     """An answer with one thing."""
 
@@ -139,4 +166,4 @@ class FoundEvents(RootModel[list[FoundEvent]]):
         return [event.native() for event in self.root]
 
 
-ANSWERS: Final = (Message, One, Page, FoundEvents)
+ANSWERS: Final = (Message, One, Page, FoundEvents, OneCustomer, CustomerPage)

@@ -14,7 +14,7 @@ CHARS_MAX: Final = 256  # of an id and an alias, as of a customer_id
 
 
 @dataclass(frozen=True, slots=True)
-class Customer:
+class NamedCustomer:
     """A customer. aliases: customer_ids of events that are this customer's."""
 
     id: str
@@ -30,7 +30,7 @@ class Customer:
 class Customers:
     """What the control log says of customers. by_alias: alias → the customer who has it now."""
 
-    held: dict[str, Customer] = field(default_factory=dict)
+    held: dict[str, NamedCustomer] = field(default_factory=dict)
     by_alias: dict[str, str] = field(default_factory=dict)
 
     def take(self, record: Mapping[str, Any]) -> None:
@@ -52,7 +52,7 @@ class Customers:
             raise InvalidRecord("too many aliases, or customers")
         if parse_timestamp(at) is None:
             raise InvalidRecord("at must be RFC 3339")
-        made = Customer(
+        made = NamedCustomer(
             id_,
             text_in(record, "name"),
             tuple(dict.fromkeys(aliases)),
@@ -78,7 +78,7 @@ class Customers:
         return self.by_alias.get(customer_id, customer_id)
 
 
-def record_of(made: Customer, at: str) -> dict[str, Any]:
+def record_of(made: NamedCustomer, at: str) -> dict[str, Any]:
     """Return the record of a customer as it is from now on."""
     return {
         "type": "customer",

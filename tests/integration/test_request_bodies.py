@@ -65,6 +65,8 @@ def test_every_example_of_the_page_is_taken(server: Server) -> None:
         for path, operations in page["paths"].items():
             if path == "/api/v1/meters/{meter}/query":
                 continue  # a question to a metric with its group keys: test_openmeter_door
+            if path.startswith("/v1/customers/"):
+                continue  # of a customer that there is: test_metronome_door
             if path == "/recount/v1/metrics/{metric}/replace":
                 continue  # two metrics whose past is counted: test_replace
             for method, operation in operations.items():

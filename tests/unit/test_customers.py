@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.control.customers import Customer, record_of
+from pipeline.control.customers import NamedCustomer, record_of
 from pipeline.control.records import ControlState
 
 AT = "2026-11-30T15:00:00Z"
@@ -22,7 +22,7 @@ def told(*records: Any) -> ControlState:
 
 def customer(id_: str, *aliases: str, **members: Any) -> dict[str, Any]:
     """A record."""
-    made = Customer(id_, f"name of {id_}", aliases, {}, "", "")
+    made = NamedCustomer(id_, f"name of {id_}", aliases, {}, "", "")
     return {**record_of(made, AT), **members}
 
 

@@ -52,6 +52,10 @@ OPENMETER = ("/api/v1/events", "/api/v1/meters/{meter}/query")
 REPORTS = tuple(
     f"/api/{name}-reports" for name in ("campaign-values", "flow-values", "flow-series")
 )
+CUSTOMERS = tuple(
+    f"/v1/customers{path}"
+    for path in ("", "/archive", "/{customer_id}/setIngestAliases", "/{customer_id}/setName")
+)
 REPLACES = "/recount/v1/metrics/{metric}/replace"
 TRIED = "/recount/v1/metrics/try"  # a body of any format: no model of its own
 JUDGED = {("accept", None), ("reject", "schema")}
@@ -104,7 +108,7 @@ def test_every_body_tells_its_members(page: dict[str, Any]) -> None:
     assert {(method, path) for method, path, _, _ in found} >= {
         each for each in calls if not each[1].endswith("/reload") and each[1] != TRIED
     }
-    assert len(found) == 27
+    assert len(found) == 31
     for method, path, schema, example in found:
         assert members(page, schema), (method, path)
         assert validator(page, schema).is_valid(example), (method, path)
@@ -166,7 +170,7 @@ def test_a_schema_takes_what_its_door_takes(page: dict[str, Any]) -> None:
 
     assert {place for place, expect in seen if expect == "accept"} == set(schemas) - {
         ("post", "/v1/events/search"),
-        *(("post", path) for path in (*STARTS, *OPENMETER, *REPORTS, REPLACES)),
+        *(("post", path) for path in (*STARTS, *OPENMETER, *REPORTS, *CUSTOMERS, REPLACES)),
     }
     assert len(seen) > 20
 

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from definitions.times import parse_timestamp, rfc3339
 
-from ...control.customers import CUSTOMERS_MAX, Customer, record_of
+from ...control.customers import CUSTOMERS_MAX, NamedCustomer, record_of
 from ...errors import UnknownNameError
 from ..http.bodies import read
 from ..http.cursors import Key
@@ -34,7 +34,7 @@ _LISTED: Final = {
 }
 
 
-def _shown(customer: Customer) -> dict[str, Any]:
+def _shown(customer: NamedCustomer) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "id": customer.id,
         "external_id": next(iter(customer.aliases), customer.id),
@@ -48,14 +48,14 @@ def _shown(customer: Customer) -> dict[str, Any]:
     return {**shown, "archived_at": customer.updated_at} if customer.archived else shown
 
 
-def _found(service: Service, customer_id: str) -> Customer:
+def _found(service: Service, customer_id: str) -> NamedCustomer:
     customer = service.control.state.customers.held.get(customer_id)
     if customer is None:
         raise UnknownNameError(NOT_FOUND)
     return customer
 
 
-async def _keep(service: Service, customer: Customer) -> Customer:
+async def _keep(service: Service, customer: NamedCustomer) -> NamedCustomer:
     """Write a customer as it is from now on; one writer at a time holds the control log."""
     at = rfc3339(service.clock.now())
     await service.control.write(record_of(customer, at))
@@ -72,7 +72,7 @@ async def create(request: Request, service: Managing) -> Response:
         if len(service.control.state.customers.held) >= CUSTOMERS_MAX:
             raise Refused(400, f"at most {CUSTOMERS_MAX} customers are kept")
         aliases = tuple(dict.fromkeys(body.ingest_aliases))
-        new = Customer(str(uuid.uuid4()), body.name, aliases, body.custom_fields, "", "")
+        new = NamedCustomer(str(uuid.uuid4()), body.name, aliases, body.custom_fields, "", "")
         made = await _keep(service, new)
     return answer({"data": _shown(made)})
 
@@ -100,7 +100,7 @@ async def list_customers(request: Request, service: Reading) -> Response:
     return answer({"data": [_shown(each) for each in page.rows], "next_page": page.next})
 
 
-def _place(customer: Customer) -> Key:
+def _place(customer: NamedCustomer) -> Key:
     return (parse_timestamp(customer.created_at) or 0, customer.id)
 
 

@@ -27,6 +27,7 @@ from typing import NamedTuple, Protocol
 from .core.cell_cache import Layout, RustCells
 from .core.cells import CellAddress, CellKey
 from .core.commit import Answer, Commit
+from .core.mending import Mending
 from .core.records import DeadLetter, LogRecord
 from .core.state import PartitionState, Trimmed
 
@@ -148,6 +149,30 @@ class RollupStore(Protocol):
         """Take elements of the kept verdicts out once each, and note that they are trimmed.
 
         False: the partition does not stand at `state`, or was trimmed since; nothing was done.
+        """
+        ...
+
+    async def load_voids(self, partition: int) -> list[bytes]:
+        """Return the elements of the partition's kept corrections (core/voids.py).
+
+        It is not one atomic read, as load_ids() is not.
+        """
+        ...
+
+    async def trim_voids(
+        self,
+        partition: int,
+        state: PartitionState,
+        elements: Sequence[bytes],
+        trimmed: Trimmed,
+    ) -> bool:
+        """Trim the kept corrections as trim_duplicates() does the kept verdicts; False: as it."""
+        ...
+
+    async def mend(self, mending: Mending) -> Answer:
+        """Write cells that were counted again whole, or refuse them whole.
+
+        APPLIED, ALREADY, REFUSED, Raises: see apply(). Of an empty cell nothing stays.
         """
         ...
 

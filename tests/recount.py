@@ -49,9 +49,10 @@ class Books:
 
     fates: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
-            ("consumed", "counted", "unmatched", "duplicate", "rejected"), 0
+            ("consumed", "counted", "unmatched", "duplicate", "rejected", "corrected"), 0
         )
     )
+    reasons: dict[str, int] = field(default_factory=dict)  # of corrections that were rejected
     values: dict[tuple[Any, ...], list[Any]] = field(default_factory=dict)
     unreadable: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
@@ -127,7 +128,7 @@ def event_ns(stamp: str) -> int | None:
 
 
 def usable(value: bytes | None) -> dict[str, Any] | None:
-    """The event of a record, or None where it is rejected for its form."""
+    """The event or the void of a record, or None where it is rejected for its form."""
     try:
         body = json.loads(
             (value or b"").decode(), parse_int=_Token, parse_float=_Token, parse_constant=_refuse
@@ -137,13 +138,20 @@ def usable(value: bytes | None) -> dict[str, Any] | None:
         return None
     if not isinstance(body, dict) or _depth(body) > 32 or len(value or b"") > 2**20:
         return None
+    is_void = body.get("kind") == "void"
+    if is_void:
+        body["event_type"] = "void"
     names = ("transaction_id", "customer_id", "event_type", "timestamp")
     if not all(type(body.get(name)) is str and body[name] for name in names):
         return None
-    for name in ("properties", "context"):
+    for name in () if is_void else ("properties", "context"):
         if not isinstance(body.get(name) or {}, dict) or body.get(name) in ("", False, []):
             return None
-    if len(body["transaction_id"]) > 128 or body.get("kind", "usage") not in ("usage", None):
+    if len(body["transaction_id"]) > 128 or body.get("kind", "usage") not in (
+        "usage",
+        "void",
+        None,
+    ):
         return None
     if max(len(body["customer_id"]), len(body["event_type"])) > 256:
         return None
@@ -189,14 +197,25 @@ def matches(definition: Definition, event: Mapping[str, Any]) -> bool:
     return True
 
 
-def recount(records: Iterable[Record], metrics: Mapping[str, Definition], terms: Terms) -> Books:
+def recount(
+    records: Iterable[Record],
+    metrics: Mapping[str, Definition],
+    terms: Terms,
+    partition: int = 0,
+) -> Books:
     """Recount one partition from its first record."""
     books, seen, clock = Books(), {}, -1  # type: Books, dict[tuple[str, str], int], int
+    became: dict[int, tuple[str, str, str]] = {}  # offset → customer, transaction, fate
+    accepted: dict[int, tuple[Mapping[str, Any], int, int]] = {}  # offset → event, time, clock
+    taken_back: set[int] = set()
     for record in records:
         clock = max(clock, record.append_ms)
         books.fates["consumed"] += 1
-        event = usable(record.value)
+        event: Any = usable(record.value)
         at = 0 if event is None else event_ns(event["timestamp"]) or 0
+        is_void = event is not None and event.get("kind") == "void"
+        if is_void:
+            at = clock * 10**6  # its own time decides nothing
         behind = clock * 10**6 - at
         too_old = terms.max_age_ms and behind > terms.max_age_ms * 10**6
         if event is None or too_old or -behind > terms.max_ahead_ms * 10**6:
@@ -206,15 +225,52 @@ def recount(records: Iterable[Record], metrics: Mapping[str, Definition], terms:
         generation = clock * 4 // terms.window_ms
         if generation - seen.get(identity, -(10**12)) <= 4:
             books.fates["duplicate"] += 1
+            became[record.offset] = (*identity, "void" if is_void else "duplicate")
+            continue
+        if is_void:
+            original = _original(event, partition, record.offset)
+            known = became.get(-1 if original is None else original)
+            wanted = (event.get("voids") or {}) if isinstance(event.get("voids"), dict) else {}
+            why = None
+            if (
+                known is None
+                or known[:2] != (identity[0], wanted.get("transaction_id"))
+                or known[2] == "void"
+            ):
+                why = "nothing_to_void"
+            elif known[2] == "duplicate":
+                why = "voids_a_duplicate"
+            elif original in taken_back:
+                why = "already_voided"
+            if why is not None:
+                books.fates["rejected"] += 1
+                books.reasons[why] = books.reasons.get(why, 0) + 1
+                continue
+            seen[identity] = generation
+            became[record.offset] = (*identity, "void")
+            taken_back.add(-1 if original is None else original)
+            books.fates["corrected"] += 1
             continue
         seen[identity] = generation
-        hit = False
-        for name, definition in metrics.items():
-            if matches(definition, event):
-                hit = True
-                _add(books, name, definition, event, at, clock, record.offset, terms.bucket_s)
+        became[record.offset] = (*identity, "accepted")
+        accepted[record.offset] = event, at, clock
+        hit = any(matches(definition, event) for definition in metrics.values())
         books.fates["counted" if hit else "unmatched"] += 1
+    for offset, (event, at, then) in accepted.items():
+        for name, definition in metrics.items():
+            if offset not in taken_back and matches(definition, event):
+                _add(books, name, definition, event, at, then, offset, terms.bucket_s)
     return books
+
+
+def _original(void: Mapping[str, Any], partition: int, offset: int) -> int | None:
+    """The offset that a void of a partition names, if that lies before it."""
+    voids = void.get("voids")
+    at = voids.get("at") if isinstance(voids, dict) else None
+    if not isinstance(at, str):
+        return None
+    match = re.fullmatch(rf"{partition}@(0|[1-9]\d{{0,17}})", at, re.ASCII)
+    return int(match[1]) if match and int(match[1]) < offset else None
 
 
 def _add(

@@ -13,6 +13,7 @@ from definitions.formats import metronome
 from definitions.metric import Definition, MetricVersion
 from pipeline.app.backfill import Backfill
 from pipeline.app.catalogue import Definitions
+from pipeline.app.mending import Mender
 from pipeline.app.opening import SeekBack
 from pipeline.app.owner import Owner
 from pipeline.control.entities import DeploymentRecord
@@ -202,6 +203,10 @@ class World:
     def past(self, owner: Owner) -> Backfill:
         """What counts the past for a worker."""
         return Backfill(owner, log=self.log, definitions=self.definitions, clock=SetClock(NOW))
+
+    def mender(self, owner: Owner) -> Mender:
+        """What mends cells for a worker."""
+        return Mender(owner, log=self.log, definitions=self.definitions, clock=SetClock(NOW))
 
     async def apply(self, cuts: Sequence[int] = ()) -> None:
         """Run one worker to the end of the log, its batches cut at these offsets."""

@@ -12,45 +12,33 @@ never held up for longer than that and one commit.
 """
 
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
-from definitions.matcher import Matcher
-
-from ..core.backfill import Due, Slice, VerdictsDiffer, behind, cut, due_of, slice_of
-from ..core.fold.rust import RustFold
+from ..core.backfill import Due, Slice, behind, cut, due_of, slice_of
+from ..core.clocked import VerdictsDiffer
 from ..core.past import Pasts
 from ..core.plan import Plan, nothing
 from ..core.records import LogRecord
 from ..core.state import PartitionState
-from ..core.verdicts import Offsets, add_up
 from ..deploy.checks import REBUILD
 from ..errors import Halt, PartitionHalt
 from ..ports import Clock, EventLog
 from .catalogue import Definitions
 from .fold_thread import folded
+from .folding import Foldings
 from .opening import SeekBack
 from .owner import Owner
 from .slices import SliceSize
 
 _FOLD_S_MAX: Final = 0.05
 _SLICE_MAX: Final = 20_000  # records
-_TRIES_MAX: Final = 5
 _OFFSET: Final = attrgetter("offset")
 
 
-class _Folding(NamedTuple):
-    """What some versions fold with. module: what `native` was made of."""
-
-    versions: frozenset[str]
-    module: object
-    matcher: Matcher
-    native: RustFold | None
-
-
-class _Reading:
+class LogReading:
     """The log from an offset on, as far as it was read and not counted yet."""
 
     def __init__(self, log: EventLog, partition: int, at: int, end: int) -> None:
@@ -95,9 +83,8 @@ class Backfill:
         self._log = log
         self._definitions = definitions
         self._clock = clock
-        self._reading: _Reading | None = None
-        self._verdicts: tuple[int, Offsets] | None = None
-        self._folding: _Folding | None = None
+        self._reading: LogReading | None = None
+        self._foldings = Foldings(owner.partition, definitions)
         self.size = SliceSize(most=_SLICE_MAX, fold_s_max=_FOLD_S_MAX)
         self.took_s = 0.0  # how long the last slice held the partition
 
@@ -134,7 +121,9 @@ class Backfill:
             if not await self._is_cut(due):
                 raise
             return True
-        duplicates = await self._duplicates(due, upto)
+        duplicates = await self._owner.correcting.duplicates.between(
+            due.low, upto, self._owner.opening
+        )
         if duplicates is None:
             await self.close()
             raise SeekBack(await self._owner.open())
@@ -159,12 +148,12 @@ class Backfill:
         due: Due,
         records: Sequence[LogRecord],
         upto: int,
-        duplicates: Collection[int],
+        duplicates: frozenset[int],
     ) -> Slice | None:
         """Fold a slice on the state that its commit will stand on; None where it is not due."""
         if self._moved(state, due):
             return None
-        folding = await self._folding_of(due)
+        folding = await self._foldings.of_versions(due.versions, self._owner.module)
         try:
             work = partial(
                 slice_of,
@@ -174,7 +163,8 @@ class Backfill:
                 partition=self._owner.partition,
                 state=state,
                 deployment=self._definitions.identity.deployment,
-                duplicates=duplicates,
+                # What was taken back so far: this is what the slice's commit stands on.
+                left_out=duplicates | self._owner.correcting.voids.between(due.low, upto),
                 matcher=folding.matcher,
                 native=folding.native,
             )
@@ -195,14 +185,14 @@ class Backfill:
         """Whether something else is due by now: another owner, or a Redis that went back."""
         return due_of(state, self._definitions.with_past()) != due
 
-    async def _reading_of(self, due: Due) -> _Reading | None:
+    async def _reading_of(self, due: Due) -> LogReading | None:
         """What reads from where the past stands; None: the log no longer holds that."""
         if self._reading is not None and self._reading.at == due.low < self._reading.end:
             return self._reading
         await self.close()
         if await self._is_cut(due):
             return None
-        self._reading = _Reading(self._log, self._owner.partition, due.low, due.high)
+        self._reading = LogReading(self._log, self._owner.partition, due.low, due.high)
         return self._reading
 
     async def _is_cut(self, due: Due) -> bool:
@@ -222,43 +212,8 @@ class Backfill:
         await self._owner.add_past(work)
         return True
 
-    async def _duplicates(self, due: Due, upto: int) -> Collection[int] | None:
-        """Return which records of a slice were duplicates; None where the list does not add up."""
-        if self._verdicts is None or self._verdicts[0] < upto:
-            self._verdicts = await self._load_verdicts()
-        if self._verdicts is None:
-            return None
-        kept = self._verdicts[1]
-        first, last = kept.searchsorted([due.low, upto])
-        return frozenset(kept[first:last].tolist())
-
-    async def _load_verdicts(self) -> tuple[int, Offsets] | None:
-        """Load the kept verdicts of everything below `next`, which is returned with them."""
-        for _ in range(_TRIES_MAX):
-            opening = self._owner.opening
-            before = await opening.stored()
-            _, kept = await opening.verdicts(before)
-            after = await opening.stored()
-            if kept is None or before.trimmed != after.trimmed:
-                continue
-            below = kept[: kept.searchsorted(before.next)]
-            if add_up(below, before.trimmed, before.counters["duplicate"]):
-                return before.next, below
-        return None
-
-    async def _folding_of(self, due: Due) -> _Folding:
-        held, module = self._folding, self._owner.module
-        if held is None or held.versions != due.versions or held.module is not module:
-            matcher, native = await self._definitions.matcher(due.versions), None
-            if module is not None:
-                deployment = self._definitions.identity.deployment
-                native = RustFold(module, self._owner.partition, deployment, matcher)
-            held = self._folding = _Folding(due.versions, module, matcher, native)
-        return held
-
     async def close(self) -> None:
         """Let go of the log, and of what was loaded."""
         reading, self._reading = self._reading, None
-        self._verdicts = None
         if reading is not None:
             await reading.close()

@@ -7,7 +7,9 @@ one: no reader sees a part, and no answer stands before an earlier one (edges/re
 
 Rule 1: what is built goes on where it stood, after whatever end; only what cannot be gone on with
 is given up, and begun again.
-Rule 2: the past of a metric that came meanwhile is counted here too, before the switch.
+Rule 2: the past of a metric that came meanwhile is counted here too, before the switch, and so are
+cells that corrections have reached. What is taken back in the very last moment may still be stale
+when it is switched to: then the owner of the partition mends it, and readers are told meanwhile.
 """
 
 import asyncio
@@ -27,6 +29,7 @@ from ..ports import Clock, EventLog, RollupStore, Span
 from .backfill import Backfill
 from .catalogue import Definitions
 from .dropping import Epochs
+from .mending import Mender
 from .opening import SeekBack, retrying
 from .owner import Owner
 
@@ -59,6 +62,7 @@ class Building:
     ) -> None:
         self.owner = owner
         self._past = past
+        self._mender = Mender(owner, log=log, definitions=definitions, clock=clock)
         self._partition = owner.partition
         self._store = store
         self._epochs = epochs
@@ -134,9 +138,13 @@ class Building:
         if self._next < end and await self._apply(end, switching=switching):
             return True
         await self.owner.tick(max(end, self._next))
-        while self._past.due is not None:
+        while self._mender.is_due or self._past.due is not None:
+            if self._mender.is_due:
+                await self._mender.step()
+                continue
             await self._wait_for_memory(end)
             await self._past.step()
+        await self._mender.close()
         await self._past.close()
         return await self._is_switched() if switching else self._next >= end
 

@@ -19,6 +19,7 @@ from ..ports import Clock
 from ..telemetry.logs import LOG
 from .backfill import Backfill
 from .crash import guarded
+from .mending import Mender
 from .opening import Released, SeekBack
 from .owner import Owner
 
@@ -53,9 +54,10 @@ class Desk:
     Owners work side by side: while one waits for the store, another one folds.
     """
 
-    def __init__(self, owner: Owner, clock: Clock, past: Backfill) -> None:
+    def __init__(self, owner: Owner, clock: Clock, past: Backfill, mender: Mender) -> None:
         self.owner = owner
         self.past = past
+        self.mender = mender
         self.waiting = 0  # batches handed over and not yet taken
         self.is_closed = False  # nothing is fetched for it
         self._clock = clock
@@ -157,7 +159,7 @@ class Desk:
     async def _look(self, halt: _Halt, seek: Seek) -> None:
         """Look at the halted partition; open it if something has changed."""
         try:
-            seen, now = await self.owner.glance(), self._clock.monotonic()
+            seen, now = await self.owner.opening.glance(), self._clock.monotonic()
             if seen == self._seen and now < self._open_at:
                 await self.owner.note.write(halt.reason)
                 self._look_at = now + _LOOK_EVERY_S

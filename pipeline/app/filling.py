@@ -1,5 +1,8 @@
 """When slices of the past are counted: live events first, within a share of the time and memory.
 
+Cells that wait to be mended (app/mending.py) come before the past: readers are told of them, and
+they need no memory.
+
 Rule: nothing here decides a number. A slice that is put off, or taken twice by two workers, leaves
 the same cells (app/backfill.py).
 """
@@ -12,6 +15,7 @@ from ..core.limits import is_scarce
 from ..errors import Damage, Unavailable
 from ..ports import Clock, RollupStore
 from .backfill import Backfill
+from .mending import Mender
 from .opening import Released, SeekBack
 from .owner import Owner
 
@@ -34,6 +38,9 @@ class Served(Protocol):
 
     @property
     def past(self) -> Backfill: ...
+
+    @property
+    def mender(self) -> Mender: ...
 
     @property
     def waiting(self) -> int: ...
@@ -90,21 +97,21 @@ class Filling:
                 await asyncio.sleep(_IDLE_S)
 
     def _due(self) -> list[int]:
-        """The partitions with a past whose turn it is not."""
+        """The partitions with cells to be mended or a past, whose turn it is not."""
         return [
             number
             for number, each in self._served().items()
-            if number not in self._busy and each.past.due is not None
+            if number not in self._busy and (each.mender.is_due or each.past.due is not None)
         ]
 
     async def _turn(self, number: int, each: Served, seek: Seek, *, beside: bool) -> None:
         """Count slices of one partition until none is left, or it is another one's turn."""
         ends = self._clock.monotonic() + _TURN_S
-        while each.past.due is not None and not await self._is_scarce():
+        while (work := await self._work_of(each)) is not None:
             await self._live_first()
             flushed = self._flushes()
             try:
-                await each.past.step()
+                await work.step()
             except SeekBack as back:
                 await seek(number, back.offset)
             except Released:
@@ -117,11 +124,20 @@ class Filling:
                 break
             self._is_live = flushed != self._flushed
             if self._is_live:
-                await asyncio.sleep(each.past.took_s * (1 - self._share) / self._share)
+                await asyncio.sleep(work.took_s * (1 - self._share) / self._share)
             self._flushed = flushed
+            if work is each.mender:
+                continue  # what it has read would be lost
             if (beside and self._is_live) or (self._clock.monotonic() > ends and self._due()):
                 break
+        await each.mender.close()
         await each.past.close()
+
+    async def _work_of(self, each: Served) -> Backfill | Mender | None:
+        """What comes next of a partition."""
+        if each.mender.is_due:
+            return each.mender
+        return each.past if each.past.due is not None and not await self._is_scarce() else None
 
     def _flushes(self) -> int:
         return sum(each.owner.flushes for each in self._served().values())

@@ -26,6 +26,7 @@ from .backfill import Backfill
 from .catalogue import Definitions
 from .crash import guarded
 from .desk import Desk, Seek
+from .mending import Mender
 from .owner import Owner
 from .reporting import Owned
 
@@ -117,12 +118,13 @@ class Lane:
             async with gate:
                 return await desk.open()
 
-        pasts = [
-            Backfill(owner, log=parts.log, definitions=parts.definitions, clock=parts.clock)
-            for owner in owners
-        ]
-        pairs = zip(owners, pasts, strict=True)
-        desks = {owner.partition: Desk(owner, parts.clock, past) for owner, past in pairs}
+        def desk_of(owner: Owner) -> Desk:
+            log, definitions, clock = parts.log, parts.definitions, parts.clock
+            past = Backfill(owner, log=log, definitions=definitions, clock=clock)
+            mender = Mender(owner, log=log, definitions=definitions, clock=clock)
+            return Desk(owner, clock, past, mender)
+
+        desks = {owner.partition: desk_of(owner) for owner in owners}
         starts = await asyncio.gather(*(opened(desk) for desk in desks.values()))
         self.desks = desks
         found = zip(desks, starts, strict=True)

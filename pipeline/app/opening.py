@@ -19,6 +19,7 @@ from ..core.id_index import IdIndex, superfluous
 from ..core.past import Past, exact_from, lacking
 from ..core.state import PartitionState
 from ..core.verdicts import Offsets, add_up, kept_of, offsets_in, trim
+from ..core.voids import Voids, trim_voids, voids_add_up, voids_in
 from ..deploy.checks import REBUILD, check_span, check_state, rebuild_of, unregistered
 from ..errors import Halt, PartitionHalt, Unavailable
 from ..ports import Clock, EventLog, RollupStore
@@ -83,7 +84,7 @@ async def retrying(work: Callable[[], Awaitable[T]], released: Callable[[], bool
 
 
 class Opening:
-    """Loads what one partition stands on."""
+    """Loads what one partition stands on. retry: repeats until the world answers."""
 
     def __init__(
         self,
@@ -94,12 +95,12 @@ class Opening:
         clock: Clock,
         retry: Retry,
     ) -> None:
-        self._partition = partition
+        self.partition = partition
         self._store = store
-        self._log = log
-        self._definitions = definitions
+        self.log = log
+        self.definitions = definitions
         self._clock = clock
-        self._retry = retry
+        self.retry = retry
 
     async def glance(self) -> object:
         """Check the state and the log around it, without the ids; return what was seen of them.
@@ -109,15 +110,15 @@ class Opening:
         """
         state = await self.stored()
         await self._check_log(state)
-        first = await self._retry(lambda: self._log.probe(self._partition, state.next))
+        first = await self.retry(lambda: self.log.probe(self.partition, state.next))
         if first is None:
             return state, None
-        check_kind(self._partition, [first])
-        check_clock(self._partition, first.timestamp, self._clock.now())
+        check_kind(self.partition, [first])
+        check_clock(self.partition, first.timestamp, self._clock.now())
         return state, (first.offset, first.timestamp)
 
-    async def load(self) -> tuple[PartitionState, IdIndex]:
-        """Return the state, and the index of its living ids.
+    async def load(self) -> tuple[PartitionState, IdIndex, Voids]:
+        """Return the state, the index of its living ids, and what was taken back.
 
         Raises:
             PartitionHalt: it is not one that can be gone on with. Halt: this release cannot.
@@ -125,15 +126,16 @@ class Opening:
         differed = 0
         for _ in range(_TRIES_MAX):
             state = await self.stored()
-            packed = await self._retry(
-                partial(self._store.load_ids, self._partition, state.id_counts)
+            packed = await self.retry(
+                partial(self._store.load_ids, self.partition, state.id_counts)
             )
             verdicts, kept = await self.verdicts(state)
+            corrections, voids = await self.corrections(state)
             if await self.stored() != state:
                 continue  # somebody else still moves it
             counts = {generation: count_in(elements) for generation, elements in packed.items()}
             whole = kept is not None and add_up(kept, state.trimmed, state.counters["duplicate"])
-            if counts != dict(state.id_counts) or kept is None or not whole:
+            if counts != dict(state.id_counts) or kept is None or not whole or voids is None:
                 # Redis may have moved on and gone back in between: only what stays is damage.
                 differed += 1
                 if differed < _DIFFERS_MAX:
@@ -142,23 +144,28 @@ class Opening:
                     # First, for half of a commit leaves both its ids and its verdicts.
                     if not await self._mended(state, packed):
                         raise PartitionHalt(
-                            self._partition,
-                            f"partition {self._partition}: the id log holds {counts} ids by "
+                            self.partition,
+                            f"partition {self.partition}: the id log holds {counts} ids by "
                             f"generation, the state says {dict(state.id_counts)}: a list was "
                             "lost, somebody else wrote to it, or Redis ran half of a commit after "
-                            f"a crash (docs/reliability.md); {rebuild_of(self._partition)}",
+                            f"a crash (docs/reliability.md); {rebuild_of(self.partition)}",
                         )
                 else:
+                    what = (state.counters["duplicate"], "judged duplicates")
+                    if whole:
+                        what = (state.counters["corrected"], "taken back by corrections")
                     raise PartitionHalt(
-                        self._partition,
-                        f"partition {self._partition}: {state.counters['duplicate']} records were "
-                        "judged duplicates, and the list of them does not say the same: it was "
-                        f"lost, or somebody else wrote to it; {rebuild_of(self._partition)}",
+                        self.partition,
+                        f"partition {self.partition}: {what[0]} records were {what[1]}, and the "
+                        "list of them does not say the same: it was lost, or somebody else wrote "
+                        f"to it; {rebuild_of(self.partition)}",
                     )
                 continue
             start = await self._check_log(state)
             await self._await_versions(state)
             trimmed = await self._trim(state, verdicts, kept, start)
+            if trimmed is not None:
+                trimmed = await self._trim_corrections(trimmed, corrections, voids, start)
             if trimmed is None:
                 continue
             state = trimmed
@@ -168,10 +175,10 @@ class Opening:
                 for at in range(0, len(ids), _IDS_AT_ONCE):
                     index.record(ids[at : at + _IDS_AT_ONCE], generation)
                     await asyncio.sleep(0)
-            return state, index
+            return state, index, voids
         raise PartitionHalt(
-            self._partition,
-            f"partition {self._partition}: another worker changed it at each of {_TRIES_MAX} "
+            self.partition,
+            f"partition {self.partition}: another worker changed it at each of {_TRIES_MAX} "
             "attempts to open it; stop the other worker",
         )
 
@@ -185,24 +192,24 @@ class Opening:
             twice[generation] = found
         for generation, dropped in twice.items():
             if dropped:
-                await self._retry(
-                    partial(self._store.drop_ids, self._partition, state, generation, dropped)
+                await self.retry(
+                    partial(self._store.drop_ids, self.partition, state, generation, dropped)
                 )
         return True
 
     async def stored(self) -> PartitionState:
         """Return the state as it is stored; wait, bounded, until the partition is registered."""
         deadline = self._clock.monotonic() + _REGISTERED_WAIT_S_MAX
-        while self._partition not in (identity := self._definitions.identity).starts:
+        while self.partition not in (identity := self.definitions.identity).starts:
             if self._clock.monotonic() > deadline:
-                raise Halt(unregistered(identity, self._partition + 1))
+                raise Halt(unregistered(identity, self.partition + 1))
             await asyncio.sleep(_CONTROL_POLL_S)
-        state = await self._retry(lambda: self._store.state(self._partition))
-        return check_state(state, self._definitions.identity, self._partition)
+        state = await self.retry(lambda: self._store.state(self.partition))
+        return check_state(state, self.definitions.identity, self.partition)
 
     async def verdicts(self, state: PartitionState) -> tuple[list[bytes], Offsets | None]:
         """Load the kept verdicts, and what they say; None: some of it is not ours."""
-        elements = await self._retry(partial(self._store.load_duplicates, self._partition))
+        elements = await self.retry(partial(self._store.load_duplicates, self.partition))
         parts = []
         try:
             for at in range(0, len(elements), _ELEMENTS_AT_ONCE):
@@ -212,16 +219,31 @@ class Opening:
             return elements, None
         return elements, kept_of(parts, state.trimmed)
 
+    async def corrections(self, state: PartitionState) -> tuple[list[bytes], Voids | None]:
+        """Load the kept corrections, and what they say; None: that is not what the state says."""
+        elements = await self.retry(partial(self._store.load_voids, self.partition))
+        try:
+            voids = voids_in(elements, state.voids_trimmed)
+        except ValueError:
+            return elements, None
+        whole = voids_add_up(voids, state.voids_trimmed, state.counters["corrected"])
+        return elements, voids if whole else None
+
     async def trim(self, state: PartitionState) -> PartitionState | None:
-        """Let go of the verdicts of records that the log no longer holds; return the state then.
+        """Let go of what is kept of records that the log no longer holds; return the state then.
 
         None: the partition stands elsewhere, or Redis lost writes.
         """
-        spans = await self._retry(self._log.spans)
+        spans = await self.retry(self.log.spans)
         verdicts, kept = await self.verdicts(state)
-        if kept is None:
+        start = spans[self.partition].start
+        trimmed = None if kept is None else await self._trim(state, verdicts, kept, start)
+        if trimmed is None or not trimmed.counters["corrected"]:
+            return trimmed
+        corrections, voids = await self.corrections(trimmed)
+        if voids is None:
             return None
-        return await self._trim(state, verdicts, kept, spans[self._partition].start)
+        return await self._trim_corrections(trimmed, corrections, voids, start)
 
     async def pasts(self, state: PartitionState) -> dict[str, Past]:
         """Say where the past of each version begins that has none yet (core/past.py).
@@ -230,10 +252,10 @@ class Opening:
         before its time on the log. A version without effective_from counts all that there is.
         """
         found, wanted = {}, lacking(state.active, state.hist, state.start)
-        bodies = self._definitions.bodies(wanted)
+        bodies = self.definitions.bodies(wanted)
         if not bodies:
             return {}
-        span = (await self._retry(self._log.spans))[self._partition]
+        span = (await self.retry(self.log.spans))[self.partition]
         for version, body in bodies.items():
             activation, starts = wanted[version], body.effective_from
             since = None if starts is None else ns_of(starts) // NS_PER_MS
@@ -242,8 +264,8 @@ class Opening:
                 continue
             begins: int | None = max(state.start, span.start)
             if since is not None:
-                reaches = since - self._definitions.identity.deployment.max_ahead_ms
-                begins = await self._retry(partial(self._log.offset_at, self._partition, reaches))
+                reaches = since - self.definitions.identity.deployment.max_ahead_ms
+                begins = await self.retry(partial(self.log.offset_at, self.partition, reaches))
             begins = activation.offset if begins is None else min(begins, activation.offset)
             begins = max(begins, state.start)
             lost = 0
@@ -258,9 +280,9 @@ class Opening:
         Args:
             latest_ms: No event that is wanted was appended later.
         """
-        first = await self._retry(lambda: self._log.probe(self._partition, start))
+        first = await self.retry(lambda: self.log.probe(self.partition, start))
         clock_ms = latest_ms if first is None else min(first.timestamp, latest_ms)
-        return exact_from(clock_ms, self._definitions.identity.deployment)
+        return exact_from(clock_ms, self.definitions.identity.deployment)
 
     async def _trim(
         self, state: PartitionState, verdicts: Sequence[bytes], kept: Offsets, log_start: int
@@ -268,8 +290,8 @@ class Opening:
         while (found := trim(verdicts, kept, state.trimmed, log_start)) is not None:
             gone, trimmed = found
             elements = verdicts[:gone]
-            done = await self._retry(
-                partial(self._store.trim_duplicates, self._partition, state, elements, trimmed)
+            done = await self.retry(
+                partial(self._store.trim_duplicates, self.partition, state, elements, trimmed)
             )
             if not done:
                 return None
@@ -277,24 +299,39 @@ class Opening:
             verdicts, kept = verdicts[gone:], kept_of([kept], trimmed)
         return state
 
+    async def _trim_corrections(
+        self, state: PartitionState, elements: Sequence[bytes], voids: Voids, log_start: int
+    ) -> PartitionState | None:
+        below = min(log_start, state.mended)  # what waits is given up first
+        while (found := trim_voids(elements, voids, state.voids_trimmed, below)) is not None:
+            gone, trimmed = found
+            done = await self.retry(
+                partial(self._store.trim_voids, self.partition, state, elements[:gone], trimmed)
+            )
+            if not done:
+                return None
+            state = replace(state, voids_trimmed=trimmed)
+            elements, voids = elements[gone:], voids.above(trimmed.below)
+        return state
+
     async def _check_log(self, state: PartitionState) -> int:
         """Check what comes next on the log, and what came last; return where the log starts."""
-        spans = await self._retry(self._log.spans)
-        span = spans.get(self._partition)
+        spans = await self.retry(self.log.spans)
+        span = spans.get(self.partition)
         if span is None:
             raise PartitionHalt(
-                self._partition, f"partition {self._partition} is gone from the topic; {REBUILD}"
+                self.partition, f"partition {self.partition} is gone from the topic; {REBUILD}"
             )
-        check_span(state, self._partition, span.start, span.end)
+        check_span(state, self.partition, span.start, span.end)
         offset, stamp = state.last
         if offset >= span.start:
-            record = await self._retry(lambda: self._log.probe(self._partition, offset))
+            record = await self.retry(lambda: self.log.probe(self.partition, offset))
             if record is None or (record.offset, record.timestamp) != (offset, stamp):
                 raise PartitionHalt(
-                    self._partition,
-                    f"partition {self._partition}: the record at {offset} is not the one that was "
+                    self.partition,
+                    f"partition {self.partition}: the record at {offset} is not the one that was "
                     "applied last: the log was cut and filled again; "
-                    f"{rebuild_of(self._partition)}",
+                    f"{rebuild_of(self.partition)}",
                 )
         return span.start
 
@@ -303,17 +340,17 @@ class Opening:
         digests = {key: activation.digest for key, activation in state.active.items()}
         deadline = self._clock.monotonic() + _VERSIONS_WAIT_S_MAX
         while True:
-            unknown, foreign = self._definitions.missing(state.folded, digests)
+            unknown, foreign = self.definitions.missing(state.folded, digests)
             if foreign:
                 raise Halt(
-                    f"partition {self._partition} counts metric version {foreign[0]}, which this "
+                    f"partition {self.partition} counts metric version {foreign[0]}, which this "
                     "release cannot compute; run the release that activated it"
                 )
             if not unknown:
                 return
             if self._clock.monotonic() > deadline:
                 raise Halt(
-                    f"partition {self._partition} counts metric version {unknown[0]}, which is "
+                    f"partition {self.partition} counts metric version {unknown[0]}, which is "
                     "not on the control log: the log was cut, or it is another one; restore it, "
                     f"or {REBUILD}"
                 )

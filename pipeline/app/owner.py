@@ -37,17 +37,15 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
-from typing import Final, NamedTuple, TypeVar
-
-from definitions.matcher import Matcher
+from typing import Final, NoReturn, TypeVar
 
 from ..core.commit import Answer, Commit, transitions
 from ..core.compiled import MODULE, Broken
 from ..core.cursor import Step, step_of
 from ..core.fold.fold import fold
-from ..core.fold.rust import RustFold
 from ..core.id_index import IdIndex
 from ..core.limits import Limits, Rejections
+from ..core.mending import Mending
 from ..core.names import Names
 from ..core.past import Pasts
 from ..core.plan import Plan, nothing
@@ -59,22 +57,15 @@ from ..telemetry.logs import LOG
 from .catalogue import Definitions
 from .cell_cache import Cells, NativeCells, PythonCells
 from .checks import check_clock, check_kind, check_rejections, tell_slow
+from .correcting import Correcting
 from .fold_thread import folded
+from .folding import Foldings
 from .note import HaltNote
 from .opening import Footprint, Opening, SeekBack, retrying
 from .slices import SliceSize
 
 T = TypeVar("T")
 _SLICE_MAX: Final = 50_000  # records of a flush
-
-
-class _Folding(NamedTuple):
-    """The matcher of certain activations and ends, and what takes plain events under it."""
-
-    active: object
-    ended: object
-    matcher: Matcher
-    native: RustFold | None
 
 
 class Owner:
@@ -111,7 +102,8 @@ class Owner:
         self.module = native
         self._cells = self._new_cells()
         self._changes_seen = -1
-        self._folding: _Folding | None = None
+        self._foldings = Foldings(partition, definitions)
+        self.correcting = Correcting()
         self._expected: int | None = None  # after a seek: the first offset that must come
         self._slice = SliceSize(most=_SLICE_MAX, fold_s_max=flush_s / 2)
         self._lock = asyncio.Lock()
@@ -160,20 +152,10 @@ class Owner:
         self._state, self._index, self._expected = None, IdIndex(), None
         self._cells.clear()
 
-    async def glance(self) -> object:
-        """Check what can be checked without loading the ids: the state, the log around it.
-
-        Returns:
-            What was seen, to be compared with what is seen later.
-
-        Raises:
-            Damage: the partition cannot be gone on with.
-        """
-        return await self.opening.glance()
-
     async def _open(self) -> int:
         self._forget()
-        state, self._index = await self.opening.load()
+        state, self._index, voids = await self.opening.load()
+        self.correcting.open(voids, state)
         self._names = Names(await self._retry(lambda: self._store.names(self.partition)))
         self.note.is_there = state.halted is not None
         self._state, self._changes_seen = replace(state, halted=None), -1
@@ -218,7 +200,8 @@ class Owner:
             yield
         except Broken:
             LOG.exception("native_failed", partition=self.partition)
-            self.module = self._folding = None
+            self.module = None
+            self._foldings.clear()
             self._cells = self._new_cells()
             self.done["broken"] += 1
             await self._reopen()
@@ -291,6 +274,17 @@ class Owner:
             await self._commit(made[0], replace(self.state, hist=made[1]))
             return True
 
+    async def mend(self, work: Callable[[PartitionState], Awaitable[Mending | None]]) -> None:
+        """Write cells that were counted again; `next` stays. work, Raises: see add_past()."""
+        async with self._lock:
+            if self.released or self._state is None or not (mending := await work(self._state)):
+                return
+            await self._accepted(lambda: self._store.mend(mending))
+            self._cells.clear()  # what is cached of them is not what the store holds
+            self._state = mending.after
+            self.correcting.mended(mending.after)
+            self.done["mended"] += len(mending.cells)
+
     async def release(self, within_s: float) -> None:
         """Let go: wait for a flush in flight, but no longer than within_s."""
         self.released = True
@@ -306,7 +300,7 @@ class Owner:
         """Apply the first records of a batch in one commit; return how many were taken."""
         began = self._clock.monotonic()
         changes, active = await self._transitions()
-        folding = await self._folding_of(active)
+        folding = await self._foldings.of_state(active, self.module)
         first = records[: self._slice.records]
         work = partial(
             fold,
@@ -320,6 +314,10 @@ class Owner:
         )
         is_native = folding.native is not None
         plan, took_s = await folded(work, self._clock, records=len(first), is_native=is_native)
+        reached = None
+        if not plan.counters["consumed"]:
+            made = await self.correcting.plan(records[0], active, self._index, self.opening)
+            plan, reached = made or await self._reopen()
         self.done.update(plan.paths)
         self._slice.fit(took_s)
         check_clock(self.partition, plan.clock_ms, self._clock.now())
@@ -328,6 +326,7 @@ class Owner:
         plan.learned = self._names.look(records[: plan.counters["consumed"]], plan.first)
         await self._commit(plan, active)
         tell_slow(self.partition, self._clock.monotonic() - began, len(first), self._flush_s)
+        self.correcting.applied(plan, reached)
         self.flushes += 1
         self._changes_seen = changes
         return plan.counters["consumed"]
@@ -354,42 +353,35 @@ class Owner:
             active = replace(active, hist=active.hist.having(begun))
         return changes, active
 
-    async def _folding_of(self, active: PartitionState) -> _Folding:
-        """What a state's versions fold with, made once for the same activations and ends."""
-        held = self._folding
-        if held is None or held.active is not active.active or held.ended is not active.ended:
-            matcher, native = await self._definitions.matcher(active.folded), None
-            if self.module is not None:
-                native = RustFold(self.module, self.partition, self._deployment, matcher)
-            held = self._folding = _Folding(active.active, active.ended, matcher, native)
-        return held
-
     async def _commit(self, plan: Plan, active: PartitionState) -> None:
         commit = await self._cells.settle(self.state, active, plan, self._retry)
         if commit is None:
             await self._reopen()
-        assert commit is not None
         if commit.after != commit.before:
             await self._apply(commit)
         else:
             self._cells.keep()  # nothing
 
     async def _apply(self, commit: Commit) -> None:
-        answer = await self._retry(lambda: self._store.apply(commit))
-        if answer is Answer.REFUSED:
-            self.done["refused"] += 1
-            LOG.warning("refused", partition=self.partition, next=commit.before.next)
-            await self._reopen()
+        await self._accepted(lambda: self._store.apply(commit))
         self.done["commits"] += 1
         self._cells.keep()
         self._names.keep(commit.learned)
         self._state = commit.after
+        self.correcting.duplicates.applied(commit)
         if commit.dropped:  # seldom, and about as often as there are verdicts to let go of
             self._state = await self.opening.trim(commit.after)
             if self._state is None:
                 await self._reopen()
 
-    async def _reopen(self) -> None:
+    async def _accepted(self, write: Callable[[], Awaitable[Answer]]) -> None:
+        """Write, and go on only if the store holds it then."""
+        if await self._retry(write) is Answer.REFUSED:
+            self.done["refused"] += 1
+            LOG.warning("refused", partition=self.partition, next=self.state.next)
+            await self._reopen()
+
+    async def _reopen(self) -> NoReturn:
         """Drop what was computed, read the store again, and fetch from where it stands."""
         raise SeekBack(await self._open())
 

@@ -57,6 +57,7 @@ def samples(vital: WorkerVitals) -> Iterator[Sample]:
     yield "recount_native_failures_total", [], done["broken"]
     yield "recount_backfilled_events_total", [], done["backfilled"]
     yield "recount_backfill_paused", [], int(vital.is_paused())
+    yield "recount_mended_cells_total", [], done["mended"]
     for number, each in owned.items():
         state, label = each.state, str(number)
         for fate in FATES:

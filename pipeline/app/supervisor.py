@@ -156,6 +156,7 @@ class Supervisor:
                     )
                     is state
                     and all(map(state.is_ready, definitions.with_past()))
+                    and (not state.stale or state.mended >= targets.get(number, 0))
                     for number, state in states.items()
                 )
                 if there:

@@ -4,6 +4,7 @@ Memory is bounded: a pass holds the identities of a share of the customers and t
 of the owners; what is larger takes more passes over the log.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -14,20 +15,24 @@ from ..control.records import ControlState
 from ..core.cells import CellAddress, group_number
 from ..core.dedup import generation_of
 from ..core.state import PartitionState
+from ..core.voids import Voids
 from ..deploy.checks import check_state
 from ..errors import StoreUnavailable
 from ..ports import EventLog, RollupStore, Span
 from ..reads.recounting import active_of, terms_of, verifiable_since
-from ..reads.verdicts import KeptVerdicts, WentBack, read_verdicts
+from ..reads.verdicts import KeptVerdicts, WentBack, read_corrections, read_verdicts
 from ..recount.kept import Kept
 from ..recount.ledger import WHOLE, Cell, Closing, Ledger, Share
 from .books import NOTHING, Books, count_keys, expected_of, read_books
 from .findings import Findings
 from .measures import SharedMeasures
+from .naming import Naming
 
 EVENTS_PER_PASS: Final = 8_000_000  # some 35 bytes each, for their identities
 KEYS_PER_PASS: Final = 100_000
 _TRIES_MAX: Final = 5
+_MENDING_S: Final = 0.2
+_MENDING_TRIES_MAX: Final = 50
 _NS_PER_S: Final = 1_000_000_000
 _SECONDS_PER_DAY: Final = 86_400
 _NOWHERE: Final = Closing(0, 0, 0)
@@ -64,6 +69,7 @@ class _Sums:
     clock_ms: int = -1
     otherwise: int = 0
     verdicts: KeptVerdicts | None = None
+    corrections: Voids = field(default_factory=Voids)
 
     def add(self, ledger: Ledger) -> None:
         """Take a part."""
@@ -100,6 +106,7 @@ class Auditor:
         self._share = share
         self._terms = terms_of(identity)
         self._bucket_ns = self._terms.bucket_s * _NS_PER_S
+        self._naming: dict[int, Naming] = {}  # by partition
 
     async def run(self, started: Progress, progress: Progress) -> Findings:
         """Audit every partition.
@@ -160,6 +167,7 @@ class Auditor:
         findings, sums = Findings(share=self._share), _Sums()
         span = (await self._log.spans())[number]
         state = await self._state(number)
+        self._naming.setdefault(number, Naming()).note(state)
         since = await self._verifiable_since(number, state, span)
         for round_ in range(passes.rounds):
             measures = SharedMeasures(await self._refresh())
@@ -170,10 +178,11 @@ class Auditor:
             for share in self._share.parted(passes.customers):
                 own = None if round_ else await self._books(number, share, measures.lacks)
                 sums.verdicts = await read_verdicts(self._store, self._identity, number)
+                sums.corrections = await read_corrections(self._store, self._identity, number)
                 ledger, measures = await self._recount(
                     _Pass(number, span, state.next, share, own, common),
                     kept,
-                    sums.verdicts,
+                    sums,
                     progress,
                 )
                 if own is not None:
@@ -199,6 +208,11 @@ class Auditor:
         return findings
 
     async def _books(self, number: int, share: Share, wanted: Callable[[str], bool]) -> Books:
+        """Read books; where cells wait to be mended, some seconds later."""
+        for _ in range(_MENDING_TRIES_MAX):
+            if not (await self._state(number)).stale:
+                break
+            await asyncio.sleep(_MENDING_S)
         return await read_books(self._store, number, await self._state(number), share, wanted)
 
     async def _verifiable_since(
@@ -210,7 +224,7 @@ class Auditor:
         self,
         asked: "_Pass",
         kept: dict[Cell, Kept],
-        verdicts: KeptVerdicts,
+        sums: "_Sums",
         progress: Progress,
     ) -> tuple[Ledger, SharedMeasures]:
         """Read the log once for a share of the customers, up to where the last book closes."""
@@ -218,6 +232,7 @@ class Auditor:
         measures = SharedMeasures(control)
         latest = asked.latest(await self._state(asked.partition))
         low, high = max(latest.start, asked.span.start), asked.ends
+        naming = self._naming[asked.partition]
         ledger = Ledger(
             asked.partition,
             self._terms,
@@ -227,13 +242,19 @@ class Auditor:
             closes=asked.closes(measures),
             kept=kept,
             cut=asked.span.start > latest.start,
-            verdicts=verdicts,
+            verdicts=sums.verdicts,
+            named=await naming.read(self._log, asked.partition, low, high),
+            kept_corrections=frozenset(sums.corrections.by.tolist()),
             expected=(high - low) // asked.share.of,
         )
         if low < high:
             async for records in self._log.read(asked.partition, low, high):
                 ledger.feed_all(records)
                 progress(len(records))
+                if ledger.met_unnamed:
+                    naming.is_wanted = True
+                    raise WentBack  # no counter spoke of a correction, and here is one
+        ledger.settle()
         return ledger, measures
 
     # -- comparing -----------------------------------------------------------------------------
@@ -297,7 +318,10 @@ class Auditor:
             if NOTHING == stored == wanted or not measures.covers(cell, opens):
                 continue
             findings.cells += 1
-            if since is not None and opens < since:
+            if books.is_stale(cell):
+                findings.stale_cells += 1
+                findings.unverifiable_cells += 1
+            elif since is not None and opens < since:
                 findings.unverifiable_cells += 1
             elif stored != wanted:
                 wrong.append(cell)

@@ -43,6 +43,11 @@ class Books:
         """What the store holds for a cell."""
         return self.cells.get(cell), self.elements.get(cell)
 
+    def is_stale(self, cell: Cell) -> bool:
+        """Whether a cell waited to be mended when it was read, or cannot be mended any more."""
+        state = self.stands.get(cell.customer, self.began)
+        return state.is_stale(cell.measure.rpartition(".")[0], cell.bucket, cell.bucket)
+
     @property
     def until(self) -> int:
         """The offset at which the last of them closes."""

@@ -20,6 +20,7 @@ class Findings:
     cells: int = 0
     mismatches: int = 0
     unverifiable_cells: int = 0
+    stale_cells: int = 0
     events: int = 0
     duplicate_conflicts: int = 0
     offsets: dict[str, int] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Findings:
         self.cells += other.cells
         self.mismatches += other.mismatches
         self.unverifiable_cells += other.unverifiable_cells
+        self.stale_cells += other.stale_cells
         self.events += other.events
         self.duplicate_conflicts += other.duplicate_conflicts
         self.offsets |= other.offsets
@@ -62,6 +64,8 @@ class Findings:
             "duplicate_conflicts": self.duplicate_conflicts,
             "offsets": self.offsets,
         }
+        if self.stale_cells:
+            found["stale_cells"] = self.stale_cells
         if not self.not_checked:
             return found
         return {

@@ -62,6 +62,7 @@ COMMANDS: Final = {
     ),
     "period": ("periods", "Close months, and prove closed numbers."),
     "rejected": ("rejected", "Dead letters: rejected events."),
+    "void": ("void", "Take an event back: no number holds it any more."),
     "rebuild": (
         "rebuild",
         "Count the log again from its start, while readers and workers go on.",

@@ -22,8 +22,8 @@ def status(table: TableOption = False) -> None:
     """Show how far each partition is applied, its lag, and how many events have which fate.
 
     A partition is open, rebuilding, or halted: then `reason` says why it does
-    not go on, and what to do. Exit 1 if counted, unmatched, duplicate and
-    rejected do not add up to the consumed events.
+    not go on, and what to do. Exit 1 if counted, unmatched, duplicate,
+    rejected and corrected do not add up to the consumed events.
     """
     lines, idle = wait(_status())
     reasons = [

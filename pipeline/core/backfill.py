@@ -11,7 +11,9 @@ duplicates are left out, and all that they do is to move the log clock.
 Merging is commutative. A slice and a flush may touch the same cell in any order, so the past goes
 into the cells that the version counts in already.
 
-Rule 1: a duplicate that is left out still moves the log clock (tests/property/test_history.py has
+What was taken back by a correction before `next` is left out like a duplicate (core/voids.py).
+
+Rule 1: a record that is left out still moves the log clock (tests/property/test_history.py has
 this and other ways to make it wrong).
 Rule 2: a slice is folded with an empty index of its own: it belongs to one generation, and there
 each identity counts once. If that index finds a repetition, the kept verdicts are wrong.
@@ -20,28 +22,22 @@ Rule 3: a slice moves no counter, no identity and no dead letter: each event had
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
 from operator import attrgetter
 from typing import Final, NamedTuple
 
 from definitions.matcher import Matcher
 
+from .clocked import VerdictsDiffer, clock_of, left_of
 from .deployment import Deployment
 from .fold.fold import fold
 from .fold.rust import RustFold
 from .id_index import IdIndex
 from .past import Past, Pasts
 from .plan import Plan, nothing
-from .raw import RawRecords
 from .records import LogRecord
 from .state import PartitionState
 
 _OFFSET: Final = attrgetter("offset")
-
-
-class VerdictsDiffer(Exception):
-    """The kept verdicts do not fit the log."""
 
 
 class Due(NamedTuple):
@@ -93,17 +89,6 @@ def behind(state: PartitionState, countable: Collection[str]) -> int:
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class Clocked:
-    """A record whose append time was passed by a duplicate that is left out before it."""
-
-    offset: int
-    timestamp: int
-    value: bytes | None
-    key: bytes | None
-    timestamp_type: int | None
-
-
 class Slice(NamedTuple):
     """What a slice of the past adds (a plan that moves nothing else), and the pasts after it.
 
@@ -124,7 +109,7 @@ def slice_of(
     partition: int,
     state: PartitionState,
     deployment: Deployment,
-    duplicates: Collection[int],
+    left_out: Collection[int],
     matcher: Matcher,
     native: RustFold | None,
 ) -> Slice:
@@ -133,13 +118,13 @@ def slice_of(
     Args:
         records: All committed ones of [due.low, upto), in order.
         upto: At most due.high.
-        duplicates: The offsets among them that were judged duplicates.
+        left_out: The offsets among them that were judged duplicates, or were taken back.
         matcher: Of due.versions.
 
     Raises:
         VerdictsDiffer: the kept verdicts do not fit the log.
     """
-    left = left_of(due.clock_ms, records, duplicates) if duplicates else records
+    left = left_of(due.clock_ms, records, left_out) if left_out else records
     plan, hi, clock_ms = nothing(state, state.next), upto, due.clock_ms
     if left:
         folded = fold(
@@ -150,6 +135,7 @@ def slice_of(
             matcher=matcher,
             index=IdIndex(),
             native=native,
+            is_past=True,
         )
         if folded.duplicates:
             raise VerdictsDiffer(
@@ -159,35 +145,9 @@ def slice_of(
         hi = left[taken].offset if taken < len(left) else upto
         plan.cells, plan.elements, plan.plain = folded.cells, folded.elements, folded.plain
     passed = bisect_left(records, hi, key=_OFFSET)
-    if duplicates:
+    if left_out:
         clock_ms = clock_of(due.clock_ms, records[:passed])
     return Slice(plan, counted(state.hist, due, hi, clock_ms), hi, passed)
-
-
-def clock_of(clock_ms: int, records: Sequence[LogRecord]) -> int:
-    """The log clock after some records."""
-    if isinstance(records, RawRecords):
-        return max(clock_ms, records.latest() or clock_ms)
-    return max([clock_ms, *(record.timestamp for record in records)])
-
-
-def left_of(
-    clock_ms: int, records: Sequence[LogRecord], duplicates: Collection[int]
-) -> Sequence[LogRecord]:
-    """The records that are no duplicates, with the log clock as the duplicates have moved it."""
-    if isinstance(records, RawRecords):
-        return records.without(duplicates, clock_ms)
-    clocks = accumulate((record.timestamp for record in records), max, initial=clock_ms)
-    next(clocks)
-    return [
-        record if record.timestamp == now_ms else clocked(record, now_ms)
-        for record, now_ms in zip(records, clocks, strict=True)
-        if record.offset not in duplicates
-    ]
-
-
-def clocked(record: LogRecord, clock_ms: int) -> Clocked:
-    return Clocked(record.offset, clock_ms, record.value, record.key, record.timestamp_type)
 
 
 def counted(hist: Pasts, due: Due, hi: int, clock_ms: int) -> Pasts:

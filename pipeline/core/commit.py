@@ -34,8 +34,11 @@ from .activation import Activation, next_number
 from .aggregations import Partial, encode_partial, merge_partials
 from .cell_cache import RustCells
 from .cells import CellKey
+from .correction import TakenBack
 from .dedup import element_at
+from .mending import stale_of
 from .plan import Plan, id_count
+from .stale import joined_stale
 from .state import PartitionState, changed_fields, fence_of
 
 
@@ -57,6 +60,7 @@ class Commit:
     are_known: bool = False
     new_ids: bytes = b""
     duplicates: Sequence[int] = ()
+    taken_back: TakenBack | None = None
     generation: int | None = None
     learned: Mapping[str, str] = field(default_factory=dict)
     rust: RustCells | None = None
@@ -82,6 +86,11 @@ class Commit:
         from .verdicts import pack  # noqa: PLC0415  numpy, which a process that reads does without
 
         return pack(self.duplicates)
+
+    @property
+    def corrections(self) -> list[bytes]:
+        """What the list of kept corrections gains: such a commit has no verdicts."""
+        return [] if self.taken_back is None else [self.taken_back.element]
 
     @property
     def dropped(self) -> list[int]:
@@ -156,6 +165,9 @@ def advance(state: PartitionState, plan: Plan) -> PartitionState:
         if plan.new_ids:
             counts[plan.generation] = counts.get(plan.generation, 0) + id_count(plan.new_ids)
     counters = {name: count + plan.counters.get(name, 0) for name, count in state.counters.items()}
+    stale = joined_stale(state.stale, stale_of(plan.stale)) if plan.stale else state.stale
+    # Nothing waits to be mended: what comes later is counted from here.
+    mended = plan.hi if plan.taken_back is not None and not stale else state.mended
     rejected = dict(state.rejected)
     for reason, count in plan.rejected.items():
         rejected[reason] = rejected.get(reason, 0) + count
@@ -167,6 +179,8 @@ def advance(state: PartitionState, plan: Plan) -> PartitionState:
         id_counts=counts,
         counters=counters,
         rejected=rejected,
+        stale=stale,
+        mended=mended,
     )
 
 
@@ -182,6 +196,7 @@ def commit_of(
         are_known=active.active is before.active,
         new_ids=plan.new_ids,
         duplicates=plan.duplicates,
+        taken_back=plan.taken_back,
         generation=plan.generation,
         learned=plan.learned,
         **cells,
@@ -219,3 +234,20 @@ def settle(
         elements=plan.elements,
         new_cells=[*fresh, *(key for key in plan.elements if stored.get(key) is None)],
     ), finals
+
+
+def in_python(commit: Commit) -> Commit:
+    """Return a commit with the cells that native/ has as Python has them."""
+    if commit.rust is None:
+        return commit
+    cells, elements = commit.rust.cells(), commit.rust.elements()
+    sets: dict[CellKey, set[str]] = {}
+    for cell, element, _ in elements:
+        sets.setdefault(cell, set()).add(element)
+    return replace(
+        commit,
+        cells={cell: text for cell, text, _ in cells},
+        elements=sets,
+        new_cells=[cell for cell, _, is_new in (*cells, *elements) if is_new],
+        rust=None,
+    )

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-FORMAT_VERSION: Final = 3  # the keys in Redis and their texts
-RULES: Final = 2  # raised by any change of code that can alter a fate, a match or a value
+FORMAT_VERSION: Final = 4  # the keys in Redis and their texts
+RULES: Final = 3  # raised by any change of code that can alter a fate, a match or a value
 GENERATIONS: Final = 4  # of a new deployment
 _GENERATIONS_MAX: Final = 64  # with the running one they have tags of their own (core/dedup.py)
 BASE_BUCKETS_S: Final = {"1h": 3600, "15m": 900}

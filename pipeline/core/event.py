@@ -17,6 +17,7 @@ import msgspec
 
 from definitions.values import ABSENT, NUMBER_CHARS_MAX, UNREADABLE, number_of_token
 
+from .correction import VOID, Correction, correction_of
 from .reasons import Reason, Rejected
 
 EVENT_BYTES_MAX: Final = 1_048_576
@@ -63,8 +64,10 @@ class _Skipped(msgspec.Struct, gc=False):
     """An object whose members nobody reads."""
 
 
+Decoded = Event | Correction | Rejected
 _NESTED: Final = (dict, list)
 _REQUIRED: Final = ("transaction_id", "customer_id", "event_type", "timestamp")
+_OF_CORRECTION: Final = ("transaction_id", "customer_id", "timestamp")
 _TOGETHER: Final = 64  # events that are decoded by one call, unless one of them is odd
 _NARROW_KEYS_MAX: Final = 24  # beyond, making a dict is cheaper than a struct of as many members
 _UNDECIDED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -100,9 +103,9 @@ class Decoder:
             return lambda properties: properties.get(key, ABSENT)
         return attrgetter(self._named[key])
 
-    def decode_all(self, values: Sequence[bytes]) -> list[Event | Rejected]:
+    def decode_all(self, values: Sequence[bytes]) -> list[Decoded]:
         """Return what decode() says of each value; a record without one is empty."""
-        found: list[Event | Rejected] = []
+        found: list[Decoded] = []
         for start in range(0, len(values), _TOGETHER):
             part = values[start : start + _TOGETHER]
             # Most events: no escapes, no lists, and the second of two closing braces ends them,
@@ -121,8 +124,8 @@ class Decoder:
                 found += map(self.decode, part)
         return found
 
-    def decode(self, value: bytes | None) -> Event | Rejected:
-        """Return the event that a record's value holds, or why it is none."""
+    def decode(self, value: bytes | None) -> Decoded:
+        """Return the event or the correction that a record's value holds, or why it is none."""
         if not value:
             return Rejected(Reason.EMPTY, "the record has no value")
         if len(value) > EVENT_BYTES_MAX:
@@ -133,12 +136,12 @@ class Decoder:
         try:
             if value.isascii() and _BACKSLASH not in value:
                 return self._narrow(value)
-            event: Event | Rejected = _DECODE_WIDE(value)
+            event: Decoded = _DECODE_WIDE(value)
         except _UNDECIDED:
             event = decode_slowly(value)
         return self._reduced(event)
 
-    def _reduced(self, event: Event | Rejected) -> Event | Rejected:
+    def _reduced(self, event: Decoded) -> Decoded:
         """Give an event's properties the form that readers read."""
         if isinstance(event, Event) and self._make is not dict:
             held = event.properties
@@ -177,13 +180,13 @@ def _findable(key: str, name: str) -> str:
     return key if plain else f"\N{LINE SEPARATOR}{name}"
 
 
-def no_time(event: Event) -> Rejected:
+def no_time(event: Event | Correction) -> Rejected:
     """Say that an event's timestamp cannot be read."""
     detail = f"timestamp {event.timestamp!r} is not RFC 3339 with an offset"
     return Rejected(Reason.INVALID_TIMESTAMP, _cut(detail))
 
 
-def decode_slowly(value: bytes) -> Event | Rejected:
+def decode_slowly(value: bytes) -> Decoded:
     """Decide any value, by the standard library's parser; the reference for decode()."""
     try:
         text = value.decode()
@@ -200,9 +203,12 @@ def decode_slowly(value: bytes) -> Event | Rejected:
         return Rejected(Reason.NOT_JSON, "a text holds a lone surrogate")
     if not isinstance(body, dict):
         return Rejected(Reason.NOT_AN_EVENT, "an event is a JSON object")
-    for name in _REQUIRED:
+    required = _REQUIRED if body.get("kind") != VOID else _OF_CORRECTION
+    for name in required:
         if not isinstance(body.get(name), str):
             return Rejected(Reason.NOT_AN_EVENT, f"{name} must be a string")
+    if required is _OF_CORRECTION:
+        return _misnamed(body, _OF_CORRECTION[:2]) or correction_of(body)
     properties, context, kind = body.get("properties"), body.get("context"), body.get("kind")
     for name, member in (("properties", properties), ("context", context)):
         if not isinstance(member, dict | None):
@@ -211,15 +217,22 @@ def decode_slowly(value: bytes) -> Event | Rejected:
         return Rejected(Reason.UNKNOWN_KIND, "kind must be a string")
     if kind not in {None, USAGE}:
         return Rejected(Reason.UNKNOWN_KIND, _cut(f"kind {kind!r} is not known here"))
-    names = _REQUIRED[:3]
+    if (rejected := _misnamed(body, _REQUIRED[:3])) is not None:
+        return rejected
+    members = {name: body[name] for name in _REQUIRED}
+    return Event(**members, properties=properties or {}, context=context)
+
+
+def _misnamed(body: dict[str, Any], names: Sequence[str]) -> Rejected | None:
+    """Why texts cannot be the names of an event."""
     if not all(body[name] for name in names):
         return Rejected(Reason.NOT_AN_EVENT, f"{', '.join(names)} must not be empty")
-    for name, most in _CHARS_MAX.items():
+    for name in names:
+        most = _CHARS_MAX[name]
         if len(body[name]) > most:
             detail = f"{name} has {len(body[name])} characters, at most {most}"
             return Rejected(Reason.NOT_AN_EVENT, detail)
-    members = {name: body[name] for name in _REQUIRED}
-    return Event(**members, properties=properties or {}, context=context)
+    return None
 
 
 def _begins_as(value: bytes) -> str | None:

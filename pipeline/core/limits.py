@@ -6,6 +6,7 @@ A bad deploy must not dead-letter a day: past a limit the worker stops before it
 the flush. What `rejected redrive` sends again without loss (REDRIVABLE) is not held against it.
 Nor is an event that became too old on its way by less than an hour: a door judges ages before it
 sends, so its clients can cause no other rejection, and they must never stop a stream.
+Nor is a correction that takes nothing back: nothing is lost with it.
 Limits decide when a worker stops, never what a flush contains.
 """
 
@@ -14,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .reasons import REDRIVABLE
+from .reasons import OF_CORRECTIONS, REDRIVABLE
 from .records import DeadLetter
 
+_NOT_HELD: Final = REDRIVABLE | OF_CORRECTIONS
 _KEY_BYTES_MAX: Final = 64  # that a message shows
 RECENT_EVENTS: Final = 20_000  # over which the ratio is taken
 MEMORY_SHARE_MAX: Final = 0.8  # of the limit of Redis; the rest is for live events
@@ -48,7 +50,7 @@ class Rejections:
         held = {
             letter.record.offset
             for letter in letters
-            if letter.rejected.reason not in REDRIVABLE and not letter.rejected.nearly
+            if letter.rejected.reason not in _NOT_HELD and not letter.rejected.nearly
         }
         self._recent.append((len(offsets), len(held)))
         if not held:

@@ -1,12 +1,13 @@
 """What a flush changes: the value that a fold makes and a commit is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from definitions.metric import Aggregation
 
 from .cells import CellKey, Change
+from .correction import TakenBack
 from .dedup import ID_BYTES
 from .records import DeadLetter
 from .state import PartitionState
@@ -33,8 +34,10 @@ class Plan:
     cells, elements: what its records change, but for what native/ took of them: that is `plain`,
     and both may name one cell. generation, oldest: the ids' own, and the oldest that can still be
     asked for; None and 0 where no record was taken. duplicates: offsets of the records that were
-    judged so. first: event type → offset of the first event of it. learned: see names.py. paths:
-    how many events who folded (fold/spelled.py). Both may differ with the batches, and decide no
+    judged so. taken_back: what a correction took back: it has a plan of its own (fold/correct.py).
+    stale: cells that are not right until they are mended. first: event type → offset of the first
+    event of it. learned: see names.py. paths: how many events who folded (fold/spelled.py). Both
+    may differ with the batches, and decide no
     number.
     """
 
@@ -48,6 +51,8 @@ class Plan:
     elements: dict[CellKey, set[str]] = field(default_factory=dict)
     new_ids: bytes = b""
     duplicates: list[int] = field(default_factory=list)
+    taken_back: TakenBack | None = None
+    stale: Collection[CellKey] = ()
     counters: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)

@@ -19,8 +19,15 @@ class Reason(StrEnum):
     TOO_OLD = "too_old"
     TOO_FAR_AHEAD = "too_far_ahead"
     MISPLACED = "misplaced"
+    NOTHING_TO_VOID = "nothing_to_void"
+    ALREADY_VOIDED = "already_voided"
+    VOIDS_A_DUPLICATE = "voids_a_duplicate"
 
 
+# Of corrections: whoever sends one that takes nothing back must never stop a stream.
+OF_CORRECTIONS: Final = frozenset(
+    {Reason.NOTHING_TO_VOID, Reason.ALREADY_VOIDED, Reason.VOIDS_A_DUPLICATE}
+)
 # What another try can make countable: it was sent to the wrong place, too early, or to a release
 # that did not know it yet. Any other reason would only repeat.
 REDRIVABLE: Final = frozenset({Reason.MISPLACED, Reason.TOO_FAR_AHEAD, Reason.UNKNOWN_KIND})

@@ -13,8 +13,9 @@ from .activation import Activation, Acts, activation_of, acts_of, check_numbers
 from .cells import group_number
 from .deployment import FORMAT_VERSION, RULES
 from .past import NO_PASTS, Past, Pasts, past_of
+from .stale import Stale, stale_in_text, stale_text
 
-FATES: Final = ("counted", "unmatched", "duplicate", "rejected")
+FATES: Final = ("counted", "unmatched", "duplicate", "rejected", "corrected")
 NO_RECORD: Final = (-1, -1)
 _REASON_CHARS_MAX: Final = 2_000
 _EPOCH: Final = re.compile(r"[1-9][0-9]{0,14}", re.ASCII)
@@ -22,18 +23,18 @@ COUNTERS: Final = ("consumed", *FATES, "misplaced")
 
 
 class Trimmed(NamedTuple):
-    """Kept verdicts that were let go: so many duplicates, all of them below this offset.
+    """What was let go of a list that is kept: of so many records, all of them below this offset.
 
-    Their records are gone from the log, so nobody can ask for them (core/verdicts.py).
+    These are gone from the log, so nobody can ask for them (core/verdicts.py, core/voids.py).
     """
 
-    duplicates: int
+    records: int
     below: int
 
     @property
     def text(self) -> str:
         """What is stored of it."""
-        return f"{self.duplicates}:{self.below}"
+        return f"{self.records}:{self.below}"
 
 
 NOTHING_TRIMMED: Final = Trimmed(0, 0)
@@ -41,8 +42,8 @@ NOTHING_TRIMMED: Final = Trimmed(0, 0)
 
 def trimmed_of(text: str) -> Trimmed:
     """Read a stored text. Raises ValueError: it is not ours."""
-    duplicates, below = text.split(":")
-    return Trimmed(int(duplicates), int(below))
+    records, below = text.split(":")
+    return Trimmed(int(records), int(below))
 
 
 class Halted(NamedTuple):
@@ -97,9 +98,13 @@ class PartitionState:
     clock, -1 before the first record. last: offset and append time of the last applied record,
     (-1, -1) if none. id_counts: ids in the log of each living generation. rejected: by reason.
     ended: offset at which a version stopped counting. hist: how far the past of versions is
-    counted. trimmed: see Trimmed. rebuilt_to: end of the log when a rebuild emptied the partition;
-    it is no part of the fence, and workers do not look at it. halted: what its owner says beside
-    it; no part of the fence either, and two states that differ in nothing else are equal.
+    counted. trimmed: see Trimmed. voids_trimmed: the same of the kept corrections (core/voids.py).
+    mended, stale: the cells of every correction before the offset `mended` are right; of later
+    ones those outside of `stale` are (core/mending.py). unmended: where cells are that cannot be
+    counted again, because the log lost what they were counted from. rebuilt_to: end of the log
+    when a rebuild emptied the partition; it is no part of the fence, and workers do not look at
+    it. halted: what its owner says beside it; no part of the fence either, and two states that
+    differ in nothing else are equal.
     """
 
     store_id: str
@@ -117,6 +122,10 @@ class PartitionState:
     ended: Mapping[str, int] = field(default_factory=dict)
     hist: Pasts = NO_PASTS
     trimmed: Trimmed = NOTHING_TRIMMED
+    voids_trimmed: Trimmed = NOTHING_TRIMMED
+    mended: int = 0
+    stale: Stale = field(default_factory=dict)
+    unmended: Stale = field(default_factory=dict)
     rebuilt_to: int = 0
     halted: Halted | None = field(default=None, compare=False)
     epoch: int = 0
@@ -153,9 +162,17 @@ class PartitionState:
         return tuple(version for version in self.active if version not in self.ended)
 
     @property
-    def moment(self) -> tuple[int, int]:
+    def moment(self) -> tuple[int, int, int]:
         """Grows with every commit that changes cells; smaller than before: Redis went back."""
-        return self.next, self.hist.reached
+        return self.next, self.hist.reached, self.mended
+
+    @property
+    def hist_text(self) -> str:
+        """What the fence compares of all that changes cells and leaves `next` where it is.
+
+        That is the pasts, and how far cells are mended.
+        """
+        return f"{self.hist.digest}/{self.mended}" if self.mended else self.hist.digest
 
     def is_ready(self, version: str) -> bool:
         """Whether a version counts here, and all of its past is counted too."""
@@ -163,6 +180,11 @@ class PartitionState:
         if activation is None:
             return self.next <= self.start  # nothing was applied: it will be there from the first
         return past.next >= activation.offset if past else activation.offset <= self.start
+
+    def is_stale(self, version: str, first: int, last: int) -> bool:
+        """Whether some cell of a version, in base buckets from first to last, is not right yet."""
+        spans = self.stale.get(version), self.unmended.get(version)
+        return any(span and span.first <= last and first <= span.last for span in spans)
 
     @property
     def balanced(self) -> bool:
@@ -193,7 +215,7 @@ def fence_of(state: PartitionState) -> tuple[str, ...]:
         str(state.next),
         state.acts,
         id_counts_text(state.id_counts),
-        state.hist.digest,
+        state.hist_text,
     )
 
 
@@ -228,9 +250,13 @@ def _own_fields(state: PartitionState) -> dict[str, str]:
         "last": f"{state.last[0]}:{state.last[1]}",
         "acts": state.acts,
         "ids": id_counts_text(state.id_counts),
-        "hist": state.hist.digest,
-        "begun": state.hist.digest,
+        "hist": state.hist_text,
+        "begun": state.hist_text,
         "trimmed": state.trimmed.text,
+        "voids_trimmed": state.voids_trimmed.text,
+        "mended": str(state.mended),
+        "stale": stale_text(state.stale),
+        "unmended": stale_text(state.unmended),
     }
     if state.rebuilt_to:
         fields["rebuilt_to"] = str(state.rebuilt_to)
@@ -251,7 +277,7 @@ def decode_state(fields: Mapping[str, str]) -> PartitionState:
     for name, version in _prefixed(fields, "act:"):
         active[version] = activation_of(fields[name])
     check_numbers(active)
-    hist = _hist_of(fields)
+    hist, mended = _hist_of(fields)
     last_offset, last_ms = fields["last"].split(":")
     pairs = (pair.split("=") for pair in fields["ids"].split(",") if pair)
     store_id, epoch = epoch_in(fields["store_id"])
@@ -271,24 +297,33 @@ def decode_state(fields: Mapping[str, str]) -> PartitionState:
         ended={version: int(fields[name]) for name, version in _prefixed(fields, "end:")},
         hist=hist,
         trimmed=trimmed_of(fields["trimmed"]),
+        voids_trimmed=trimmed_of(fields["voids_trimmed"]),
+        mended=mended,
+        stale=stale_in_text(fields["stale"]),
+        unmended=stale_in_text(fields["unmended"]),
         rebuilt_to=int(fields.get("rebuilt_to", 0)),
         halted=halted_of(fields.get("halted", ""), int(fields["next"])),
         epoch=epoch,
     )
 
 
-def _hist_of(fields: Mapping[str, str]) -> Pasts:
-    """Read the pasts. begun: the digest that the last commit which changed them wrote first.
+def _hist_of(fields: Mapping[str, str]) -> tuple[Pasts, int]:
+    """Read the pasts, and how far cells are mended.
 
-    Half of such a commit may run later (docs/reliability.md): then it is not the stored one.
+    begun: the text that the last commit which changed either wrote first. Half of such a commit
+    may run later (docs/reliability.md): then it is not the stored one.
     """
     found: dict[str, Past] = {
         version: past_of(fields[name]) for name, version in _prefixed(fields, "hist:")
     }
-    hist = Pasts(found)
-    if hist.digest != fields["hist"] or fields.get("begun", "") != fields["hist"]:
-        raise ValueError("the past of a metric was counted half, or its fields were changed")
-    return hist
+    hist, mended = Pasts(found), int(fields["mended"])
+    text = f"{hist.digest}/{mended}" if mended else hist.digest
+    if text != fields["hist"] or fields.get("begun", "") != fields["hist"]:
+        raise ValueError(
+            "the past of a metric was counted half, cells were mended half, or the fields of both "
+            "were changed"
+        )
+    return hist, mended
 
 
 def _foreign(fields: Mapping[str, str]) -> PartitionState:
@@ -320,6 +355,10 @@ _FIELDS: Final = frozenset(
         "hist",
         "begun",
         "trimmed",
+        "voids_trimmed",
+        "mended",
+        "stale",
+        "unmended",
         "rebuilt_to",
         "halted",
     )

@@ -82,7 +82,7 @@ def kept_of(offsets: Sequence[Offsets], trimmed: Trimmed) -> Offsets:
 
 def add_up(kept: Offsets, trimmed: Trimmed, duplicates: int) -> bool:
     """Whether the kept verdicts are all that the counter of duplicates speaks of (rule 1)."""
-    return len(kept) == duplicates - trimmed.duplicates
+    return len(kept) == duplicates - trimmed.records
 
 
 def trim(
@@ -102,5 +102,5 @@ def trim(
         below = max(below, last + 1)
     if not gone:
         return None
-    duplicates = trimmed.duplicates + int(np.searchsorted(kept, below))
+    duplicates = trimmed.records + int(np.searchsorted(kept, below))
     return gone, Trimmed(duplicates, below)

@@ -23,7 +23,7 @@ from ..core.windows import RefusedPeriod
 from ..errors import LogUnavailable, PipelineError, UsageError
 from ..settings import Settings, started
 from ..telemetry.logs import LOG
-from . import own
+from . import own, voids
 from .http.browsers import Browsers
 from .http.connections import Finished, PatientProtocol
 from .http.described import hoist
@@ -98,6 +98,7 @@ def application(settings: Settings) -> FastAPI:
         own,
         page,
         metronome_customers,
+        voids,
     ):
         app.include_router(door.router)
     app.add_middleware(Browsers)

@@ -66,7 +66,7 @@ _ERRORS: Final = (400, 401, 403, 404, 429, 503)
 _DOCUMENTED: Final[dict[str, Any]] = {
     "responses": {status: {"model": Wrong} for status in _ERRORS}
 }
-_CHANGED: Final[dict[str, Any]] = {
+CHANGED: Final[dict[str, Any]] = {
     "responses": {status: {"model": Wrong} for status in (*_ERRORS, 408, 409, 413)}
 }
 
@@ -287,7 +287,7 @@ async def try_(
     return await worked(len(answer.rows), made)
 
 
-@router.post("/metrics/{metric}/replace", **_CHANGED, **takes(Replacement))
+@router.post("/metrics/{metric}/replace", **CHANGED, **takes(Replacement))
 async def replace(metric: str, request: Request, service: Managing) -> Response:
     """Let another metric take over this one's name, once it holds all of its past.
 

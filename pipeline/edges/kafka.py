@@ -153,9 +153,19 @@ async def spans_of(client: PlacedConsumer, topic: str, partitions: int) -> dict[
 
 
 async def read_span(
-    client: PlacedConsumer, topic: str, partition: int, lo: int, hi: int
+    client: PlacedConsumer,
+    topic: str,
+    partition: int,
+    lo: int,
+    hi: int,
+    *,
+    most: int | None = None,
 ) -> AsyncIterator[Sequence[LogRecord]]:
     """Yield the committed records of [lo, hi) in batches; ends where nothing more can come.
+
+    most: records of a batch. What is left of a fetch keeps the client from asking for the next
+    one, which a broker without new records would answer half a second later, and nothing else
+    before that.
 
     Raises:
         Halt: the log does not hold lo. LogUnavailable: nothing moved for half a minute.
@@ -169,7 +179,7 @@ async def read_span(
         client.seek(point, lo)
         moved, at = loop.time(), lo
         while at < hi:
-            batches = await client.getmany(point, timeout_ms=_POLL_MS)
+            batches = await client.getmany(point, timeout_ms=_POLL_MS, max_records=most)
             records = below(batches.get(point, ()), hi)
             if records:
                 yield records
@@ -272,7 +282,7 @@ class KafkaLog:
         async with self._asker() as client:
             async with guard(client.place, self._events):
                 end = (await client.end_offsets([point]))[point]
-            async for records in read_span(client, self._events, partition, offset, end):
+            async for records in read_span(client, self._events, partition, offset, end, most=1):
                 first: LogRecord = records[0]
                 return first
             return None

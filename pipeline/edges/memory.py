@@ -6,26 +6,17 @@ this store refuses, in the same order and with the same words.
 
 import copy
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from ..core.cell_cache import Layout, RustCells
-from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey, group_number
-from ..core.commit import Answer, Commit
+from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
+from ..core.commit import Answer, Commit, in_python
 from ..core.dedup import flushes_of
+from ..core.mending import Mending
 from ..core.records import DeadLetter, LogRecord
-from ..core.state import FENCE, PartitionState, Trimmed, decode_state, encode_state, fence_of
+from ..core.state import PartitionState, Trimmed, decode_state, encode_state, fence_of
 from ..ports import Book, Listing, OwnerCells, Span
-
-
-@dataclass
-class _Partition:
-    fields: dict[str, str] = field(default_factory=dict)
-    cells: dict[CellKey, str] = field(default_factory=dict)
-    elements: dict[CellKey, set[str]] = field(default_factory=dict)
-    ids: dict[int, list[bytes]] = field(default_factory=dict)
-    duplicates: list[bytes] = field(default_factory=list)
-    customers: dict[str, set[str]] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
+from .memory_held import HeldPartition, address_of, differs, is_ours
 
 
 class MemoryStore:
@@ -39,15 +30,15 @@ class MemoryStore:
 
     def __init__(self, base_bucket_s: int = 3600) -> None:
         self._per_day = 86_400 // base_bucket_s
-        self._partitions: dict[int, _Partition] = {}
+        self._partitions: dict[int, HeldPartition] = {}
         self.beside: MemoryStore | None = None
         self._strays: dict[int, list[str]] = {}
 
-    def snapshot(self) -> dict[int, _Partition]:
+    def snapshot(self) -> dict[int, HeldPartition]:
         """Return everything held now."""
         return copy.deepcopy(self._partitions)
 
-    def restore(self, snapshot: dict[int, _Partition]) -> None:
+    def restore(self, snapshot: dict[int, HeldPartition]) -> None:
         """Go back to a snapshot, as a Redis does that lost its last writes."""
         self._partitions = copy.deepcopy(snapshot)
 
@@ -58,14 +49,14 @@ class MemoryStore:
 
     async def register(self, partition: int, state: PartitionState) -> None:
         """Write a partition's first state, if it has none."""
-        self._partitions.setdefault(partition, _Partition(fields=encode_state(state)))
+        self._partitions.setdefault(partition, HeldPartition(fields=encode_state(state)))
 
     async def load(
         self, partition: int, cells: Sequence[CellKey], state: PartitionState
     ) -> dict[CellKey, str | None] | None:
         """Return the present texts of cells, or None where the partition stands elsewhere."""
         held = self._partitions.get(partition)
-        if held is None or _differs(self.without, "load", held.fields, fence_of(state)):
+        if held is None or differs(self.without, "load", held.fields, fence_of(state)):
             return None
         return {cell: held.cells.get(cell) for cell in cells}
 
@@ -86,20 +77,20 @@ class MemoryStore:
 
     async def load_ids(self, partition: int, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
         """Return the packed elements of every generation of counts."""
-        held = self._partitions.get(partition, _Partition())
+        held = self._partitions.get(partition, HeldPartition())
         return {generation: list(held.ids.get(generation, ())) for generation in counts}
 
     async def flushes_of(
         self, partition: int, generations: Iterable[int], identity: bytes
     ) -> list[int]:
         """Return where the flushes that remember an identity begin."""
-        held = self._partitions.get(partition, _Partition())
+        held = self._partitions.get(partition, HeldPartition())
         lists = (held.ids.get(generation, []) for generation in generations)
         return [offset for elements in lists for offset in flushes_of(elements, identity)]
 
     async def load_duplicates(self, partition: int) -> list[bytes]:
         """Return the packed elements of the kept verdicts."""
-        return list(self._partitions.get(partition, _Partition()).duplicates)
+        return list(self._partitions.get(partition, HeldPartition()).duplicates)
 
     async def trim_duplicates(
         self,
@@ -109,27 +100,68 @@ class MemoryStore:
         trimmed: Trimmed,
     ) -> bool:
         """Let go of the oldest kept verdicts; False where the partition stands elsewhere."""
-        held = self._partitions.get(partition)
-        if held is None or _differs(self.without, "load", held.fields, fence_of(state)):
+        held = self._partitions.get(partition, HeldPartition())
+        return self._trim(held, held.duplicates, state, "trimmed", (elements, trimmed))
+
+    async def load_voids(self, partition: int) -> list[bytes]:
+        """Return the elements of the kept corrections."""
+        return list(self._partitions.get(partition, HeldPartition()).voids)
+
+    async def trim_voids(
+        self,
+        partition: int,
+        state: PartitionState,
+        elements: Sequence[bytes],
+        trimmed: Trimmed,
+    ) -> bool:
+        """Let go of the oldest kept corrections; False where the partition stands elsewhere."""
+        held = self._partitions.get(partition, HeldPartition())
+        return self._trim(held, held.voids, state, "voids_trimmed", (elements, trimmed))
+
+    def _trim(
+        self,
+        held: HeldPartition,
+        kept: list[bytes],
+        state: PartitionState,
+        name: str,
+        gone: tuple[Sequence[bytes], Trimmed],
+    ) -> bool:
+        fields = held.fields
+        if not fields or differs(self.without, "load", fields, fence_of(state)):
             return False
-        if held.fields["trimmed"] != state.trimmed.text:
+        if fields[name] != encode_state(state)[name]:
             return False
-        held.fields["trimmed"] = trimmed.text
-        for element in elements:
-            if element in held.duplicates:
-                held.duplicates.remove(element)
+        fields[name] = gone[1].text
+        for element in gone[0]:
+            if element in kept:
+                kept.remove(element)
         return True
+
+    async def mend(self, mending: Mending) -> Answer:
+        """Write cells that were counted again, or refuse them."""
+        held = self._partitions.get(mending.partition)
+        if held is None or not is_ours(self.without, held.fields, mending.fence):
+            return Answer.REFUSED
+        after = mending.after
+        stands = (held.fields["next"], held.fields["acts"], held.fields["hist"])
+        if stands == (str(after.next), after.acts, after.hist_text):
+            return Answer.ALREADY
+        if differs(self.without, "mend", held.fields, mending.fence):
+            return Answer.REFUSED
+        held.mend(mending)
+        held.fields.update(mending.writes)
+        return Answer.APPLIED
 
     async def names(self, partition: int) -> dict[str, str]:
         """Return what a partition has learned of names."""
-        return dict(self._partitions.get(partition, _Partition()).names)
+        return dict(self._partitions.get(partition, HeldPartition()).names)
 
     async def drop_ids(
         self, partition: int, state: PartitionState, generation: int, elements: Sequence[bytes]
     ) -> bool:
         """Take elements out of an id log; False where the partition stands elsewhere."""
         held = self._partitions.get(partition)
-        if held is None or _differs(self.without, "load", held.fields, fence_of(state)):
+        if held is None or differs(self.without, "load", held.fields, fence_of(state)):
             return False
         for element in elements:
             if element in held.ids.get(generation, ()):
@@ -139,7 +171,7 @@ class MemoryStore:
     async def tell_halted(self, partition: int, state: PartitionState, text: str) -> bool:
         """Note why an owner has halted; False where the partition stands elsewhere."""
         held = self._partitions.get(partition)
-        if held is None or _differs(self.without, "load", held.fields, fence_of(state)):
+        if held is None or differs(self.without, "load", held.fields, fence_of(state)):
             return False
         held.fields["halted"] = text
         return True
@@ -147,23 +179,16 @@ class MemoryStore:
     async def apply(self, commit: Commit) -> Answer:
         """Write a commit whole, or refuse it whole."""
         held = self._partitions.get(commit.partition)
-        if held is None:
+        # The order of the script: another store or release, applied already, another state.
+        if held is None or not is_ours(self.without, held.fields, commit.fence):
             return Answer.REFUSED
         fields, after = held.fields, commit.after
-        # The order of the script: another store or release, applied already, another state.
-        ours = all(
-            fields[name] == wanted or name in self.without
-            for name, wanted in zip(FENCE[:2], commit.fence[:2], strict=True)
-        )
-        if not ours:
-            return Answer.REFUSED
-        same = (fields["acts"], fields["hist"]) == (after.acts, after.hist.digest)
+        same = (fields["acts"], fields["hist"]) == (after.acts, after.hist_text)
         if fields["next"] == str(after.next) and (same or "already" in self.without):
             return Answer.ALREADY
-        if _differs(self.without, "commit", fields, commit.fence):
+        if differs(self.without, "commit", fields, commit.fence):
             return Answer.REFUSED
-        if commit.rust is not None:
-            commit = _read(commit, commit.rust)
+        commit = in_python(commit)
         held.cells.update(commit.cells)
         for cell, elements in commit.elements.items():
             held.elements.setdefault(cell, set()).update(elements)
@@ -174,6 +199,7 @@ class MemoryStore:
         if commit.new_ids and commit.generation is not None:
             held.ids.setdefault(commit.generation, []).append(commit.ids)
         held.duplicates += commit.verdicts
+        held.voids += commit.corrections
         held.names.update(commit.learned)
         fields.update(commit.writes)
         return Answer.APPLIED
@@ -235,8 +261,8 @@ class MemoryStore:
             return
         state = decode_state(held.fields)
         for address in {
-            *(_address(CELLS, cell, state, self._per_day) for cell in held.cells),
-            *(_address(ELEMENTS, cell, state, self._per_day) for cell in held.elements),
+            *(address_of(CELLS, cell, state, self._per_day) for cell in held.cells),
+            *(address_of(ELEMENTS, cell, state, self._per_day) for cell in held.elements),
         }:
             yield address
 
@@ -295,12 +321,12 @@ class MemoryStore:
             {
                 cell: text
                 for cell, text in held.cells.items()
-                if _address(CELLS, cell, state, self._per_day) in wanted
+                if address_of(CELLS, cell, state, self._per_day) in wanted
             },
             {
                 cell: frozenset(members)
                 for cell, members in held.elements.items()
-                if _address(ELEMENTS, cell, state, self._per_day) in wanted
+                if address_of(ELEMENTS, cell, state, self._per_day) in wanted
             },
         )
 
@@ -310,36 +336,6 @@ def move(partition: int, source: MemoryStore, to: MemoryStore | None) -> None:
     held = source._partitions.pop(partition)  # noqa: SLF001  our own
     if to is not None:
         to._partitions[partition] = held  # noqa: SLF001  our own
-
-
-def _address(kind: str, cell: CellKey, state: PartitionState, per_day: int) -> CellAddress:
-    number = state.worked_out.numbers[cell.measure]
-    return CellAddress(kind, group_number(number), cell.bucket // per_day, cell.customer)
-
-
-def _differs(
-    without: frozenset[str], kind: str, fields: Mapping[str, str], fence: Sequence[str]
-) -> bool:
-    """Whether what is stored is not what was expected. without: see MemoryStore."""
-    if kind in without:
-        return False
-    pairs = zip(FENCE, fence, strict=True)
-    return any(fields[name] != wanted for name, wanted in pairs if name not in without)
-
-
-def _read(commit: Commit, rust: RustCells) -> Commit:
-    """A commit with the cells that native/ has as Python has them."""
-    cells, elements = rust.cells(), rust.elements()
-    sets: dict[CellKey, set[str]] = {}
-    for cell, element, _ in elements:
-        sets.setdefault(cell, set()).add(element)
-    return replace(
-        commit,
-        cells={cell: text for cell, text, _ in cells},
-        elements=sets,
-        new_cells=[cell for cell, _, is_new in (*cells, *elements) if is_new],
-        rust=None,
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ from ..core.cell_cache import Layout, RustCells
 from ..core.cells import ELEMENTS, CellKey
 from ..core.commit import Answer, Commit
 from ..core.dedup import flushes_of
+from ..core.mending import Mending
 from ..core.state import PartitionState, Trimmed, encode_state, fence_of
 from ..errors import PartitionHalt
-from .redis_client import Node, ResponseError, guard, in_cluster, is_refused
+from .redis_client import guard, policy_of
+from .redis_corrections import mend, trim
 from .redis_keys import Keys, asked_key, control_key, identity_key, member
 from .redis_listing import elements_of, slices_of
 from .redis_nodes import followed
@@ -25,11 +27,10 @@ _APPLY: Final = Script((_LUA / "apply.lua").read_text())
 _LOAD: Final = Script((_LUA / "load.lua").read_text())
 _DROP_IDS: Final = Script((_LUA / "drop_ids.lua").read_text())
 _CONTROL: Final = Script((_LUA / "control.lua").read_text())
-_TRIM: Final = Script((_LUA / "trim.lua").read_text())
 _TELL_HALTED: Final = Script((_LUA / "tell_halted.lua").read_text())
 _RIGHTS: Final = Script("""\
 for _, command in ipairs({
-  {'HSET', 'f', 'v'}, {'SADD', 'm'}, {'RPUSH', 'e'}, {'LREM', 1, 'e'}
+  {'HSET', 'f', 'v'}, {'HDEL', 'f'}, {'SADD', 'm'}, {'SREM', 'm'}, {'RPUSH', 'e'}, {'LREM', 1, 'e'}
 }) do
   redis.call(command[1], KEYS[1], unpack(command, 2))
   redis.call('TYPE', KEYS[1])
@@ -89,7 +90,7 @@ class RedisStore(RedisOwners):
         found = {}
         for node in await self.nodes.every():
             async with guard(node):
-                found[node.place] = await _policy(node, in_one=not self.nodes.is_cluster)
+                found[node.place] = await policy_of(node, in_one=not self.nodes.is_cluster)
         return found
 
     @followed
@@ -202,14 +203,30 @@ class RedisStore(RedisOwners):
         trimmed: Trimmed,
     ) -> bool:
         """Let go of the oldest kept verdicts; False where the partition stands elsewhere."""
-        keys = self.keys(partition, state.epoch)
+        keys, after = self.keys(partition, state.epoch), trimmed.text
         async with self.nodes.at(keys.state) as redis:
-            done = await _TRIM(
-                redis,
-                keys=[keys.state, keys.duplicates],
-                args=[*fence_of(state), state.trimmed.text, trimmed.text, *elements],
+            return await trim(
+                redis, keys, state, elements, key=keys.duplicates, field="trimmed", after=after
             )
-        return done is not None
+
+    async def load_voids(self, partition: int) -> list[bytes]:
+        """Return the elements of the kept corrections, read in slices."""
+        return await elements_of(self.nodes, self.keys(partition).voids)
+
+    @followed
+    async def trim_voids(
+        self,
+        partition: int,
+        state: PartitionState,
+        elements: Sequence[bytes],
+        trimmed: Trimmed,
+    ) -> bool:
+        """Let go of the oldest kept corrections; False where the partition stands elsewhere."""
+        keys, after = self.keys(partition, state.epoch), trimmed.text
+        async with self.nodes.at(keys.state) as redis:
+            return await trim(
+                redis, keys, state, elements, key=keys.voids, field="voids_trimmed", after=after
+            )
 
     @followed
     async def drop_ids(
@@ -233,15 +250,15 @@ class RedisStore(RedisOwners):
 
     async def apply(self, commit: Commit) -> Answer:
         """Write a commit whole, or refuse it whole, by the script."""
-        word, detail = await (self._written(commit) if commit.rust is None else self._sent(commit))
-        if word == b"wrong_type":
-            raise PartitionHalt(
-                commit.partition,
-                f"partition {commit.partition}: Redis key {detail.decode()!r} is of a foreign "
-                "type; nothing was written. Remove it, or run `recount rebuild --partition "
-                f"{commit.partition}`",
-            )
-        return Answer(word.decode())
+        work = self._written(commit) if commit.rust is None else self._sent(commit)
+        return _answer(commit.partition, *await work)
+
+    @followed
+    async def mend(self, mending: Mending) -> Answer:
+        """Write cells that were counted again whole, or refuse them whole, by a script."""
+        keys = self.keys(mending.partition, mending.before.epoch)
+        async with self.nodes.at(keys.state) as redis:
+            return _answer(mending.partition, *await mend(redis, keys, mending))
 
     @followed
     async def _sent(self, commit: Commit) -> tuple[bytes, bytes]:
@@ -277,8 +294,8 @@ class RedisStore(RedisOwners):
         logs = []
         if commit.ids and commit.generation is not None:
             logs.append(keys.ids(commit.generation))
-        if verdicts := commit.verdicts:
-            logs.append(keys.duplicates)
+        if kept := commit.verdicts or commit.corrections:
+            logs.append(keys.duplicates if commit.verdicts else keys.voids)
         state = [item for pair in commit.writes.items() for item in pair]
         body = _PACK.encode(
             {
@@ -297,35 +314,24 @@ class RedisStore(RedisOwners):
                     *commit.fence,
                     str(after.next),
                     after.acts,
-                    after.hist.digest,
+                    after.hist_text,
                     body,
                     commit.ids,
-                    *verdicts,
+                    *kept,
                 ],
             )
         return word, detail
 
 
-async def _policy(node: Node, *, in_one: bool) -> str:
-    """The maxmemory-policy of a Redis, which no cluster is a part of where it is the only one.
-
-    From INFO, which those who host Redis leave to their users more often than CONFIG.
-    """
-    try:
-        found = await node.client.info("memory")
-        if in_one and (await node.client.info("cluster")).get("cluster_enabled"):
-            raise in_cluster(node.place)
-    except ResponseError as error:
-        if not is_refused(error):
-            raise
-        found = {}
-    if "maxmemory_policy" not in found:
-        found = {
-            "maxmemory_policy": (await node.client.config_get("maxmemory-policy"))[
-                "maxmemory-policy"
-            ]
-        }
-    return str(found["maxmemory_policy"])
+def _answer(partition: int, word: bytes, detail: bytes) -> Answer:
+    """What a script answers to a commit."""
+    if word == b"wrong_type":
+        raise PartitionHalt(
+            partition,
+            f"partition {partition}: Redis key {detail.decode()!r} is of a foreign type; nothing "
+            f"was written. Remove it, or run `recount rebuild --partition {partition}`",
+        )
+    return Answer(word.decode())
 
 
 def _index(keys: Keys, cells: Iterable[CellKey]) -> dict[str, set[str]]:

@@ -249,3 +249,25 @@ async def memory_of(node: Node) -> tuple[int, int]:
                 raise
             return 0, 0
     return int(found.get("used_memory", 0)), int(found.get("maxmemory", 0))
+
+
+async def policy_of(node: Node, *, in_one: bool) -> str:
+    """The maxmemory-policy of a Redis, which no cluster is a part of where it is the only one.
+
+    From INFO, which those who host Redis leave to their users more often than CONFIG.
+    """
+    try:
+        found = await node.client.info("memory")
+        if in_one and (await node.client.info("cluster")).get("cluster_enabled"):
+            raise in_cluster(node.place)
+    except ResponseError as error:
+        if not is_refused(error):
+            raise
+        found = {}
+    if "maxmemory_policy" not in found:
+        found = {
+            "maxmemory_policy": (await node.client.config_get("maxmemory-policy"))[
+                "maxmemory-policy"
+            ]
+        }
+    return str(found["maxmemory_policy"])

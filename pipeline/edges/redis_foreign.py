@@ -80,7 +80,7 @@ async def _strays(client: Any, keys: Keys, name: bytes) -> AsyncIterator[str]:
         async for stray in _stray_names(client, text):
             yield stray
         return
-    if (kind == "ids" and is_day(rest)) or text == keys.duplicates:
+    if (kind == "ids" and is_day(rest)) or text in {keys.duplicates, keys.voids}:
         wanted = "list"
     elif is_index(kind) and text.encode() == name:
         wanted = "set"

@@ -48,6 +48,7 @@ class Keys:
         self.state = self.building if is_beside else self.current
         self.names = f"{self.prefix}names"  # what events are called and carry (core/names.py)
         self.duplicates = f"{self.prefix}dups"  # kept verdicts (core/verdicts.py)
+        self.voids = f"{self.prefix}voids"  # kept corrections (core/voids.py)
         self.rights = f"{self.home}rights"  # made and deleted at once: may this user write?
         # What SCAN finds every key of the partition by, and every key of cells and elements.
         self.every = f"{_escape(self.prefix if is_beside else self.home)}*"

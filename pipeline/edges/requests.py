@@ -25,17 +25,17 @@ def load_frame(keys: Keys, state: PartitionState, sha: str) -> dict[str, Any]:
 
 def commit_frame(keys: Keys, commit: Commit, sha: str) -> dict[str, Any]:
     """All but the cells of a commit."""
-    after, verdicts = commit.after, commit.verdicts
+    after, kept = commit.after, commit.verdicts or commit.corrections
     dropped = [keys.ids(generation) for generation in commit.dropped]
     logs = []
     if commit.ids and commit.generation is not None:
         logs.append(keys.ids(commit.generation))
-    if verdicts:
-        logs.append(keys.duplicates)
+    if kept:
+        logs.append(keys.duplicates if commit.verdicts else keys.voids)
     frame = _frame(
         sha,
         [keys.state],
-        args_first=(*commit.fence, str(after.next), after.acts, after.hist.digest),
+        args_first=(*commit.fence, str(after.next), after.acts, after.hist_text),
         keys_last=(*dropped, *logs),
     )
     if commit.learned:
@@ -43,7 +43,7 @@ def commit_frame(keys: Keys, commit: Commit, sha: str) -> dict[str, Any]:
         frame["hashes"] = [(keys.names.encode(), items)]
     state = [item for pair in commit.writes.items() for item in pair]
     frame["body"] = _PACK.encode({"state": state, "dropped": len(dropped)})
-    frame["args_last"] = [commit.ids, *verdicts]
+    frame["args_last"] = [commit.ids, *kept]
     frame["are_known"] = commit.are_known
     return frame
 

@@ -16,6 +16,7 @@ from definitions.formats.bodies import parse_json
 from definitions.times import NS_PER_MS, parse_timestamp
 
 from ..core.buckets import ns_of
+from ..core.correction import Correction
 from ..core.dedup import home_of
 from ..core.deployment import Deployment
 from ..core.event import CUSTOMER_ID_CHARS_MAX, decoder_for
@@ -123,6 +124,8 @@ def _reason(line: bytes, oldest: int | None, newest: int) -> Reason | None:
     at = parse_timestamp(event.timestamp)
     if at is None:
         return Reason.INVALID_TIMESTAMP
+    if isinstance(event, Correction):
+        return None  # it has no age, and what it names the worker judges
     if at > newest:
         return Reason.TOO_FAR_AHEAD
     return Reason.TOO_OLD if oldest is not None and at < oldest else None

@@ -163,6 +163,8 @@ class Closer:
             )
         until = period.window.ending_before + (grace or timedelta(0))
         lacks = lacking(reading.stands, metrics.values(), period.window, until)
+        if reading.is_stale(period.window):
+            lacks.append("cells wait to be counted again, for an event was taken back")
         if lacks:
             more = len(lacks) - LACKS_MAX
             told = "; ".join(lacks[:LACKS_MAX]) + (f"; and {more} more" if more > 0 else "")
@@ -226,10 +228,12 @@ class Closer:
         async with aclosing(rows) as batches:
             first = await anext(batches, None)
             if first is None:
+                _check_fresh(job)
                 return None
             rows_written = written(job, first, batches, offsets)
             path, columns = job.folder.path / name, job.made_as.columns()
             facts = await write_file(path, job.made_as.format, columns, rows_written)
+        _check_fresh(job)
         part = PartFacts(name, facts, offsets)
         job.folder.note(part)
         return part
@@ -269,3 +273,15 @@ class Closer:
                 f"{digest}): use its files; those in {job.folder.path} are no revision. {error}"
             ) from error
         return self._control.state.periods[key][job.number - 1]
+
+
+def _check_fresh(job: Job) -> None:
+    """Refuse a part that was read while cells waited to be counted again: it is not noted.
+
+    Raises:
+        NotClosable: another run reads it again.
+    """
+    if job.reading.is_stale(job.period.window):
+        raise NotClosable(
+            f"{job.period.name}: an event was taken back while it was read; run the command again"
+        )

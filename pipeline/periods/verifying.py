@@ -25,7 +25,7 @@ from ..errors import LogUnavailable
 from ..ports import Book, EventLog, RollupStore, Span
 from ..reads.recounting import active_of, terms_of, verifiable_since
 from ..reads.together import MetricRow, TogetherReading
-from ..reads.verdicts import read_verdicts
+from ..reads.verdicts import corrections_of, read_verdicts
 from ..recount.ledger import Closing, Ledger, Share
 from .changes import delta_of
 from .folder import Folder
@@ -146,6 +146,7 @@ class Verifier:
         verdicts = None
         if is_cut:
             verdicts = await read_verdicts(self._store, self._identity, number)
+        voids = await corrections_of(self._store, self._identity, number)
         ids = part.revision.metric_ids
         active = active_of(self._control, held.state)
         ledger = Ledger(
@@ -157,6 +158,7 @@ class Verifier:
             closes=closes,
             cut=is_cut,
             verdicts=verdicts,
+            taken_back=voids.until(high),
             expected=max(high - low, 1) // share.of + 1,
         )
         if low < high:

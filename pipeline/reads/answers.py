@@ -17,6 +17,7 @@ class UsageRow:
 
     customer: whose it is; None where the question names the customer, or the metric has none.
     value: exact; None where there is none (docs/semantics.md V-7), or where reasons say why.
+    stale: whether some of it waits to be counted again after a correction.
     unreadable: values that could not be read. complete: see R-2. history: of the metric.
     lies: in which partitions the customer's cells lie → the first offset that the row does not
     hold (R-3); None where the question names the customer.
@@ -34,6 +35,7 @@ class UsageRow:
     lies: Mapping[int, int] | None = None
     more: Mapping[str, Number | Sequence[Decimal]] = field(default_factory=dict)
     reasons: Sequence[str] = ()
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from math import inf
 from typing import Any, Final
 
 from definitions.metric import Aggregation
@@ -36,7 +37,7 @@ from .query import Part, Query, WindowFinder, days_of
 from .recounting import active_of, terms_of
 from .trial_ledger import whose
 from .usage import Reader
-from .verdicts import WentBack, read_verdicts
+from .verdicts import WentBack, corrections_of, read_verdicts
 
 _AT_ONCE: Final = 500  # records that are looked at before others have their turn
 Place = tuple[int, int]  # a partition and an offset
@@ -210,6 +211,7 @@ class Behind:
             verdicts = await read_verdicts(self._store, self._identity, number)
         except WentBack as error:
             raise StoreUnavailable("Redis changed whenever it was read; ask again") from error
+        voids = await corrections_of(self._store, self._identity, number)
         metric_id = work.asked.query.metric.id
         active = active_of(self._control, state)
         ledger = _Watching(
@@ -219,6 +221,7 @@ class Behind:
             [each for each in active if each.version.metric_id == metric_id],
             cut=low > state.start,
             verdicts=verdicts,
+            taken_back=voids.until(state.next),
         )
         async for records in self._log.read(number, low, high):
             for at, record in enumerate(records):
@@ -261,8 +264,10 @@ class _Watching(Ledger):
         lines, self._lines = self._lines, []
         return lines
 
-    def _counts(self, event: Plain, offset: int) -> bool:
-        counted = super()._counts(event, offset)
+    def _counts(self, event: Plain, offset: int, clock_ms: int, by: float = inf) -> bool:
+        counted = super()._counts(event, offset, clock_ms, by)
+        if by < inf:
+            return counted  # it was taken back: no number holds it
         told = {
             measure.name: text
             for measure in self._measures[event.event_type]

@@ -17,11 +17,13 @@ from ..control.records import ControlState
 from ..core.buckets import moment_of
 from ..core.dedup import identity_of, seed_of
 from ..core.state import PartitionState
+from ..core.voids import Voids
 from ..deploy.checks import check_open
 from ..ports import EventLog, RollupStore
-from ..recount.events import NotCounted, Plain, read_event
+from ..recount.events import NotCounted, Plain, Void, read_event
 from ..recount.ledger import Ledger
 from .recounting import active_of, terms_of
+from .verdicts import corrections_of, read_verdicts
 
 _ACCEPTED: Final = {"counted", "unmatched"}
 _AT_ONCE: Final = 500  # records that are looked at before others have their turn
@@ -70,6 +72,25 @@ class Explainer:
                     return line
         return None
 
+    async def accepted(
+        self,
+        transaction_id: str,
+        customer: str,
+        started: Callable[[int], None],
+        progress: Callable[[int], None],
+    ) -> dict[str, Any] | None:
+        """Return the line of the record that was accepted, from all of the log where need be.
+
+        Of several, that of the last one whose id is remembered, else the first on the log.
+        """
+        line = await self.first(transaction_id, customer)
+        if line is not None:
+            return line
+        async for each in self.find(transaction_id, customer, started, progress):
+            if each["fate"] in _ACCEPTED:
+                return each
+        return None
+
     async def _accepted(
         self, number: int, state: PartitionState, low: int, transaction_id: str, customer: str
     ) -> dict[str, Any] | None:
@@ -79,11 +100,12 @@ class Explainer:
             for record in records:
                 ledger.clock_ms = max(ledger.clock_ms, record.timestamp)
                 event = _read(record.value)
-                if event is None or event.transaction_id != transaction_id:
+                if not isinstance(event, Plain) or event.transaction_id != transaction_id:
                     continue
                 fate = _fate(ledger, record)
                 if event.customer_id == customer and fate in _ACCEPTED:
-                    return self._line(state, record, event, fate, number)
+                    line = self._line(state, record, event, fate, number)
+                    return {**line, **await self._voided(number, record.offset)}
         return None
 
     async def find_all(
@@ -114,9 +136,15 @@ class Explainer:
                     event = _read(record.value)
                     if event is None or event.transaction_id not in transaction_ids:
                         continue
+                    whose = customer is None or event.customer_id == customer
+                    if isinstance(event, Void):
+                        if whose:
+                            yield await self._of_correction(state, record, event, number)
+                        continue
                     fate = _fate(ledger, record)
-                    if customer is None or event.customer_id == customer:
-                        yield self._line(state, record, event, fate, number)
+                    if whose:
+                        line = self._line(state, record, event, fate, number)
+                        yield {**line, **await self._voided(number, record.offset)}
 
     def _line(
         self,
@@ -145,6 +173,35 @@ class Explainer:
             ],
         }
 
+    async def _voided(self, number: int, offset: int) -> dict[str, str]:
+        """Which correction took a record back, if one did."""
+        kept = await corrections_of(self._store, self._identity, number)
+        return voided_in(kept, number, offset)
+
+    async def _of_correction(
+        self, state: PartitionState, record: Any, void: Void, number: int
+    ) -> dict[str, Any]:
+        """The line of a correction. Why one is rejected stands in its dead letter."""
+        kept = await corrections_of(self._store, self._identity, number)
+        fate = "rejected"
+        if record.offset >= state.next:
+            fate = "pending"
+        elif record.offset in kept.by:
+            fate = "corrected"
+        elif record.offset in await read_verdicts(self._store, self._identity, number):
+            fate = "duplicate"
+        at = None if void.offset is None else f"{void.partition}@{void.offset}"
+        return {
+            "partition": number,
+            "offset": record.offset,
+            "append_time": rfc3339(moment_of(record.timestamp * NS_PER_MS)),
+            "fate": fate,
+            "kind": "void",
+            "transaction_id": void.transaction_id,
+            "customer_id": void.customer_id,
+            "voids": {"transaction_id": void.original, "at": at},
+        }
+
     def _of_version(
         self, name: str, version: Any, state: PartitionState, record: Any, event: Plain
     ) -> dict[str, Any] | None:
@@ -167,9 +224,17 @@ class Explainer:
         }
 
 
-def _read(value: bytes | None) -> Plain | None:
+def voided_in(kept: Voids, number: int, offset: int) -> dict[str, str]:
+    """What a line says of a record that some kept correction took back."""
+    by = kept.by_of(offset)
+    return {} if by is None else {"corrected_by": f"{number}@{by}"}
+
+
+def _read(value: bytes | None) -> Plain | Void | None:
     try:
         return read_event(value)
+    except Void as void:
+        return void
     except NotCounted:
         return None
 

@@ -58,6 +58,7 @@ def _line(topic: str, row: UsageRow) -> dict[str, Any]:
         "value": _text(row.value),
         "unreadable": row.unreadable,
         "complete": row.complete,
+        **({"stale": True} if row.stale else {}),
         **row.history.members,
         **{name: told(number) for name, number in row.more.items()},
     }

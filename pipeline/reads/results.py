@@ -84,6 +84,14 @@ def adds_up(definition: Definition, wider: Definition) -> bool:
     )
 
 
+def adds_over_customers(definition: Definition) -> bool:
+    """Whether the values of customers and windows may be added."""
+    result = definition.result
+    kinds = {measure.aggregation for measure in definition.measures}
+    adding = result is not None and result.op in {ResultKind.ADD, ResultKind.ADD_ROWS}
+    return adding and kinds <= {Aggregation.COUNT, Aggregation.SUM}
+
+
 class _Sums:
     """The partials of a window, by the names of measures."""
 

@@ -18,10 +18,11 @@ from ..core.state import PartitionState
 from ..deploy.checks import check_open
 from ..errors import BadParameter, StoreUnavailable
 from ..ports import Span
+from ..recount.events import Plain
 from ..recount.ledger import Ledger
-from .explain import Explainer, _fate, _read
+from .explain import Explainer, _fate, _read, voided_in
 from .recounting import active_of
-from .verdicts import WentBack, read_verdicts
+from .verdicts import WentBack, corrections_of, read_verdicts
 
 _AT_ONCE: Final = 500  # records that are looked at before others have their turn
 
@@ -71,16 +72,18 @@ class Search(Explainer):
             if low >= high:
                 continue
             ledger = await self._ledger(number, state)
+            kept = await corrections_of(self._store, self._identity, number)
             async for records in self._log.read(number, low, high):
                 for at, record in enumerate(records):
                     if not at % _AT_ONCE:
                         await asyncio.sleep(0)  # a server answers others meanwhile
                     ledger.note_time(record.offset, record.timestamp)
                     event = _read(record.value)
-                    if event is None or not _is_sought(event, sought):
+                    if not isinstance(event, Plain) or not _is_sought(event, sought):
                         continue
                     fate = _fate(ledger, record)
-                    yield self._line(state, record, event, fate, number)
+                    line = self._line(state, record, event, fate, number)
+                    yield line | voided_in(kept, number, record.offset)
 
     async def _states(self, customer: str) -> dict[int, PartitionState]:
         """The partitions in which events of a customer lie, the home first.

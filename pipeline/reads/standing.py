@@ -1,20 +1,21 @@
 """Where the partitions of a deployment stand, and what may be said of numbers read there.
 
 Rule R-2 (docs/semantics.md): a window is complete if the stream has passed its end plus lateness,
-nothing that was durable when the question was asked is unapplied, no partition has halted, and
-every version that is read has counted its past.
+nothing that was durable when the question was asked is unapplied, no partition has halted, every
+version that is read has counted its past, and none of its cells waits to be counted again.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from definitions.times import NS_PER_MS, rfc3339
+from definitions.times import NS_PER_MS, NS_PER_S, rfc3339
 
 from ..control.entities import Metric, Version
 from ..core.buckets import moment_of, ns_of
+from ..core.stale import Stale, joined_stale
 from ..core.state import COUNTERS, PartitionState
 from ..core.windows import Window
 from ..errors import StoreUnavailable
@@ -81,11 +82,13 @@ class Stands:
     """What an answer stands on. first and last: where its first and its last read stood.
 
     unapplied: over all partitions, those that nobody registered too; None while Kafka is away.
+    stale: version → where some of its cells were not right yet at any of the reads.
     """
 
     first: Mapping[int, Standing]
     last: Mapping[int, PartitionState]
     unapplied: int | None
+    stale: Stale = field(default_factory=dict)
 
     def later(self, states: Mapping[int, PartitionState]) -> "Stands":
         """Return the same after another read, which stood at these states.
@@ -95,7 +98,8 @@ class Stands:
         """
         if any(state.next < self.last[number].next for number, state in states.items()):
             raise StoreUnavailable("Redis went back while it was read; ask again")
-        return replace(self, last={**self.last, **states})
+        stale = stale_in(states.values(), self.stale)
+        return replace(self, last={**self.last, **states}, stale=stale)
 
     def as_of(self, topic: str, *metrics: Metric) -> AsOf:
         """Where the answer stands (R-3), and what the metrics have seen of the log."""
@@ -120,14 +124,37 @@ class Stands:
         return tuple(number for number, each in self.first.items() if each.halted is not None)
 
 
+def stale_in(states: Iterable[PartitionState], before: Stale) -> Stale:
+    """Where cells are not right yet in any of these states, or were before."""
+    for state in states:
+        before = joined_stale(before, joined_stale(state.stale, state.unmended))
+    return before
+
+
+def is_stale(metric: Metric, window: Window, stands: Stands, bucket_s: int) -> bool:
+    """Whether some cell of a window waits to be counted again after a correction."""
+    if not stands.stale:
+        return False
+    size = bucket_s * NS_PER_S
+    first, last = ns_of(window.starting_on) // size, (ns_of(window.ending_before) - 1) // size
+    spans = (stands.stale.get(version.key) for version in versions_of(metric, window))
+    return any(span and span.first <= last and first <= span.last for span in spans)
+
+
 def is_complete(
     metric: Metric,
     window: Window,
     stands: Stands,
     *,
     lateness: timedelta,
-) -> bool:
-    """Whether nothing that was durable can be missing from a window (R-2)."""
+    bucket_s: int,
+) -> tuple[bool, bool]:
+    """Whether nothing that was durable can be missing from a window (R-2); whether it is stale."""
+    stale = is_stale(metric, window, stands, bucket_s)
+    return not stale and _is_whole(metric, window, stands, lateness), stale
+
+
+def _is_whole(metric: Metric, window: Window, stands: Stands, lateness: timedelta) -> bool:
     if stands.unapplied or stands.unapplied is None or stands.halted:
         return False
     versions = versions_of(metric, window)
@@ -162,6 +189,7 @@ def status_line(number: int, stands: Standing, built: PartitionState | None) -> 
         "rejected_by_reason": dict(state.rejected),
         "applied_through": None if through is None else rfc3339(through),
         "balanced": state.balanced,
+        **({"stale": True} if state.stale or state.unmended else {}),
     }
     if built is not None:
         line["rebuild"] = _built(built, stands.span)

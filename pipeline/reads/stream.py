@@ -12,7 +12,7 @@ from ..deploy.checks import check_open, check_state, first_state
 from ..errors import Damage, NotOpen
 from ..ports import Clock, RollupStore
 from .marks import Ends, Marks, Patience, marks_of
-from .standing import Standing, Stands, closed_as, standing_away, standing_of
+from .standing import Standing, Stands, closed_as, stale_in, standing_away, standing_of
 
 
 class Stream:
@@ -64,7 +64,8 @@ class Stream:
         if before is None:
             first = await self._standings(states, marks)
             unapplied = sum(each.unapplied for each in first.values()) + marks.strangers
-            return Stands(first, states, None if marks.away else unapplied)
+            told = None if marks.away else unapplied
+            return Stands(first, states, told, stale_in(states.values(), {}))
         return before.later(states)
 
     async def standings(self) -> dict[int, Standing]:

@@ -33,7 +33,7 @@ from .names import components_of
 from .owners import Owners, Places
 from .query import Query, WindowFinder, days_of, versions_of
 from .results import Group, Held, answer
-from .standing import Stands, is_complete
+from .standing import Stands, is_complete, is_stale
 from .usage import Reader
 
 DAYS_MAX: Final = 800  # of one question: keys are asked for whether they are there or not
@@ -129,14 +129,22 @@ class _Metric:
         self.history = history_of(metric, [each.state for each in stands.first.values()])
         self._stands = stands
         self._lateness = reader.lateness
+        self._bucket_s = reader.bucket_s
         self._windows: dict[Window, tuple[int, bool]] = {}
+
+    def go_on(self, stands: Stands) -> None:
+        """Another read stands here: what an event was taken from meanwhile is not complete."""
+        if stands.stale != self._stands.stale:
+            self._windows.clear()
+        self._stands = stands
 
     def of_window(self, window: Window) -> tuple[int, bool]:
         """The version that a window is read by at its end, and whether it is complete."""
         known = self._windows.get(window)
         if known is None:
             versions = versions_of(self.metric, window) or [self.metric.latest]
-            whole = is_complete(self.metric, window, self._stands, lateness=self._lateness)
+            late, size = self._lateness, self._bucket_s
+            whole, _ = is_complete(self.metric, window, self._stands, lateness=late, bucket_s=size)
             known = self._windows[window] = versions[-1].number, whole
         return known
 
@@ -200,6 +208,7 @@ class TogetherReading:
     ) -> None:
         self._store = store
         self._topic = reader.topic
+        self._bucket_s = reader.bucket_s
         self._identity = reader.identity
         self.homes = homes
         self._metrics = metrics
@@ -247,6 +256,12 @@ class TogetherReading:
                 found = {name: at for name, at in found.items() if name > query.after}
             yield found
 
+    def is_stale(self, window: Window) -> bool:
+        """Whether some cell of a window waited to be counted again at any of the reads."""
+        return any(
+            is_stale(each.metric, window, self.stands, self._bucket_s) for each in self._metrics
+        )
+
     def end(self, after: str | None = None) -> End:
         """Return what comes behind the last row."""
         metrics = [each.metric for each in self._metrics]
@@ -274,6 +289,8 @@ class TogetherReading:
             assert owned is not None
             books[number], count = owned.book, min(count, owned.owners)
         self.stands = self.stands.later({at: book.state for at, book in books.items()})
+        for metric in self._metrics:
+            metric.go_on(self.stands)
         return books, count
 
     def rows_in(self, names: Sequence[str], books: Mapping[int, Book]) -> list[MetricRow]:

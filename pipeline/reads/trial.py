@@ -16,7 +16,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
-from definitions.metric import Aggregation, Definition, MetricVersion, ResultKind
+from definitions.metric import Definition, MetricVersion
 from definitions.times import NS_PER_MS
 from definitions.values import EXACT
 
@@ -38,17 +38,16 @@ from .costs import Cost
 from .merging import rows_of
 from .query import Query, WindowFinder
 from .recounting import active_of, share_of, terms_of
-from .results import sum_of
+from .results import adds_over_customers, sum_of
 from .standing import Standing
 from .trial_ledger import NARROWER, Candidate, Room, Side, TrialLedger, whose
 from .usage import Reader
-from .verdicts import KeptVerdicts, WentBack, read_verdicts
+from .verdicts import KeptVerdicts, WentBack, corrections_of, read_verdicts
 
 EVENTS_PER_PASS: Final = 8_000_000  # some 35 bytes each, for their identities
 CLAUSES_MAX: Final = 20
 _AT_ONCE: Final = 500  # records that are looked at before others have their turn
 _ID: Final = "candidate"
-_ADDITIVE: Final = {Aggregation.COUNT, Aggregation.SUM}
 Progress = Callable[[int], None]
 
 
@@ -270,6 +269,7 @@ class Trial:
         against = work.asked.against
         others = [] if against is None else active_of(self._control, state)
         mine = [each for each in others if against and each.version.metric_id == against.metric.id]
+        corrections = await corrections_of(self._store, self._identity, number)
         ledger = TrialLedger(
             number,
             self._terms,
@@ -278,6 +278,8 @@ class Trial:
             share=share,
             cut=is_cut,
             verdicts=await self._verdicts(number, state) if is_cut else None,
+            named=frozenset(corrections.originals.tolist()),
+            kept_corrections=frozenset(corrections.by.tolist()),
             expected=(state.next - low) // share.of,
         )
         if low < state.next:
@@ -289,6 +291,7 @@ class Trial:
                     f"Kafka's retention took records of partition {number} while they were read; "
                     "ask again"
                 )
+        ledger.settle()
         for side in work.sides:
             await worked(LINES_MAX, partial(side.close, number))
         work.fates += ledger.fates
@@ -334,7 +337,9 @@ class Trial:
             asked=asked,
             rows=rows,
             reasons=unresolved[_ID],
-            adds_up=all(body is not None and _adds_up(body.definition) for body in bodies),
+            adds_up=all(
+                body is not None and adds_over_customers(body.definition) for body in bodies
+            ),
             clauses=most_excluding(candidate.clauses, CLAUSES_MAX),
             fates=work.fates,
             in_period=candidate.in_period,
@@ -390,11 +395,3 @@ def _values(side: Side, customer: str) -> list[tuple[Number, int]]:
         (None if told.value is None else Decimal(told.value), told.unreadable)
         for _, _, told in found
     ]
-
-
-def _adds_up(definition: Definition) -> bool:
-    """Whether the values of customers and windows may be added."""
-    result = definition.result
-    kinds = {measure.aggregation for measure in definition.measures}
-    adding = result is not None and result.op in {ResultKind.ADD, ResultKind.ADD_ROWS}
-    return adding and kinds <= _ADDITIVE

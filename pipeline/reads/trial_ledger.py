@@ -6,6 +6,7 @@ values are made by the code that answers usage.
 """
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, Final
 
 from definitions.metric import Aggregation, MetricVersion
@@ -207,10 +208,18 @@ class TrialLedger(Ledger):
         self._other = None if against is None else against[0]
         self._others = ActiveMeasures([] if against is None else against[1])
 
-    def _counts(self, event: Plain, offset: int) -> bool:
+    def _matches(self, _event: Plain, _offset: int) -> bool:
+        return False  # it is counted with the others that corrections named
+
+    def _settle(self, event: Plain, offset: int, clock_ms: int, by: int | None) -> None:
+        if by is None and self._counts(event, offset, clock_ms):
+            self.fates["unmatched"] -= 1
+            self.fates["counted"] += 1
+
+    def _counts(self, event: Plain, offset: int, clock_ms: int, _by: float = inf) -> bool:
         """Count an accepted event on both sides; say whether the candidate does."""
         bucket = event.at // self._bucket_ns
-        reading = Reading(event.at, self.clock_ms, offset, offset)
+        reading = Reading(event.at, clock_ms, offset, offset)
         if self._other is not None:
             for measure in self._others[event.event_type]:
                 if offset < measure.start:

@@ -5,8 +5,8 @@ number (R-1).
 Rule 2: the marks of the log are taken before the cells are read, so `complete` is never claimed
 where anything that was durable when the question was asked is unapplied (R-2).
 Rule 3: work is bounded by what exists, not by what is asked for: days come from the index of days,
-customers are read in slices of bounded numbers of keys and lines, and slices that are large are
-merged in a thread, so that the loop turns and a question can be given up between two of them.
+customers are read in slices of bounded numbers of keys and lines, large slices are merged in a
+thread: the loop turns, and a question can be given up between two of them.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
@@ -288,19 +288,17 @@ class Reader:
         body = query.metric.latest.body
         computable = body is not None and body.definition.computable
         history = history_of(query.metric, (each.state for each in stands.first.values()))
-        known: dict[Window, bool] = {}
+        known: dict[Window, tuple[bool, bool]] = {}  # whether it is complete, and stale
         rows = []
         for window, group, answered in found:
             if window not in known:
-                known[window] = computable and is_complete(
-                    query.metric, window, stands, lateness=self.lateness
+                known[window] = is_complete(
+                    query.metric, window, stands, lateness=self.lateness, bucket_s=self.bucket_s
                 )
             value = None if answered.value is None else Decimal(answered.value)
-            complete, whose = known[window], None if lies is None else customer
-            more, unreadable = answered.more, answered.unreadable
-            rows.append(
-                UsageRow(window, group, value, unreadable, complete, history, whose, lies, more)
-            )
+            (complete, stale), whose = known[window], None if lies is None else customer
+            row = window, group, value, answered.unreadable, computable and complete, history
+            rows.append(UsageRow(*row, whose, lies, answered.more, stale=stale))
         return rows
 
     async def _followed(self, asked: Asked) -> tuple[list[UsageRow], AsOf]:
@@ -341,6 +339,7 @@ class Reader:
                     sum(row.unreadable for row in found),
                     whole and all(row.complete for row in found),
                     joined_histories(row.history for row in found),
+                    stale=any(row.stale for row in found),
                 )
             )
         if answers:

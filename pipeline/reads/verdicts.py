@@ -1,7 +1,8 @@
 """The store's kept verdicts, for a recount of a log whose beginning is gone.
 
-Rule: they are read after the books of a pass. A commit pushes its verdicts with its cells, so
+Rule 1: they are read after the books of a pass. A commit pushes its verdicts with its cells, so
 those of everything that a book holds are there.
+Rule 2: a list is of one epoch. Where a rebuild has switched meanwhile, it is read again.
 """
 
 from typing import Final
@@ -9,7 +10,9 @@ from typing import Final
 from ..control.entities import DeploymentRecord
 from ..core.state import Trimmed
 from ..core.verdicts import Offsets, duplicates_in
+from ..core.voids import Voids, voids_in
 from ..deploy.checks import check_state
+from ..errors import StoreUnavailable
 from ..ports import RollupStore
 
 _TRIES_MAX: Final = 5
@@ -39,7 +42,38 @@ class KeptVerdicts:
 
     def below(self, offset: int) -> int:
         """How many were ever kept below an offset, those let go included."""
-        return self.between(0, offset) + self._trimmed.duplicates
+        return self.between(0, offset) + self._trimmed.records
+
+
+async def read_corrections(
+    store: RollupStore, identity: DeploymentRecord, partition: int
+) -> Voids:
+    """Read which records were taken back, by corrections that are applied in a partition.
+
+    Raises:
+        WentBack: it changed whenever it was read.
+    """
+    for _ in range(_TRIES_MAX):
+        before = check_state(await store.state(partition), identity, partition)
+        if not before.counters["corrected"]:
+            return Voids()
+        elements = await store.load_voids(partition)
+        after = check_state(await store.state(partition), identity, partition)
+        if (after.voids_trimmed, after.epoch) == (before.voids_trimmed, before.epoch):
+            return voids_in(elements, after.voids_trimmed)
+    raise WentBack
+
+
+async def corrections_of(store: RollupStore, identity: DeploymentRecord, partition: int) -> Voids:
+    """The same for whoever does not begin again.
+
+    Raises:
+        StoreUnavailable: it changed whenever it was read.
+    """
+    try:
+        return await read_corrections(store, identity, partition)
+    except WentBack as error:
+        raise StoreUnavailable("Redis changed whenever it was read; ask again") from error
 
 
 async def read_verdicts(
@@ -51,14 +85,15 @@ async def read_verdicts(
         WentBack: it was trimmed whenever it was read.
     """
 
-    async def trimmed() -> Trimmed:
-        return check_state(await store.state(partition), identity, partition).trimmed
+    async def trimmed() -> tuple[Trimmed, int]:
+        state = check_state(await store.state(partition), identity, partition)
+        return state.trimmed, state.epoch
 
     before = await trimmed()
     for _ in range(_TRIES_MAX):
         elements = await store.load_duplicates(partition)
         after = await trimmed()
         if after == before:
-            return KeptVerdicts(duplicates_in(elements, after), after)
+            return KeptVerdicts(duplicates_in(elements, after[0]), after[0])
         before = after
     raise WentBack

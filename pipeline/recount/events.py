@@ -22,6 +22,7 @@ _TIME = re.compile(
     r"(?P<zone>[Zz]|[+-]\d\d:\d\d)$",
     re.ASCII,
 )
+_PLACE = re.compile(r"^(0|[1-9][0-9]{0,8})@(0|[1-9][0-9]{0,17})$", re.ASCII)
 MEMBERS = ("transaction_id", "customer_id", "event_type", "timestamp")
 _BYTES_MAX = 1024 * 1024
 _LEVELS_MAX = 32
@@ -54,6 +55,29 @@ class Plain(NamedTuple):
 
 class NotCounted(Exception):
     """Why a record is rejected; its only argument is the reason."""
+
+
+class Void(NotCounted):
+    """The record is no event: it takes an earlier one back.
+
+    original, partition, offset: what it names; None where it does not say so.
+    """
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        super().__init__("void")
+        self.transaction_id: str = body["transaction_id"]
+        self.customer_id: str = body["customer_id"]
+        self.original: str | None = None
+        self.partition: int | None = None
+        self.offset: int | None = None
+        voids = body.get("voids")
+        if not isinstance(voids, dict) or not isinstance(voids.get("transaction_id"), str):
+            return
+        at = voids.get("at")
+        found = _PLACE.match(at) if isinstance(at, str) and not at.endswith("\n") else None
+        if found is not None:
+            self.original = voids["transaction_id"]
+            self.partition, self.offset = int(found[1]), int(found[2])
 
 
 def read_number(text: str) -> Decimal | None:
@@ -94,7 +118,7 @@ def read_event(value: bytes | None) -> Plain:
     """Return the event of a record's value.
 
     Raises:
-        NotCounted: with the reason.
+        NotCounted: with the reason. Void: it is a correction.
     """
     if value is None or value == b"":
         raise NotCounted("empty")
@@ -117,24 +141,32 @@ def read_event(value: bytes | None) -> Plain:
         raise NotCounted("not_json") from None
     if not isinstance(body, dict):
         raise NotCounted("not_an_event")
-    for name in MEMBERS:
+    is_void = body.get("kind") == "void"
+    members = [name for name in MEMBERS if not is_void or name != "event_type"]
+    for name in members:
         if not isinstance(body.get(name), str):
             raise NotCounted("not_an_event")
+    if is_void:
+        _check_names(body, members[:2])
+        read_time(body["timestamp"])
+        raise Void(body)
     for name in ("properties", "context"):
         if body.get(name) is not None and not isinstance(body[name], dict):
             raise NotCounted("not_an_event")
     if body.get("kind") is not None and body["kind"] != "usage":
         raise NotCounted("unknown_kind")
-    for name in MEMBERS[:3]:
-        if body[name] == "":
-            raise NotCounted("not_an_event")
-    for name, most in _CHARS_MAX.items():
-        if len(body[name]) > most:
-            raise NotCounted("not_an_event")
+    _check_names(body, members[:3])
     at = read_time(body["timestamp"])
     transaction_id, customer_id, event_type = (body[name] for name in MEMBERS[:3])
     properties, context = body.get("properties") or {}, body.get("context") or {}
     return Plain(transaction_id, customer_id, event_type, at, properties, context)
+
+
+def _check_names(body: dict[str, Any], names: list[str]) -> None:
+    """Raise NotCounted where texts cannot be the names of an event."""
+    for name in names:
+        if body[name] == "" or len(body[name]) > _CHARS_MAX[name]:
+            raise NotCounted("not_an_event")
 
 
 def read_time(text: str) -> int:

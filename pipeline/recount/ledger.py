@@ -5,7 +5,7 @@ customer, so that the identities of one part at a time are in memory.
 """
 
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import inf
@@ -13,7 +13,9 @@ from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
 from .compiled import Active, ActiveMeasure, ActiveMeasures, Closing, Spot, of_everybody
-from .events import NotCounted, Plain, customer_in, read_event, read_quickly
+from .corrections import Corrections
+from .events import NotCounted, Plain, Void, customer_in, read_event, read_quickly
+from .homes import home_of
 from .identity import SEALED_AT, Identities
 from .kept import Kept, Reading
 from .matching import ABSENT
@@ -87,8 +89,7 @@ class Share(NamedTuple):
 WHOLE = Share(0, 1)
 
 
-_ALWAYS = Closing(inf, inf, inf)
-_LATER = 1 << 62  # than any offset
+_ALWAYS, _LATER = Closing(inf, inf, inf), 1 << 62  # later than any offset
 
 
 def _always(_measure: str, _owner: str) -> Closing:
@@ -106,8 +107,10 @@ class Ledger:
     log's beginning is gone, so an id may have been counted before what is fed. verdicts: the
     offsets that the store says were duplicates. The ledger judges for itself, and asks only where
     a verdict hangs on what is gone. otherwise: how many duplicates below `until` the store does
-    not have. expected: how many identities there may be. Append times are taken not to step back
-    over the cut.
+    not have. named: offsets that corrections name; None: none are expected, and met_unnamed says
+    whether one came. kept_corrections: see Corrections. settle() comes last. taken_back: original
+    → its correction, where that is known. expected: how many identities there may be. Append times
+    are taken not to step back over the cut.
     """
 
     partition: int
@@ -126,6 +129,9 @@ class Ledger:
     cut: bool = False
     verdicts: Container[int] | None = None
     otherwise: int = 0
+    named: Container[int] | None = None
+    kept_corrections: Container[int] | None = None
+    taken_back: Mapping[int, int] = field(default_factory=dict)
     expected: int = SEALED_AT
     _first: int = -1  # the generation of the first record
     _open: dict[bytes, frozenset[int]] = field(default_factory=dict)
@@ -137,6 +143,8 @@ class Ledger:
         self._bucket_ns = self.terms.bucket_s * 10**9
         self._max_age_ns = self.terms.max_age_ms * _MS
         self._max_ahead_ns = self.terms.max_ahead_ms * _MS
+        kept = self.kept_corrections if self.cut else None
+        self._corrections = Corrections(self.partition, self.named or (), kept)
 
     def feed_all(self, records: Sequence[_Record]) -> None:
         """Take records, in order; events of other shares are not decoded."""
@@ -167,6 +175,10 @@ class Ledger:
             return
         try:
             event = read_quickly(value) or read_event(value)
+        except Void as void:
+            if customer is not None or self.share.holds(void.customer_id):
+                self._correct(void, value, offset)
+            return
         except NotCounted as why:
             if of == 1 or customer is not None or number == 0:
                 self._reject(offset, str(why))
@@ -183,7 +195,11 @@ class Ledger:
             return
         generation = self._generation()
         repeated = self._is_repeated(event, value, offset, generation)
-        counted = not repeated and self._counts(event, offset)
+        by = self.taken_back.get(offset, inf)
+        if self._corrections.note(event, offset, self.clock_ms, is_duplicate=repeated):
+            counted = not repeated and self._matches(event, offset)
+        else:
+            counted = not repeated and self._counts(event, offset, self.clock_ms, by)
         if offset >= self.until:
             return
         fates = self.fates
@@ -221,11 +237,44 @@ class Ledger:
             return "too_far_ahead"
         return "misplaced" if away and self.terms.strict else None
 
-    def _is_repeated(self, event: Plain, value: Any, offset: int, generation: int) -> bool:
+    def _correct(self, void: Void, value: Any, offset: int) -> None:
+        """Take a correction: judged by keying, as a duplicate, and by what it names."""
+        away = self._is_away(void.customer_id)
+        if away and self.terms.strict:
+            self._reject(offset, "misplaced")
+            return
+        generation, why = self._generation(), self._corrections.refusal(void, offset)
+        if why is None:
+            repeated = self._is_repeated(void, value, offset, generation)
+        else:
+            repeated = self._has_come(void, offset, generation)
+        if why is None and not repeated:
+            self._corrections.apply(void, offset)
+        if offset >= self.until:
+            return
+        fates = self.fates
+        if repeated:
+            fates["duplicate"] += 1
+            self.otherwise += self.verdicts is not None and offset not in self.verdicts
+        elif why is not None:
+            fates["rejected"] += 1
+            self.reasons[why] += 1
+        else:
+            self.ids[generation] += 1
+            fates["corrected"] += 1
+        fates["consumed"] += 1
+        fates["misplaced"] += away
+
+    def _has_come(self, void: Void, offset: int, generation: int) -> bool:
+        """Whether an identity is remembered; nothing is noted."""
+        known = self._seen.get(_key_of(void))
+        if known is None:
+            return self.cut and self.verdicts is not None and offset in self.verdicts
+        return generation - self._first - (known >> _BODY_BITS) <= self.terms.generations
+
+    def _is_repeated(self, event: Plain | Void, value: Any, offset: int, generation: int) -> bool:
         """At most a window old, in generations; a repeat renews nothing (docs/design.md 5)."""
-        customer = event.customer_id
-        pair = f"{len(customer)}:{customer}{event.transaction_id}".encode()
-        key = blake2b(pair, digest_size=16).digest()
+        key = _key_of(event)
         body = hash(value) & _BODY  # compared within this process only
         known = self._seen.get(key)
         if known is None and self.cut:
@@ -260,14 +309,39 @@ class Ledger:
             self._seen.put(key, generation - self._first << _BODY_BITS | body)
         return repeats
 
-    def _counts(self, event: Plain, offset: int) -> bool:
+    def settle(self) -> None:
+        """Count the events that corrections named.
+
+        Those that were taken back count only in books that close before that.
+        """
+        aside, self._corrections.aside = self._corrections.aside, []
+        for event, offset, clock_ms in aside:
+            self._settle(event, offset, clock_ms, self._corrections.by.get(offset))
+
+    def _settle(self, event: Plain, offset: int, clock_ms: int, by: int | None) -> None:
+        self._counts(event, offset, clock_ms, inf if by is None else by)
+
+    @property
+    def met_unnamed(self) -> bool:
+        """Whether a correction came although none was expected."""
+        return self.named is None and self._corrections.met
+
+    def _matches(self, event: Plain, offset: int) -> bool:
+        """Whether an event that just came matches a measure."""
+        return any(
+            measure.start <= offset < measure.end and all(test(event) for test in measure.tests)
+            for measure in self._measures[event.event_type]
+        )
+
+    def _counts(self, event: Plain, offset: int, clock_ms: int, by: float = inf) -> bool:
         """Add an event to every cell that it reaches; say whether it matches a measure.
 
-        Of the past of a version it is added too, but its fate was decided when it came.
+        Of the past of a version it is added too, but its fate was decided when it came. by: the
+        offset of what took it back.
         """
         found = False
         bucket = event.at // self._bucket_ns
-        at_once = Reading(event.at, self.clock_ms, offset, offset)
+        at_once = Reading(event.at, clock_ms, offset, offset)
         for measure in self._measures[event.event_type]:
             is_past = offset < measure.start
             if is_past:
@@ -287,7 +361,7 @@ class Ledger:
                 if spot is None:
                     spot = measure.spots[owner] = Spot(self.closes(measure.name, owner))
                 closes = spot.closes
-                if offset >= (closes.past if is_past else closes.live):
+                if offset >= (closes.past if is_past else closes.live) or by < closes.live:
                     continue
                 reading = at_once
                 if is_past and offset >= closes.listed:
@@ -319,21 +393,8 @@ def _take(kept: Kept, measure: ActiveMeasure, value: Any, reading: Reading) -> N
         measure.add(kept, value, reading)
 
 
-def home_of(customer: str, homes: int) -> int:
-    """The partition of Kafka's default partitioner: murmur2 of the key, modulo homes."""
-    return (_murmur2(customer.encode()) % 2**31) % homes
-
-
-def _murmur2(data: bytes) -> int:
-    """MurmurHash2 with Kafka's seed, written from its reference description."""
-    factor, word = 0x5BD1E995, 2**32
-    value = 0x9747B28C ^ len(data)
-    body, tail = data[: len(data) // 4 * 4], data[len(data) // 4 * 4 :]
-    for at in range(0, len(body), 4):
-        part = int.from_bytes(body[at : at + 4], "little") * factor % word
-        part = (part ^ part >> 24) * factor % word
-        value = value * factor % word ^ part
-    if tail:
-        value = (value ^ int.from_bytes(tail, "little")) * factor % word
-    value = (value ^ value >> 13) * factor % word
-    return value ^ value >> 15
+def _key_of(event: Plain | Void) -> bytes:
+    """The digest of an identity."""
+    customer = event.customer_id
+    pair = f"{len(customer)}:{customer}{event.transaction_id}".encode()
+    return blake2b(pair, digest_size=16).digest()

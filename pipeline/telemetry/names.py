@@ -27,6 +27,7 @@ Name = Literal[
     "recount_backfilled_events_total",
     "recount_backfill_offsets",
     "recount_backfill_paused",
+    "recount_mended_cells_total",
 ]
 
 
@@ -51,7 +52,7 @@ NAMES: Final[dict[Name, TelemetryKind]] = {
     "recount_events_total": TelemetryKind(
         is_counter=True,
         labels=("partition", "fate"),
-        meaning="events by fate: counted, unmatched, duplicate, rejected",
+        meaning="events by fate: counted, unmatched, duplicate, rejected, corrected",
     ),
     "recount_rejected_events_total": TelemetryKind(
         is_counter=True,
@@ -131,6 +132,11 @@ NAMES: Final[dict[Name, TelemetryKind]] = {
         is_counter=False,
         labels=(),
         meaning="1 while they are not read, because Redis uses more than 0.8 of its maxmemory",
+    ),
+    "recount_mended_cells_total": TelemetryKind(
+        is_counter=True,
+        labels=(),
+        meaning="cells that the process counted again after corrections (docs/corrections.md)",
     ),
 }
 SERVER_NAMES: Final[dict[ServerName, TelemetryKind]] = {

@@ -43,6 +43,7 @@ OWNERS = {
     "numpy": {
         "pipeline/core/id_index.py",
         "pipeline/core/verdicts.py",
+        "pipeline/core/voids.py",
         "pipeline/recount/identity.py",
     },
     "pyarrow": {"pipeline/periods/parquet.py"},
@@ -68,6 +69,7 @@ REASONS: dict[str, str] = {
     "pipeline/doors/own.py: together": "the same",
     "pipeline/doors/own.py: events": "the same",
     "pipeline/edges/memory.py: MemoryStore": "the twin of Redis' store, which is three classes",
+    "pipeline/ports.py: RollupStore": "one method for each question and each write",
 }
 
 

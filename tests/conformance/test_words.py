@@ -30,6 +30,8 @@ _ORDINARY = """
     ingest request_topics segment sql_values sql_where translating
     building memory_epochs redis_epochs rebuilding
     doctor size sizing drawing examining examining_redis notes redis_health status tables
+    again clocked correct correcting correction corrections duplicates folding homes mending naming
+    memory_held redis_corrections stale voiding
 """
 ORDINARY = frozenset(_ORDINARY.split())
 # Public classes of one name in two modules, and why that misleads nobody.

@@ -177,8 +177,8 @@ def assert_exact(
         metric_id: metronome.parse(json.dumps(body))[1] for metric_id, body in metrics.items()
     }
     events = 0
-    for book, records in asyncio.run(_read(command)):
-        books = recount(records, bodies, terms)
+    for number, (book, records) in enumerate(asyncio.run(_read(command))):
+        books = recount(records, bodies, terms, number)
         fates = {name: book.state.counters[name] for name in books.fates}
         if others:
             fates, books.fates = _of_any_metric(fates), _of_any_metric(books.fates)
@@ -197,7 +197,7 @@ def assert_exact(
 def _of_any_metric(fates: dict[str, int]) -> dict[str, int]:
     """The same, where it does not matter which metrics there are."""
     accepted = fates["counted"] + fates["unmatched"]
-    kept = {name: fates[name] for name in ("consumed", "duplicate", "rejected")}
+    kept = {name: fates[name] for name in ("consumed", "duplicate", "rejected", "corrected")}
     return {**kept, "counted or unmatched": accepted}
 
 

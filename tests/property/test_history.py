@@ -20,6 +20,7 @@ from unittest.mock import patch
 import pytest
 
 from pipeline.app import backfill as app_backfill
+from pipeline.app.opening import SeekBack
 from pipeline.core import backfill
 from pipeline.core.backfill import Due, Slice
 from pipeline.core.compiled import MODULE
@@ -148,7 +149,7 @@ def wrong_of(seed: int) -> str | None:
     try:
         asyncio.run(later.run())
         later.check()
-    except (AssertionError, Halt) as error:
+    except (AssertionError, Halt, SeekBack) as error:
         return f"seed {seed}: {str(error)[:2000]}"
     return None
 
@@ -166,10 +167,10 @@ _due_of, _counted, _slice_of = backfill.due_of, backfill.counted, backfill.slice
 
 
 def _skipped(
-    due: Due, records: Sequence[Any], upto: int, *, duplicates: Collection[int], **more: Any
+    due: Due, records: Sequence[Any], upto: int, *, left_out: Collection[int], **more: Any
 ) -> Slice:
-    left = [record for record in records if record.offset not in duplicates]
-    return _slice_of(due, left, upto, duplicates=(), **more)
+    left = [record for record in records if record.offset not in left_out]
+    return _slice_of(due, left, upto, left_out=(), **more)
 
 
 def _not_moved(

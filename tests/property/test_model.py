@@ -6,7 +6,8 @@ which a thread may do. At each stop any other thing may happen: another worker's
 lost answer, a Redis that goes back to any earlier commit, a definition that comes or ends and is
 heard of by some workers only, a log that loses its beginning, a state that is not ours: who finds
 it halts, and goes on once it is mended.
-Definitions that come later get their past, slice by slice. At every moment the store must equal an
+Definitions that come later get their past, slice by slice. Voids come, of all kinds: what they
+take back is counted again, step by step. At every moment the store must equal an
 independent recount, and in the end every version must have counted all that the log held when it
 came. Hypothesis prints how to repeat a failure.
 
@@ -39,6 +40,7 @@ from hypothesis.stateful import (
 from pipeline.app import backfill, opening, owner
 from pipeline.app.backfill import Backfill
 from pipeline.app.catalogue import Definitions
+from pipeline.app.mending import Mender
 from pipeline.app.opening import SeekBack
 from pipeline.app.owner import Owner
 from pipeline.control.records import ControlState
@@ -46,6 +48,7 @@ from pipeline.core.commit import Answer, Commit, transitions
 from pipeline.core.compiled import MODULE
 from pipeline.core.dedup import count_in, generation_of
 from pipeline.core.limits import Limits
+from pipeline.core.mending import Mending
 from pipeline.core.state import PartitionState
 from pipeline.core.verdicts import duplicates_in
 from pipeline.deploy.checks import first_state
@@ -54,6 +57,7 @@ from pipeline.edges.memory import MemoryLog, MemoryStore
 from pipeline.errors import Damage, Halt, StoreUnavailable
 from pipeline.ports import Span
 from pipeline.reads.recounting import active_of
+from pipeline.recount.corrections import Corrections
 from pipeline.recount.ledger import Active, Cell, Ledger, LedgerTerms
 
 from ..world import (
@@ -106,6 +110,7 @@ class Worker:
     control: ControlState = field(default_factory=ControlState)
     owner: Any = None
     past: Any = None
+    mender: Any = None
     definitions: Any = None
     at: int = 0  # the next offset it fetches
     task: "asyncio.Task[Any] | None" = None
@@ -172,6 +177,14 @@ class HistoricStore(MemoryStore):
     async def apply(self, commit: Commit) -> Answer:
         """Apply, and remember."""
         answer = await super().apply(commit)
+        if answer is Answer.APPLIED:
+            self.history.append(self.snapshot())
+            self.unchecked = True
+        return answer
+
+    async def mend(self, mending: Mending) -> Answer:
+        """Mend, and remember."""
+        answer = await super().mend(mending)
         if answer is Answer.APPLIED:
             self.history.append(self.snapshot())
             self.unchecked = True
@@ -261,9 +274,15 @@ class Model(RuleBasedStateMachine):
         count=st.integers(1, 5),
         repeats=st.lists(st.integers(0, 12), max_size=3),
         days=st.sampled_from([0, 0, 0, 0, 1, 2, 3, -1]),
+        voids=st.lists(st.integers(0, 9), max_size=2),
     )
-    def produce(self, count: int, repeats: list[int], days: int) -> None:
-        """Events come, earlier ones again, and time passes, or steps back a little."""
+    def produce(
+        self, count: int, repeats: list[int], days: int, voids: Sequence[int] = ()
+    ) -> None:
+        """Events come, earlier ones again, and time passes, or steps back a little.
+
+        voids: which of the last records are taken back, or so it is asked.
+        """
         self.clock_ms += days * DAY_MS
         for back in [*repeats, *([0] * count)]:
             number = max(self.sent - back, 0)
@@ -271,6 +290,24 @@ class Model(RuleBasedStateMachine):
             stamp = NOW + timedelta(milliseconds=self.clock_ms - NOW_MS)
             line = event(number, timestamp=(stamp - timedelta(hours=number % 3)).isoformat())
             self.log.append(0, line, self.clock_ms)
+        for back in voids:
+            self.void(back)
+
+    def void(self, back: int) -> None:
+        """A void comes of one of the last records, whatever that is."""
+        records = self.log.records[0]
+        offset = len(records) - 1 - back
+        if offset < 0:
+            return
+        original = json.loads(records[offset].value or b"{}")["transaction_id"]
+        line = {
+            "kind": "void",
+            "transaction_id": f"v{offset}.{len(records) % 3}",
+            "customer_id": "c",
+            "timestamp": NOW.isoformat(),
+            "voids": {"transaction_id": original, "at": f"0@{offset}"},
+        }
+        self.log.append(0, json.dumps(line).encode(), self.clock_ms)
 
     @rule(
         name=st.sampled_from(sorted(METRICS)),
@@ -410,6 +447,10 @@ class Model(RuleBasedStateMachine):
             worker.owner, log=log, definitions=worker.definitions, clock=SetClock(NOW)
         )
         worker.past.size.records = 2
+        worker.mender = Mender(
+            worker.owner, log=log, definitions=worker.definitions, clock=SetClock(NOW)
+        )
+        worker.mender.size.records = 3
         self._begin(number, worker.owner.open())
 
     def _begin(self, number: int, work: Coroutine[Any, Any, Any]) -> None:
@@ -467,7 +508,7 @@ class Model(RuleBasedStateMachine):
         """Begin a look."""
 
         async def looked(owner: Any) -> int:
-            await owner.glance()
+            await owner.opening.glance()
             opened: int = await owner.open()
             return opened
 
@@ -517,6 +558,20 @@ class Model(RuleBasedStateMachine):
 
     async def _step(self, worker: Worker) -> None:
         await worker.past.step()
+
+    @precondition(lambda self: self._mendable())
+    @rule(data=st.data())
+    def mend_cells(self, data: st.DataObject) -> None:
+        """A worker goes on with the cells that voids have reached."""
+        self.count_again(data.draw(st.sampled_from(self._mendable())))
+
+    def _mendable(self) -> list[int]:
+        """Idle workers that know of stale cells."""
+        return [number for number in self._idle() if self.workers[number].mender.is_due]
+
+    def count_again(self, number: int) -> None:
+        """Begin a step."""
+        self._begin(number, self.workers[number].mender.step())
 
     def _stopped(self) -> list[int]:
         return sorted(n for n, each in self.workers.items() if each.stop is not None)
@@ -588,7 +643,7 @@ class Model(RuleBasedStateMachine):
             for cell in {**held.cells, **held.elements}
         }
         read = self._read_from(state)
-        assert self._since(read, cells) == self._since(read, ledger.texts())
+        assert self._right(state, read, cells) == self._right(state, read, ledger.texts())
         oldest = generation_of(
             max(ledger.clock_ms, 0), SETTINGS.dedup_window_ms, SETTINGS.generations
         )
@@ -612,25 +667,33 @@ class Model(RuleBasedStateMachine):
         return found
 
     @staticmethod
-    def _since(from_ms: dict[str, int], cells: dict[Cell, Any]) -> dict[Cell, Any]:
-        """The cells whose buckets begin at a time or later, which each version has."""
-        return {
-            cell: held
-            for cell, held in cells.items()
-            if cell.bucket * HOUR_MS >= from_ms.get(cell.measure.rpartition(".")[0], 0)
-        }
+    def _right(
+        state: PartitionState, from_ms: dict[str, int], cells: dict[Cell, Any]
+    ) -> dict[Cell, Any]:
+        """The cells that are not stale, and that begin at a time or later which each version has.
+
+        A version that no state knows of has no cells.
+        """
+        found = {}
+        for cell, held in cells.items():
+            version = cell.measure.rpartition(".")[0]
+            if state.is_stale(version, cell.bucket, cell.bucket):
+                continue
+            if cell.bucket * HOUR_MS >= from_ms.get(version, 0):
+                found[cell] = held
+        return found
 
     def history_is_whole(self, state: PartitionState) -> None:
         """Every version holds what it would hold had it been there from the first record on."""
         held = self.store._partitions[0]
         first = [replace_start(each) for each in self._active(state)]
-        ledger = self._fed(Ledger(0, TERMS, first), state)
+        ledger = self._fed(self._made(first), state)
         cells = {
             Cell(*cell): (held.cells.get(cell), frozenset(held.elements.get(cell, ())) or None)
             for cell in {**held.cells, **held.elements}
         }
         read = self._read_from(state)
-        assert self._since(read, cells) == self._since(read, ledger.texts())
+        assert self._right(state, read, cells) == self._right(state, read, ledger.texts())
 
     def _told_apart(self) -> Any:
         """What the store holds, without the note of whoever halted: it decides no number."""
@@ -654,10 +717,21 @@ class Model(RuleBasedStateMachine):
     def _fed(self, ledger: Ledger, state: PartitionState) -> Ledger:
         for record in self.log.records[0][: state.next]:
             ledger.feed(record.offset, record.timestamp, record.value)
+        ledger.settle()
         return ledger
 
     def _ledger(self, state: PartitionState) -> Ledger:
-        return Ledger(0, TERMS, self._active(state))
+        return self._made(self._active(state))
+
+    def _made(self, active: list[Active]) -> Ledger:
+        """A ledger; of a log that has lost its beginning it asks the store about voids."""
+        named = frozenset(range(len(self.log.records[0])))
+        made = Ledger(0, TERMS, active, named=named)
+        if self.log.begins:
+            held = self.store._partitions[0].voids
+            kept = frozenset(int.from_bytes(element[8:], "little") for element in held)
+            made._corrections = Corrections(0, named, kept)
+        return made
 
     def _active(self, state: PartitionState) -> list[Active]:
         return active_of(self.master, state)
@@ -684,7 +758,10 @@ class Model(RuleBasedStateMachine):
             if goes_on:  # what was mended needs no other worker
                 self.steps(0, 200)
                 self.hear_everything(0)
-                self.look_again(0)
+                self._turn()
+                self.steps(0, 200)  # it may have waited for a definition
+                if self._halted():
+                    self.look_again(0)
             else:
                 self.start(0, is_old=False)
             self.steps(0, 200)
@@ -703,9 +780,14 @@ class Model(RuleBasedStateMachine):
                 self.workers[0].past.size.records = 100
                 self.count_past(0)
                 self.steps(0, 100)
+            while self._mendable():
+                self.workers[0].mender.size.records = 100
+                self.count_again(0)
+                self.steps(0, 200)
             state = self.loop.run_until_complete(self.store.state(0))
             assert state is not None
             assert all(map(state.is_ready, state.active)), "a past was not counted"
+            assert not state.stale, "cells were not mended"
             self.store.unchecked = True
             self.equals_the_recount()
             self.history_is_whole(state)
@@ -751,7 +833,9 @@ def drive(model: Model, seed: int, actions: int) -> None:
             draw.randrange(1, 5),
             [draw.randrange(8) for _ in range(draw.randrange(3))],
             draw.choice([0, 0, 0, 0, 1, 2, 3, -1]),
+            [draw.randrange(9) for _ in range(draw.randrange(3))],
         ): (8, lambda: True),
+        lambda: model.count_again(one(model._mendable())): (12, model._mendable),
         lambda: model.define(
             draw.choice(sorted(METRICS)),
             heard=draw.random() < 0.3,
@@ -806,7 +890,7 @@ def test_the_model_holds_for_many_seeds(part: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "refusal", ["store_id", "rules", "next", "acts", "ids", "hist", "already", "load"]
+    "refusal", ["store_id", "rules", "next", "acts", "ids", "hist", "already", "load", "mend"]
 )
 def test_every_refusal_is_needed(refusal: str) -> None:
     """Without any one of the script's refusals the model finds a wrong number."""

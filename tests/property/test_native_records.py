@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from definitions.matcher import Matcher, compile_version
 from definitions.metric import MetricVersion
 from pipeline.app.checks import check_kind
-from pipeline.core.backfill import clock_of, left_of
+from pipeline.core.clocked import clock_of, left_of
 from pipeline.core.commit import advance
 from pipeline.core.compiled import MODULE
 from pipeline.core.fold.fold import fold

@@ -67,6 +67,6 @@ def test_what_the_log_lost_is_let_go(
         if not (half and number == 0):
             elements = elements[gone:]
         kept = duplicates_in(elements, trimmed).tolist()
-        assert len(kept) == len(said) - trimmed.duplicates
+        assert len(kept) == len(said) - trimmed.records
         assert kept == [each for each in said if each >= trimmed.below]
         assert trimmed.below <= start

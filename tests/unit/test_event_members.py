@@ -34,7 +34,7 @@ WRONG: dict[str, list[Any]] = {
     "timestamp": ["", "now", 7, None, [], {}],
     "properties": [7, "x", [], False],
     "context": [7, "x", [], False],
-    "kind": ["void", "", 7, [], {}],
+    "kind": ["amend", "", 7, [], {}],
 }
 # What Metronome's own body has; its door refuses the others.
 OF_METRONOME = {"transaction_id", "customer_id", "event_type", "timestamp", "properties"}

@@ -42,7 +42,7 @@ async def late(world: World) -> Desk:
     world.control.apply(world.control.next, record)
     world.definitions.changes += 1
     await owner.tick(None)
-    desk = Desk(owner, SystemClock(), world.past(owner))
+    desk = Desk(owner, SystemClock(), world.past(owner), world.mender(owner))
     desk.past.size.records = 5
     return desk
 
@@ -134,8 +134,9 @@ class _Stepping:
     """A partition whose slices end when they are told to; it stands for owner and past at once."""
 
     def __init__(self, at_once: Counter[str], *, live: bool) -> None:
-        self.owner = self.past = cast("Any", self)
+        self.owner = self.past = self.mender = cast("Any", self)
         self.due: object | None = object()
+        self.is_due = False  # no cell waits to be mended
         self.waiting = self.flushes = 0
         self.took_s = 0.0
         self._at_once = at_once

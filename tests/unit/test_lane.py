@@ -37,7 +37,7 @@ def test_release_frees_whoever_hands_over() -> None:
     async def run() -> None:
         owner = world.owner()
         await owner.open()
-        desk = Desk(owner, SystemClock(), world.past(owner))
+        desk = Desk(owner, SystemClock(), world.past(owner), world.mender(owner))
         records: list[Any] = world.log.records[0]
         for number in range(3):  # one is being taken, two wait
             await desk.put(records[number : number + 1], seek)
@@ -72,7 +72,7 @@ def test_what_cannot_be_read_halts_behind_what_lies_before_it() -> None:
 
     async def run() -> None:
         owner = world.owner()
-        desk = Desk(owner, clock, world.past(owner))
+        desk = Desk(owner, clock, world.past(owner), world.mender(owner))
         assert await desk.open() == 0
         records: list[Any] = world.log.records[0]
         await desk.put(records[:4], seek)
@@ -118,7 +118,7 @@ def test_nothing_is_fetched_for_an_owner_that_has_enough() -> None:
     async def run() -> list[frozenset[int]]:
         lane, owner = Lane(parts), world.owner()
         await owner.open()
-        lane.desks[0] = Desk(owner, SystemClock(), world.past(owner))
+        lane.desks[0] = Desk(owner, SystemClock(), world.past(owner), world.mender(owner))
         closed = []
         for number in range(3):
             closed.append(lane.closed)
@@ -151,7 +151,7 @@ def test_nothing_of_a_released_partition_stays() -> None:
     async def run() -> "weakref.ref[Any]":
         owner = world.owner()
         await owner.open()
-        desk = Desk(owner, SystemClock(), world.past(owner))
+        desk = Desk(owner, SystemClock(), world.past(owner), world.mender(owner))
         records: list[Any] = world.log.records[0]
         first = records[:4]
         await desk.put(first, seek)

@@ -107,7 +107,8 @@ def test_a_period_that_is_none_is_refused(form: Mapping[str, str]) -> None:
 
 def total(counted: int, lag: int | None = 0) -> dict[str, Any]:
     """The total of a status."""
-    return {"counted": counted, "unmatched": 0, "duplicate": 0, "rejected": 0, "lag": lag}
+    others = dict.fromkeys(("unmatched", "duplicate", "rejected", "corrected"), 0)
+    return {"counted": counted, **others, "lag": lag}
 
 
 def test_rates_are_of_two_looks_and_begin_again_with_a_rebuild() -> None:

@@ -55,7 +55,7 @@ def test_verdicts_of_lost_records_are_let_go_at_an_opening(
         log.start = start
         asyncio.run(world.owner().open())
         assert kept(world) == rest
-        assert world.state.trimmed.duplicates == trimmed
+        assert world.state.trimmed.records == trimmed
     assert world.state.counters["duplicate"] == 6
 
 
@@ -78,7 +78,7 @@ def test_a_running_owner_lets_go_when_a_generation_ends() -> None:
 
     asyncio.run(run())
     assert kept(world) == []
-    assert world.state.trimmed.duplicates == 1
+    assert world.state.trimmed.records == 1
 
 
 @pytest.mark.parametrize("damage", ["lost", "foreign", "more"])
@@ -116,4 +116,4 @@ def test_a_partition_that_moves_while_it_is_trimmed_is_opened_again() -> None:
     asyncio.run(slow.open())
 
     assert slow.state == world.state
-    assert world.state.trimmed.duplicates == 1
+    assert world.state.trimmed.records == 1

@@ -46,10 +46,11 @@ from typing import Final
 from definitions.matcher import Matcher
 
 from ..compiled import Broken
+from ..correction import Correction
 from ..deployment import Deployment
 from ..id_index import IdIndex
 from ..plan import Plan, id_count
-from ..reasons import Rejected
+from ..reasons import Reason, Rejected
 from ..records import LogRecord
 from ..state import PartitionState
 from .judge import Judge, PythonShare
@@ -59,6 +60,7 @@ from .tally import Tally
 
 SLICE: Final = 512  # records
 CELLS_MAX: Final = 30_000  # fields; of one measure, day and customer they share a key
+_PASSED: Final = Rejected(Reason.UNKNOWN_KIND, "a correction, applied when it came")
 
 
 def fold(
@@ -70,14 +72,19 @@ def fold(
     matcher: Matcher,
     index: IdIndex,
     native: RustFold | None = None,
+    is_past: bool = False,
 ) -> Plan:
     """Return the plan of the first records, from state.next on; hi tells how many were taken.
+
+    It ends before a correction: where the first record is one, nothing is taken, and
+    fold/correct.py makes its plan.
 
     Args:
         records: In offset order, none below state.next; at least one.
         index: Exactly the ids of the partition's living generations. What has aged out at the
             first record's generation is dropped from it, and the plan's new ids are added: where
             the plan is not committed, the index is of no use any more.
+        is_past: The records were applied before: corrections among them are passed over.
     """
     plan = Plan(state.next, state.next, state.clock_ms, state.last, None)
     judge = Judge(partition, state.clock_ms, deployment, records[0].timestamp)
@@ -86,7 +93,7 @@ def fold(
         index.forget_before(plan.oldest, judge.generation)
     tally = Tally(partition, matcher, deployment.base_bucket_s)
     sums = _Sums()
-    taken = _gather(records, judge, tally, index, native, sums)
+    taken = _gather(records, judge, tally, index, native, sums, is_past=is_past)
     if taken:
         last = records[taken - 1]
         plan.hi, plan.last = last.offset + 1, (last.offset, last.timestamp)
@@ -131,6 +138,8 @@ def _gather(
     index: IdIndex,
     native: RustFold | None,
     sums: _Sums,
+    *,
+    is_past: bool,
 ) -> int:
     """Judge, look up and tally records while the plan has room; return how many were taken."""
     taken = 0
@@ -151,7 +160,15 @@ def _gather(
         # In slices that stay in the processor's cache: decoded, judged, looked up, tallied,
         # forgotten. The more was plain before, the sooner the next is.
         part = list(records[taken : taken + max(SLICE // (plain + 1), 1)])
-        rows = judge.take(part, tally.decode([record.value or b"" for record in part]))
+        events = tally.decode([record.value or b"" for record in part])
+        if Correction in set(map(type, events)):
+            if not is_past:
+                at = next(at for at, each in enumerate(events) if type(each) is Correction)
+                if not at:
+                    break
+                del part[at:], events[at:]
+            events = [_PASSED if type(each) is Correction else each for each in events]
+        rows = judge.take(part, events)
         new = index.add(rows.ids, judge.generation)
         if not all(new):
             pairs = zip(rows.records, new, strict=True)

@@ -13,11 +13,11 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from definitions.matcher import Rule
-from definitions.times import NS_PER_MS, NS_PER_S, parse_timestamps
+from definitions.times import NS_PER_MS, NS_PER_S, parse_timestamp, parse_timestamps
 
 from ..dedup import Heads, generation_of, identities, last_ms_of, seed_of
 from ..deployment import Deployment, Keying
-from ..event import Event, no_time
+from ..event import Decoded, Event, no_time
 from ..reasons import Reason, Rejected
 from ..records import DeadLetter, LogRecord
 
@@ -90,15 +90,15 @@ class Judge:
         self._seed = seed_of(deployment.store_id)
         self._heads = Heads(partition, deployment.homes)
 
-    def take(self, records: Sequence[LogRecord], events: list[Event | Rejected]) -> Accepted:
+    def take(self, records: Sequence[LogRecord], events: Sequence[Decoded]) -> Accepted:
         """Return what is accepted of the next records.
 
         Args:
-            events: What each record holds.
+            events: What each record holds; no corrections.
         """
         clocks = self._clocks([record.timestamp for record in records])
         taken, before = len(clocks), len(self.dead_letters)
-        rows = Accepted(taken, list(records[:taken]), clocks, events[:taken], [], [])
+        rows = Accepted(taken, list(records[:taken]), clocks, list(events[:taken]), [], [])
         if Rejected in set(map(type, rows.events)):
             self._refuse(rows, [each if type(each) is Rejected else None for each in rows.events])
         times: list[Any] = parse_timestamps([event.timestamp for event in rows.events])
@@ -172,6 +172,20 @@ class Judge:
                     for home in homes
                 ],
             )
+
+
+def is_in_time(event: Event, clocks: tuple[int, int], deployment: Deployment) -> bool:
+    """Whether an event is neither too old nor too far ahead, whatever the log clock was.
+
+    Args:
+        clocks: It was no earlier than the first of these and no later than the second.
+    """
+    at = parse_timestamp(event.timestamp)
+    if at is None:
+        return False
+    oldest, _ = _in_time(clocks[1], deployment)
+    _, newest = _in_time(clocks[0], deployment)
+    return oldest <= at <= newest
 
 
 def _in_time(clock_ms: int, deployment: Deployment) -> tuple[float, int]:

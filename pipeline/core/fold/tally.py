@@ -15,7 +15,7 @@ from definitions.times import NS_PER_S
 
 from ..aggregations import AGGREGATIONS, Partial, Position, element_of
 from ..cells import CellKey, Change
-from ..event import Event, decoder_for
+from ..event import Decoded, decoder_for
 from ..reasons import Rejected
 from .adders import INTEGERS, Adder, adder_for
 from .columns import Rows
@@ -106,7 +106,7 @@ class Tally:
             for accumulator in self._accumulators.values()
         )
 
-    def decode(self, values: Sequence[bytes]) -> list[Event | Rejected]:
+    def decode(self, values: Sequence[bytes]) -> list[Decoded]:
         """Decode values, as far as the rules of their event types read them."""
         events = self._decoder.decode_all(values)
         types = {event.event_type for event in events}

@@ -79,6 +79,23 @@ async def first_of(service: Service, transaction_id: str, customer: str) -> dict
         raise Refused(400, _TOO_LONG) from error
 
 
+async def accepted(service: Service, transaction_id: str, customer: str) -> dict[str, Any] | None:
+    """Return the record of an identity that was accepted, however old; None: none was.
+
+    Raises: see looked_up().
+    """
+    state = await service.fresh()
+    service.contact.check()
+    explainer = Explainer(service.identity, state, service.store, service.log)
+    try:
+        async with service.large(), asyncio.timeout(LOOK_S_MAX):
+            return await explainer.accepted(
+                transaction_id, customer, lambda _: None, lambda _: None
+            )
+    except TimeoutError as error:
+        raise Refused(400, _TOO_LONG) from error
+
+
 async def tried(
     service: Service, format_: str, text: str, against: Metric | None, given: dict[str, Any]
 ) -> TrialAnswer:

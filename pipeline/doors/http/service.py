@@ -269,8 +269,12 @@ class Service:
         """
         await self.send(self.checked(events))
 
-    async def send(self, lines: Sequence[tuple[str, bytes]]) -> None:
+    async def send(
+        self, lines: Sequence[tuple[str, bytes]], *, partition: int | None = None
+    ) -> None:
         """Send the bytes of events, each with its customer; return once all are durable.
+
+        partition: where all of them go; None: each to its customer's home.
 
         Raises:
             Busy: too many are on their way already; none was sent. LogUnavailable: not all are
@@ -284,8 +288,8 @@ class Service:
         homes = self.identity.deployment.homes
         parts: dict[int, list[Record]] = {}
         for customer, line in lines:
-            partition = home_of(customer, homes)
-            parts.setdefault(partition, []).append((customer.encode(), line))
+            to = home_of(customer, homes) if partition is None else partition
+            parts.setdefault(to, []).append((customer.encode(), line))
         try:
             async with asyncio.timeout(DURABLE_S_MAX):
                 await self.sender.send(parts)

@@ -8,7 +8,7 @@ from ..http.service import Service
 
 async def search(service: Service, ids: frozenset[str]) -> list[dict[str, Any]]:
     """Return what lies on the log with these ids. Raises: see looked_up()."""
-    return [_shown(line) for line in await looked_up(service, ids)]
+    return [_shown(line) for line in await looked_up(service, ids) if "voids" not in line]
 
 
 def _shown(line: dict[str, Any]) -> dict[str, Any]:

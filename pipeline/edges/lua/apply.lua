@@ -8,14 +8,15 @@
 --   … +x         P i:… d:… set     owners and days of a measure
 --   … +d         P ids:g   list    id logs of generations that end
 --   then, if ids  P ids:g  list    id log of the running generation: offset of the flush, 12-byte ids
---   last, if kept verdicts
+--   last, if kept verdicts, or a kept correction
 --                P dups    list    which records were judged duplicates (core/verdicts.py)
+--                P voids   list    which record was taken back (core/voids.py): never with the other
 -- ARGV:
 --   1..6   what must be stored: store_id, rules, next, acts, ids, hist
 --   7..9   next, acts and hist afterwards
 --   10     msgpack: {state = {field, text, …}, cells = {{field, text, …}, …},
 --                    sets = {{member, …}, …}, known = n, dropped = n}
---   11     the element of ids, may be empty          12..   elements of kept verdicts
+--   11     the element of ids, may be empty          12..   elements of kept verdicts, or of a correction
 --
 -- Answers {word, detail}: applied, already, refused (detail: which fence), wrong_type (detail: key).
 -- Rule 1: every key is read before the first write, so that a wrong type changes nothing. The first

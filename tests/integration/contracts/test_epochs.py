@@ -7,6 +7,8 @@ import pytest
 
 from pipeline.app.dropping import Epochs
 from pipeline.core.commit import Answer, Switch
+from pipeline.core.correction import TakenBack
+from pipeline.core.mending import Mending
 from pipeline.core.state import PartitionState, Trimmed
 from pipeline.edges.memory import MemoryStore
 from pipeline.edges.memory_epochs import MemoryEpochs
@@ -50,6 +52,22 @@ async def applied(store: RollupStore, before: PartitionState, lo: int, hi: int) 
     made = await commit(store, before, plan(lo, hi))
     assert await store.apply(made) is Answer.APPLIED
     return made.after
+
+
+TAKEN = TakenBack(1, 3)
+
+
+async def corrected(store: RollupStore, before: PartitionState) -> PartitionState:
+    """The state after three records, and a correction of one of them."""
+    state = await applied(store, before, 0, 3)
+    made = await commit(store, state, plan(3, 4, taken_back=TAKEN, stale=[CELL]))
+    assert await store.apply(made) is Answer.APPLIED
+    return made.after
+
+
+def mending(state: PartitionState, text: str) -> Mending:
+    """What writes the cell that the correction has reached."""
+    return Mending(0, state, replace(state, mended=4, stale={}), {CELL: text}, [], {})
 
 
 async def text_of(store: RollupStore) -> tuple[int, int, str | None]:
@@ -170,13 +188,42 @@ async def test_dead_epochs_are_dropped_and_living_ones_stay(both: Both) -> None:
     assert await text_of(store) == (2, 4, "1")
 
 
+async def test_corrections_are_of_one_epoch(both: Both) -> None:
+    """What is kept, stale, mended, trimmed follows the switch; who is late writes to neither."""
+    store, epochs = both
+    old = await corrected(store, FIRST)
+    begun = await epochs.begin(0, FIRST)
+    assert begun is not None
+    assert await epochs.beside.load_voids(0) == []
+    built = await corrected(epochs.beside, begun)
+    assert await epochs.beside.load_voids(0) == [TAKEN.element]
+
+    repair = mending(built, "7")
+    assert await epochs.beside.mend(repair) is Answer.APPLIED
+    assert await text_of(store) == (0, 4, "2")
+    assert await epochs.switch(0, repair.after) is Switch.SWITCHED
+
+    assert await text_of(store) == (1, 4, "7")
+    assert await store.state(0) == repair.after
+    assert await store.load_voids(0) == [TAKEN.element]
+    assert await store.mend(mending(old, "9")) is Answer.REFUSED
+    assert await epochs.beside.mend(mending(repair.after, "9")) is Answer.REFUSED
+    assert not await store.trim_voids(0, old, [TAKEN.element], Trimmed(1, 4))
+    async for _ in epochs.drop(0):
+        pass
+    assert await text_of(store) == (1, 4, "7")
+    assert await store.load_voids(0) == [TAKEN.element]
+    assert await store.trim_voids(0, repair.after, [TAKEN.element], Trimmed(1, 4))
+    assert await store.load_voids(0) == []
+
+
 async def test_nothing_of_a_dead_epoch_is_left(real: RedisStore) -> None:
     """After a drop Redis holds the current epoch alone; its keys are ours, and measured."""
     epochs = RedisEpochs(real)
-    await applied(real, FIRST, 0, 3)
+    await corrected(real, FIRST)
     begun = await epochs.begin(0, FIRST)
     assert begun is not None
-    made = await applied(epochs.beside, begun, 0, 3)
+    made = await corrected(epochs.beside, begun)
     size = await epochs.size(0)
     assert await epochs.switch(0, made) is Switch.SWITCHED
     state = await real.state(0)

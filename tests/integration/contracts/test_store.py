@@ -17,6 +17,8 @@ from pipeline.core.cell_cache import RustCells
 from pipeline.core.cells import CELLS, ELEMENTS, CellAddress, CellKey, Change
 from pipeline.core.commit import Answer, Commit, commit_of, settle
 from pipeline.core.compiled import MODULE
+from pipeline.core.correction import TakenBack
+from pipeline.core.mending import Mending
 from pipeline.core.past import Past, Pasts
 from pipeline.core.plan import Plan, nothing
 from pipeline.core.state import Halted, PartitionState, Trimmed
@@ -197,6 +199,63 @@ async def test_verdicts_are_kept_until_the_log_lost_the_records(store: RollupSto
 
     assert await store.load_duplicates(0) == pack([5])
     assert await store.state(0) == replace(second.after, trimmed=Trimmed(2, 3))
+
+
+async def test_corrections_are_kept_until_the_log_lost_the_records(store: RollupStore) -> None:
+    """Each correction adds what it took back; a trim is fenced, and takes out once."""
+    first = await commit(store, FIRST, plan(0, 3))
+    await store.apply(first)
+    taken = TakenBack(1, 3)
+    second = await commit(store, first.after, plan(3, 4, taken_back=taken, stale=[CELL]))
+    await store.apply(second)
+    state = await store.state(0)
+    assert state == second.after
+    assert state is not None
+    assert state.stale == {"m#1": (CELL.bucket, CELL.bucket)}
+    assert await store.load_voids(0) == [taken.element]
+    assert await store.load_duplicates(0) == []
+
+    gone = [taken.element]
+    assert not await store.trim_voids(0, first.after, gone, Trimmed(1, 4))
+    assert await store.trim_voids(0, second.after, gone, Trimmed(1, 4))
+    assert not await store.trim_voids(0, second.after, gone, Trimmed(1, 4))
+    assert await store.load_voids(0) == []
+    assert await store.state(0) == replace(second.after, voids_trimmed=Trimmed(1, 4))
+
+
+async def test_cells_that_were_counted_again_replace_what_is_stored(store: RollupStore) -> None:
+    """Texts are final, what holds nothing goes, and `next` stays; all of it is fenced."""
+    first = await commit(store, FIRST, plan(0, 3))
+    await store.apply(first)
+    taken = TakenBack(1, 3)
+    second = await commit(
+        store, first.after, plan(3, 4, taken_back=taken, stale=[CELL, GROUPED, SET])
+    )
+    await store.apply(second)
+    before = await whole(store, 0)
+    after = replace(second.after, mended=4, stale={})
+
+    def mending(of: PartitionState) -> Mending:
+        return Mending(0, of, after, {CELL: "7"}, [GROUPED], {SET: frozenset({"x", "none"})})
+
+    for wrong in (
+        replace(second.after, next=3),
+        replace(second.after, id_counts={1: 1}),
+        replace(second.after, mended=2),
+    ):
+        assert await store.mend(mending(wrong)) is Answer.REFUSED
+    assert await whole(store, 0) == before
+    third = await commit(store, second.after, plan(4, 5))
+
+    assert await store.mend(mending(second.after)) is Answer.APPLIED
+    book = await whole(store, 0)
+    assert book is not None
+    assert book.state == after
+    assert book.cells == {CELL: "7"}
+    assert book.elements == {SET: frozenset({"1:=", ""})}
+    assert await store.mend(mending(second.after)) is Answer.ALREADY
+    assert await store.apply(third) is Answer.REFUSED  # it was computed before cells were mended
+    assert [each async for each in store.strays(0)] == []
 
 
 async def test_the_same_commit_again_is_recognised(store: RollupStore) -> None:

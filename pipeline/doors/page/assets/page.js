@@ -15,7 +15,7 @@
 
   const KINDS = {
     fates(data) {
-      const names = ["counted", "unmatched", "duplicate", "rejected"];
+      const names = ["counted", "unmatched", "duplicate", "rejected", "corrected"];
       return {
         data: [data.x, ...names.map((name) => data[name])],
         options: {

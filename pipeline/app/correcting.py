@@ -1,0 +1,209 @@
+"""What an owner needs to take earlier records back: the kept corrections, and looks at originals.
+
+Rule: a correction is judged by one look at the place that it names; nothing is searched for. Only
+where append times have stepped back, and the age of the original hangs on it, some records before
+it are read for their times.
+"""
+
+from definitions.matcher import Matcher
+from definitions.times import parse_timestamp
+
+from ..core.buckets import bucket_of
+from ..core.correction import Correction, TakenBack
+from ..core.event import Decoder, Event
+from ..core.fold.correct import Original, correct, misnamed, reached_by
+from ..core.fold.judge import is_in_time
+from ..core.id_index import IdIndex
+from ..core.mending import Reached, counting_at
+from ..core.plan import Plan
+from ..core.records import LogRecord
+from ..core.state import PartitionState
+from ..core.voids import Voids
+from ..errors import Halt, PartitionHalt
+from .duplicates import Duplicates
+from .opening import Opening
+
+_DECODE = Decoder(frozenset()).decode
+
+
+class Correcting:
+    """The corrections of one owned partition.
+
+    voids: all that are applied and kept. waiting: those whose cells are not mended yet, in order.
+    Whoever asks brings the Opening along, which has the log: nothing here keeps the owner alive.
+    """
+
+    def __init__(self) -> None:
+        self.duplicates = Duplicates()
+        self.voids = Voids()
+        self.waiting: list[TakenBack] = []
+        self._reached: dict[TakenBack, Reached] = {}  # of those that wait, as far as it is known
+        # As it was seen last: retention that took more since is met when cells are mended.
+        self._log_start: int | None = None
+
+    def open(self, voids: Voids, state: PartitionState) -> None:
+        """Begin anew with what the store holds."""
+        self.voids, self.waiting, self._reached = voids, voids.since(state.mended), {}
+        self.duplicates.clear()
+        self._log_start = None
+
+    async def plan(
+        self, record: LogRecord, state: PartitionState, index: IdIndex, opening: Opening
+    ) -> tuple[Plan, Reached | None] | None:
+        """Return the plan of a correction, and what its original reaches; None: the state moved.
+
+        Args:
+            state: With the activations and ends of this flush; the partition stands at it.
+        """
+        correction, partition = _DECODE(record.value), opening.partition
+        assert isinstance(correction, Correction), "nothing else ends a plan before it begins"
+        original, versions, place = None, frozenset[str](), correction.place
+        if place is not None and misnamed(correction, partition, record.offset) is None:
+            original = await original_at(place.offset, state, opening)
+            versions = counting_at(state, place.offset)
+        if original is not None and place is not None:
+            found = await self.duplicates.between(place.offset, place.offset + 1, opening)
+            if found is None:
+                return None
+            original = original._replace(
+                is_duplicate=bool(found),
+                by=self.voids.by_of(place.offset),
+                is_whole=await self._is_whole(original, state, opening),
+            )
+        return correct(
+            record,
+            correction,
+            original,
+            partition=partition,
+            state=state,
+            deployment=opening.definitions.identity.deployment,
+            matcher=await matcher_of(state, versions, opening),
+            index=index,
+        )
+
+    def applied(self, plan: Plan, reached: Reached | None) -> None:
+        """The store has accepted a plan."""
+        taken = plan.taken_back
+        if taken is None or reached is None:
+            return
+        self.voids = self.voids.with_(taken)
+        if reached.cells or self.waiting:
+            self.waiting.append(taken)
+            self._reached[taken] = reached
+
+    def mended(self, state: PartitionState) -> None:
+        """The store has accepted cells that were counted again."""
+        self.waiting = [each for each in self.waiting if each.by >= state.mended]
+        left = set(self.waiting)
+        self._reached = {each: known for each, known in self._reached.items() if each in left}
+
+    async def reached(
+        self, taken: TakenBack, state: PartitionState, opening: Opening
+    ) -> Reached | None:
+        """Return what was reached by a record that was taken back; None: the log lost it."""
+        known = self._reached.get(taken)
+        if known is not None:
+            return known
+        original = await original_at(taken.original, state, opening)
+        if original is None:
+            return None
+        found = reached_by(
+            original.record,
+            original.clock_ms,
+            partition=opening.partition,
+            state=state,
+            deployment=opening.definitions.identity.deployment,
+            matcher=await matcher_of(state, counting_at(state, taken.original), opening),
+        )
+        if found is None:
+            raise PartitionHalt(
+                opening.partition,
+                f"partition {opening.partition}: the record at {taken.original} was rejected, and "
+                "the list of corrections says that it was taken back: somebody else wrote to it; "
+                f"run `recount rebuild --partition {opening.partition}`",
+            )
+        self._reached[taken] = found
+        return found
+
+    async def low(self, state: PartitionState, bucket: int, opening: Opening) -> int | None:
+        """Return from where on events of a base bucket can lie; None: the log lost some.
+
+        An event is at most max_ahead before its time on the log.
+        """
+        deployment, number = opening.definitions.identity.deployment, opening.partition
+        since = bucket * deployment.base_bucket_s * 1000 - deployment.max_ahead_ms
+        low = await opening.retry(lambda: opening.log.offset_at(number, since))
+        low = state.next if low is None else max(min(low, state.next), state.start)
+        return None if await self._starts(opening) > low else low
+
+    async def _starts(self, opening: Opening) -> int:
+        """Return where the log starts now."""
+        found = (await opening.retry(opening.log.spans))[opening.partition].start
+        self._log_start = found
+        return found
+
+    async def _is_whole(self, original: Original, state: PartitionState, opening: Opening) -> bool:
+        """Whether the log holds all events of an original's base bucket."""
+        event = _DECODE(original.record.value)
+        at = parse_timestamp(event.timestamp) if isinstance(event, Event) else None
+        known = self._log_start
+        start = await self._starts(opening) if known is None else known
+        if at is None or start <= state.start:
+            return True
+        bucket_s = opening.definitions.identity.deployment.base_bucket_s
+        return await self.low(state, bucket_of(at, bucket_s), opening) is not None
+
+
+async def original_at(offset: int, state: PartitionState, opening: Opening) -> Original | None:
+    """Return the record at an offset as it was judged, but for duplicates; None: none is there."""
+    number = opening.partition
+    try:
+        record = await opening.retry(lambda: opening.log.probe(number, offset))
+    except Halt:
+        if offset >= (await opening.retry(opening.log.spans))[number].start:
+            raise
+        return None
+    if record is None or record.offset != offset:
+        return None
+    event, clocks = _DECODE(record.value), (record.timestamp, state.clock_ms)
+    clock_ms = record.timestamp
+    deployment = opening.definitions.identity.deployment
+    if isinstance(event, Event) and not is_in_time(event, clocks, deployment):
+        clock_ms = await clock_at(record, opening)
+    return Original(record, clock_ms, is_duplicate=False, by=None, is_whole=True)
+
+
+async def clock_at(record: LogRecord, opening: Opening) -> int:
+    """Return the greatest append time up to a record.
+
+    That is its own, unless an earlier record was appended later.
+    """
+    number, log = opening.partition, opening.log
+    later = await opening.retry(lambda: log.offset_at(number, record.timestamp + 1))
+    if later is None or later > record.offset:
+        return record.timestamp
+
+    async def latest() -> int:
+        clock_ms = record.timestamp
+        async for records in log.read(number, later, record.offset):
+            clock_ms = max([clock_ms, *(each.timestamp for each in records)])
+        return clock_ms
+
+    return await opening.retry(latest)
+
+
+async def matcher_of(state: PartitionState, versions: frozenset[str], opening: Opening) -> Matcher:
+    """Return the matcher of versions that count in a partition, or have ended there.
+
+    Raises:
+        PartitionHalt: this release does not know one of them.
+    """
+    digests = {key: state.active[key].digest for key in versions}
+    unknown, foreign = opening.definitions.missing(versions, digests)
+    if lacking := [*unknown, *foreign]:
+        raise PartitionHalt(
+            opening.partition,
+            f"partition {opening.partition}: a correction reaches metric version {lacking[0]}, "
+            "which this release cannot compute; run the release that activated it",
+        )
+    return await opening.definitions.matcher(versions)

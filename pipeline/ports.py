@@ -153,18 +153,11 @@ class RollupStore(Protocol):
         ...
 
     async def load_voids(self, partition: int) -> list[bytes]:
-        """Return the elements of the partition's kept corrections (core/voids.py).
-
-        It is not one atomic read, as load_ids() is not.
-        """
+        """Return the elements of the kept corrections (core/voids.py), as load_ids() does."""
         ...
 
     async def trim_voids(
-        self,
-        partition: int,
-        state: PartitionState,
-        elements: Sequence[bytes],
-        trimmed: Trimmed,
+        self, partition: int, state: PartitionState, elements: Sequence[bytes], trimmed: Trimmed
     ) -> bool:
         """Trim the kept corrections as trim_duplicates() does the kept verdicts; False: as it."""
         ...

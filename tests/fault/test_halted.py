@@ -1,5 +1,6 @@
 """A halted partition stops alone, is told of everywhere, and goes on once it is mended."""
 
+import json
 import signal
 import sys
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from pipeline.stack.processes import free_port
 
@@ -174,6 +177,67 @@ def test_f44_a_lost_partition_is_told_by_whoever_looks(stage: Stage) -> None:
     done = stage.recount.ended("usage", metric, "--customer", "c1", *PERIOD)
     assert (done.returncode, done.stdout) == (5, b"")
     stage.recount.run("rebuild", "--partition", "1")
+    stage.exact()
+    assert worker.poll() is None, stage.workers.logs()
+
+
+def test_records_with_the_time_of_their_producer(stage: Stage) -> None:
+    """They halt their partition alone; deleted and rebuilt without them, it goes on."""
+    worker = stage.running()
+    admin = AdminClient(stage.recount.services.address.rdkafka())
+    topic = f"{stage.recount.deployment}.usage.events"
+    stamp(admin, topic, "CreateTime")
+    producer = Producer(stage.recount.services.address.rdkafka())
+    for event in stage.events(10):
+        producer.produce(topic, json.dumps(event).encode(), partition=BAD)
+    producer.flush(20)
+    stood, bad_until = stage.watch.nexts()[BAD], stage.watch.ends()[BAD]
+    stamp(admin, topic, "LogAppendTime")
+
+    stage.halted_alone(worker, "has no append time", BAD)
+    stage.publish()
+    eventually(lambda: others_at_the_end(stage), within_s=40, because="the other one goes on")
+    assert stage.watch.nexts()[BAD] == stood
+    for done in admin.delete_records([TopicPartition(topic, BAD, bad_until)]).values():
+        done.result(20)
+    stage.recount.run("rebuild", "--partition", str(BAD))
+    stage.exact()
+    assert worker.poll() is None, stage.workers.logs()
+
+
+def stamp(admin: AdminClient, topic: str, kind: str) -> None:
+    """Say whose time the records of a topic get from now on."""
+    entry = ConfigEntry(
+        "message.timestamp.type", kind, incremental_operation=AlterConfigOpType.SET
+    )
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    for done in admin.incremental_alter_configs([resource]).values():
+        done.result(20)
+    eventually(
+        lambda: admin.describe_configs([resource])[resource].result(20)[entry.name].value == kind,
+        within_s=20,
+        because="Kafka has taken it",
+    )
+
+
+def test_a_halted_partition_is_looked_at_at_every_assignment(stage: Stage) -> None:
+    """Whoever gets it looks at once, not after a minute: it halts again, or it goes on."""
+    worker = stage.running()
+    key, client = keys_of(stage.recount).state, stage.redis.client
+    right: Any = client.hget(key, "ids")
+    client.hset(key, "ids", "5=4")
+    stage.publish()
+    stage.halted_alone(worker, "the id log holds", 0)
+
+    def told() -> int:
+        """How often a worker said it. The same owner says it once for the same reason."""
+        return stage.workers.logs().count("halted, others go on: partition 0")
+
+    before = told()
+    other = stage.worker()
+    eventually(lambda: told() > before, within_s=30, because="it was assigned, and halted again")
+    client.hset(key, "ids", right)
+    stage.workers.kill(other)
     stage.exact()
     assert worker.poll() is None, stage.workers.logs()
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import signal
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from definitions.errors import DefinitionError, Problem
 
 from ..core.windows import RefusedPeriod
-from ..errors import LogUnavailable, PipelineError, UsageError
+from ..errors import ExitCode, LogUnavailable, PipelineError, UsageError
 from ..settings import Settings, started
 from ..telemetry.logs import LOG
 from . import own, voids
@@ -271,6 +273,8 @@ def serve(settings: Settings, host: str, port: int) -> None:
     )
     with listening(host, port, settings.connections_per_address_max) as made:
         server = uvicorn.Server(config)
+        # uvicorn shuts down, then raises the signal once more for whoever had it before.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.DONE))
         server.run(sockets=[made])
     if not server.started:
         raise LogUnavailable(

@@ -40,6 +40,16 @@ def _posted(server: Server, body: bytes, path: str = "/v1/ingest", **headers: st
     return httpx.post(f"{server.url}{path}", content=body, headers=content, timeout=30)
 
 
+def test_a_server_that_is_told_to_leave_ends_with_0(recount: Recount, tmp_path: Path) -> None:
+    """SIGTERM is how it ends: no supervisor takes that for a failure."""
+    recount.run("init", "--partitions", "1")
+    with serving(recount, tmp_path / "log", keys={}) as server:
+        pass
+
+    assert server.process is not None
+    assert server.process.returncode == 0, (tmp_path / "log").read_text()
+
+
 def test_tls_that_cannot_work_is_refused_with_its_reason(recount: Recount, tmp_path: Path) -> None:
     """A lone part, a missing file, no PEM, another's key: exit 2, and which setting is wrong."""
     recount.run("init", "--partitions", "1")

@@ -17,6 +17,7 @@ from pipeline.app.mending import Mender
 from pipeline.app.opening import SeekBack
 from pipeline.app.owner import Owner
 from pipeline.control.entities import DeploymentRecord
+from pipeline.control.kept import element_of
 from pipeline.control.members import digest_of
 from pipeline.control.records import ControlState
 from pipeline.core.aggregations import AGGREGATIONS, Partial, decode_partial, merge_partials
@@ -39,6 +40,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp()) * 1000
 DAY_MS = 86_400_000
 STORE_ID = "0123456789abcdef0123456789abcdef"
+_COPIED_AT_ONCE = 60  # records in an element of the copy, some 64 KiB
 
 
 # Everything of an event, properties as a dict.
@@ -153,6 +155,32 @@ def control(metrics: Mapping[str, Definition], of: Deployment) -> ControlState:
         state.apply(offset, json.dumps(record).encode())
     assert not state.ignored, state.ignored
     return state
+
+
+def log_of(metrics: int) -> list[bytes]:
+    """The values of a control log with a deployment and so many metrics."""
+    bodies = [*FIVE.values()]
+    records = [identity_record(deployment(), 2)]
+    records += [
+        definition_record(f"m{number}", f"n{number}", bodies[number % len(bodies)])
+        for number in range(metrics)
+    ]
+    return [json.dumps(each).encode() for each in records]
+
+
+def copied_log(metrics: int) -> tuple[ControlState, list[bytes]]:
+    """What the first record of such a log says, and the elements of its copy in Redis."""
+    values = log_of(metrics)
+    state = ControlState()
+    state.apply(0, values[0])
+    assert state.identity is not None
+    store_id = state.identity.deployment.store_id
+    elements = []
+    for lo in range(0, len(values), _COPIED_AT_ONCE):
+        part = values[lo : lo + _COPIED_AT_ONCE]
+        records = [(lo + number, value, b"") for number, value in enumerate(part)]
+        elements.append(element_of(store_id, lo, lo + len(part), records))
+    return state, elements
 
 
 @dataclass

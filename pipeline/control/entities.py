@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
+from definitions.matcher import compile_version
 from definitions.metric import MetricVersion, Origin
 
 from ..core.deployment import Deployment
@@ -52,21 +53,39 @@ class DeploymentRecord:
 class Version:
     """A version on the log. body is None where this release cannot read it.
 
-    drops_history: whether what is not counted of its past never will be.
+    drops_history: whether what is not counted of its past never will be. judged: what foldable
+    found, once somebody asked.
     """
 
     metric_id: str
     number: int
     body: MetricVersion | None
-    foldable: bool
     created_at: str
     effective_to: datetime | None = None
     drops_history: bool = False
+    judged: bool | None = field(default=None, repr=False, compare=False)
 
     @property
     def key(self) -> str:
         """`metric_id#version`."""
         return f"{self.metric_id}#{self.number}"
+
+    @property
+    def foldable(self) -> bool:
+        """Whether this release can compile it. Judged when first asked: a read asks of few."""
+        if self.judged is None:
+            self.judged = _compiles(self.body)
+        return self.judged
+
+
+def _compiles(body: MetricVersion | None) -> bool:
+    if body is None:
+        return False
+    try:
+        compile_version(body)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(slots=True)

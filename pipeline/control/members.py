@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from definitions.matcher import compile_version
-from definitions.metric import MetricVersion
+from definitions.formats.shown import DEPTH_MAX, check_depth
 
 from .entities import CLIENT_KEY, SERVER_KEY
 
@@ -15,10 +14,26 @@ _NUMBERS_END: Final = 1 << 53  # what JSON readers of other languages hold exact
 _PARTITION: Final = re.compile(r"0|[1-9][0-9]{0,5}", re.ASCII)
 _SUFFIX: Final = re.compile(r"[0-9a-z]{0,8}", re.ASCII)
 _DAY_S: Final = 86_400
+# Without these bytes JSON has no lone surrogate and no NaN. \0: UTF-16, where they look otherwise.
+_UNWRITABLE: Final = (b"\\u", b"NaN", b"Infinity", b"\0")
 
 
 class InvalidRecord(Exception):
     """A record that is not valid at its place on the log."""
+
+
+def check_answerable(record: Mapping[str, Any], value: bytes) -> None:
+    """Refuse a record that could not be walked, or not be written into an answer.
+
+    value: its JSON. Most records have none of the bytes that it takes, and are not looked at.
+
+    Raises:
+        ValueError: nested too deeply, a lone surrogate, or a NaN.
+    """
+    if value.count(b"{") + value.count(b"[") > DEPTH_MAX:
+        check_depth(record)
+    if not value.isascii() or any(mark in value for mark in _UNWRITABLE):
+        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
 
 
 def claim_of(record: Mapping[str, Any]) -> str:
@@ -100,14 +115,3 @@ def digest_of(record: Mapping[str, Any]) -> str:
     }
     text = json.dumps(part, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def is_foldable(body: MetricVersion | None) -> bool:
-    """Whether this release can compile a version."""
-    if body is None:
-        return False
-    try:
-        compile_version(body)
-    except ValueError:
-        return False
-    return True

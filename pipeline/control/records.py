@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-from definitions.formats.shown import check_depth, check_shown
+from definitions.formats.shown import check_shown
 from definitions.metric import Definition, MetricVersion, Origin
 from definitions.times import NS_PER_S, parse_timestamp
 
@@ -24,9 +24,9 @@ from .entities import ApiKey, DeploymentRecord, Ignored, Metric, Revision, Versi
 from .identities import identity_in
 from .members import (
     InvalidRecord,
+    check_answerable,
     claim_of,
     digest_of,
-    is_foldable,
     like_in,
     number_in,
     starts_of,
@@ -49,7 +49,8 @@ class ControlState:
     """What the control log says up to an offset.
 
     requests: topic id of the requests → the first offset that has no outcome yet. answered_at:
-    where the last outcome lies. request_seals: of requests, each of which counts once.
+    where the last outcome lies. request_seals: of requests, each of which counts once. vouched:
+    somebody has obeyed all of these records already; what they say of themselves is right.
     """
 
     identity: DeploymentRecord | None = None
@@ -64,6 +65,7 @@ class ControlState:
     request_seals: set[str] = field(default_factory=set)
     answered_at: int = -1
     next: int = 0
+    vouched: bool = False
 
     @property
     def versions(self) -> dict[str, Version]:
@@ -84,9 +86,8 @@ class ControlState:
             record = json.loads(value or b"")
             if not isinstance(record, dict):
                 raise TypeError("not an object")
-            check_depth(record)
-            # Lone surrogates and NaN: nobody could write them into an answer.
-            json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+            if not self.vouched:
+                check_answerable(record, value or b"")
             kind = record["type"]
             if record.get("schema_version") != SCHEMA_VERSION:
                 self._hold(record)
@@ -195,9 +196,10 @@ class ControlState:
             definition=Definition.model_validate(record["definition"]),
             digest=record["digest"],
         )
-        if digest_of(record) != record["digest"]:
-            raise InvalidRecord("the digest does not fit the definition")
-        check_shown(body.definition.origin)
+        if not self.vouched:
+            if digest_of(record) != record["digest"]:
+                raise InvalidRecord("the digest does not fit the definition")
+            check_shown(body.definition.origin)
         self._admit(metric_id, number, name, body, text_in(record, "created_at"))
 
     def _hold(self, record: dict[str, Any]) -> None:
@@ -219,7 +221,7 @@ class ControlState:
             raise InvalidRecord(
                 f"version {number} of {metric_id}: the next version must be {expected}"
             )
-        version = Version(metric_id, number, body, is_foldable(body), created_at)
+        version = Version(metric_id, number, body, created_at)
         if metric is None:
             check_free(self.names, name)
             self.names[name] = metric_id

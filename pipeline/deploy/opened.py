@@ -5,10 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from ..control.entities import DeploymentRecord
-from ..control.kept import copied
 from ..control.log import ControlLog
-from ..control.records import ControlState
-from ..control.seal import Seals
 from ..edges.kafka import KafkaLog, group_name, topic_names
 from ..edges.kafka_causes import ANSWER_S_MAX
 from ..edges.kafka_client import KafkaAdmin, TopicInfo
@@ -24,9 +21,9 @@ from .checks import (
     check_topics,
     identity_of,
     known_identity,
-    store_id_in,
 )
 from .place import Place
+from .spare import Spare
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +76,26 @@ async def opened(
         control = ControlLog(place.kafka, names["control"], place.control_secrets)
         topics: dict[str, TopicInfo] = {}
         away = None
-        try:
+
+        async def reach() -> dict[str, TopicInfo]:
             if commits:
                 rights = {name: RIGHTS[role] for role, name in names.items()}
-                topics = await admin.rightful(rights, group_name(place.name))
+                found = await admin.rightful(rights, group_name(place.name))
             else:
-                topics = await admin.describe([names["control"]])
-            if names["control"] not in topics:
+                found = await admin.describe([names["control"]])
+            if names["control"] not in found:
                 await known_identity(None, store)
             await stack.enter_async_context(control)
-        except LogUnavailable as error:
-            if kafka_wait_s is None:
-                raise
-            control.state, away = await _copy(place, control.topic, store, error), str(error)
+            return found
+
+        if kafka_wait_s is None:
+            topics = await reach()
+        else:
+            async with Spare(place, control.topic, store) as spare:
+                try:
+                    topics = await reach()
+                except LogUnavailable as error:
+                    control.state, away = await spare.instead(error), str(error)
         record = await known_identity(control.state, store)
         store.base_bucket_s = record.deployment.base_bucket_s
         store.tags = lambda: identity_of(control.state).tags
@@ -105,17 +109,3 @@ async def opened(
             await store.check_rights(record.starts)
             await check_copy(store, record)
         yield Deployed(place, names, control, record, store, log, away)
-
-
-async def _copy(
-    place: Place, topic: str, store: RedisStore, error: LogUnavailable
-) -> ControlState:
-    """What the copy of the control log says, while Kafka is away."""
-    held = await store.identity()
-    store_id = None if held is None else store_id_in(held)
-    if not isinstance(store_id, str):
-        raise error  # there is nothing here to be read
-    try:
-        return await copied(store, Seals(topic, place.control_secrets), store_id)
-    except LogUnavailable as lacks:
-        raise LogUnavailable(f"{error}; and {lacks}") from error

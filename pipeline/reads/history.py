@@ -113,6 +113,5 @@ def paced(before: History, after: History, took_s: float) -> History:
 
 def backfilling(versions: Mapping[str, Version], states: Iterable[PartitionState]) -> History:
     """The same of everything that is being counted in a deployment."""
-    wanted = [each for each in versions.values() if each.foldable and not each.drops_history]
-    found = (_of_version(version, state) for state in states for version in wanted)
+    found = (_of_version(version, state) for state in states for version in versions.values())
     return joined_histories(each for each in found if each.word == BACKFILLING)

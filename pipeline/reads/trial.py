@@ -99,7 +99,7 @@ def candidate_of(name: str, definition: Definition) -> Metric:
     body = MetricVersion(
         metric_id=_ID, version=1, effective_from=None, definition=definition, digest=""
     )
-    version = Version(_ID, 1, body, foldable=True, created_at="")
+    version = Version(_ID, 1, body, created_at="")
     return Metric(_ID, name, [version])
 
 

@@ -10,7 +10,7 @@ from .test_tidy import sources
 _ORDINARY = """
     afterwards fresh_ids following ranks report_models reports statsig_criteria statsig_funnel
     statsig_source statsig_sql customers customer_models
-    clauses costs fold_thread id_index trial trial_ledger trial_lines
+    clauses costs fold_thread id_index trial trial_ledger spare trial_lines
     answer answers api_keys app asking bodies browsers checks clients clock cloudevents columns
     common compiled conditions configuration connections contact crash cursors decimal demo
     demo_data described entities errors event_models explain fields init kafka kafka_batches

@@ -4,10 +4,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from definitions.formats import parse
+from definitions.formats.shown import DEPTH_MAX, check_depth
+from pipeline.control.members import check_answerable
 from pipeline.control.records import ControlState
 
 from ..world import FIVE, definition_record, deployment, identity_record
@@ -309,6 +311,45 @@ def test_nothing_can_stop_a_reader(changes: dict[str, Any]) -> None:
 
     assert state.next == 3
     assert "after" in state.metrics
+
+
+def _refused(check: Any, *given: Any) -> bool:
+    try:
+        check(*given)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def _walked(record: Any) -> None:
+    """The whole check, whatever the bytes are."""
+    check_depth(record)
+    json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+
+
+@given(
+    inner=st.recursive(
+        st.one_of(st.text(st.characters(exclude_categories=())), st.floats(), st.none()),
+        lambda each: st.one_of(st.lists(each), st.dictionaries(st.text(), each)),
+        max_leaves=5,
+    ),
+    depth=st.sampled_from([0, 1, DEPTH_MAX - 3, DEPTH_MAX - 2, DEPTH_MAX - 1, DEPTH_MAX]),
+    encoding=st.sampled_from(["utf-8", "utf-16", "utf-16-le", "utf-32-be", "utf-8-sig"]),
+    ascii_only=st.booleans(),
+)
+@example(inner="\ud800", depth=0, encoding="utf-16-le", ascii_only=True)
+@example(inner=float("nan"), depth=0, encoding="utf-16-be", ascii_only=True)
+def test_what_cannot_be_answered_is_seen_by_its_bytes(
+    inner: Any, depth: int, encoding: str, *, ascii_only: bool
+) -> None:
+    """A record that is not looked at as a whole is one that would pass."""
+    for _ in range(depth):
+        inner = [inner]
+    text = json.dumps({"value": inner}, ensure_ascii=ascii_only)
+    value = text.encode(encoding, "surrogatepass")
+    record = json.loads(value)
+
+    assert _refused(check_answerable, record, value) == _refused(_walked, record)
 
 
 ENDED = {**END, "effective_to": "2026-03-01T00:00:00Z"}

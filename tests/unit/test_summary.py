@@ -17,7 +17,7 @@ def version(body: Definition | None, *, foldable: bool = True) -> Version:
         made = MetricVersion(
             metric_id="m", version=1, effective_from=None, definition=body, digest=""
         )
-    return Version("m", 1, made, foldable, "2026-01-01T00:00:00Z")
+    return Version("m", 1, made, "2026-01-01T00:00:00Z", judged=foldable)
 
 
 def klaviyo(*filters: dict[str, Any]) -> Definition:

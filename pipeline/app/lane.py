@@ -18,6 +18,7 @@ from ..deploy.checks import (
     check_topics,
 )
 from ..edges.kafka_client import KafkaAdmin
+from ..edges.kafka_owners import rightful
 from ..edges.redis import RedisStore
 from ..errors import LogUnavailable, StoreUnavailable, Unavailable
 from ..ports import Clock, EventLog
@@ -224,7 +225,7 @@ class Lane:
         parts, identity = self._parts, self._parts.definitions.identity
         with self._answering("kafka", LogUnavailable):
             rights = {name: RIGHTS[role] for role, (name, _) in identity.topics.items()}
-            found = await parts.admin.rightful(rights, parts.group)
+            found = await rightful(parts.admin, rights, parts.group)
             identity = parts.definitions.identity
             check_release(identity)
             events = found.get(self.events)

@@ -14,7 +14,7 @@ from ..control.log import ControlLog
 from ..core.state import PartitionState
 from ..edges.kafka import KafkaLog, group_name, topic_names
 from ..edges.kafka_client import KafkaAdmin
-from ..edges.kafka_owners import owners
+from ..edges.kafka_owners import owners, rightful
 from ..edges.redis import RedisStore
 from ..errors import Damage, PipelineError, Unavailable
 from ..ports import Clock, Span
@@ -101,7 +101,7 @@ class Examination:
             notes.say("copies", Word.MIND, told, do)
         with notes.check("rights on kafka"):
             rights = {self._names[role]: right for role, right in RIGHTS.items()}
-            await self._admin.rightful(rights, group_name(self._place.name))
+            await rightful(self._admin, rights, group_name(self._place.name))
         notes.say_well("rights on kafka", "this user may do what a worker does")
 
     def _security(self) -> None:

@@ -9,6 +9,7 @@ from ..control.log import ControlLog
 from ..edges.kafka import KafkaLog, group_name, topic_names
 from ..edges.kafka_causes import ANSWER_S_MAX
 from ..edges.kafka_client import KafkaAdmin, TopicInfo
+from ..edges.kafka_owners import rightful
 from ..edges.redis import RedisStore
 from ..errors import LogUnavailable
 from .checks import (
@@ -80,7 +81,7 @@ async def opened(
         async def reach() -> dict[str, TopicInfo]:
             if commits:
                 rights = {name: RIGHTS[role] for role, name in names.items()}
-                found = await admin.rightful(rights, group_name(place.name))
+                found = await rightful(admin, rights, group_name(place.name))
             else:
                 found = await admin.describe([names["control"]])
             if names["control"] not in found:

@@ -22,7 +22,6 @@ T = TypeVar("T")
 _ADMIN_TIMEOUT_S: Final = 15.0
 _CHANGE_TIMEOUT_S: Final = 5.0
 _CHANGE_TRIES_MAX: Final = 5  # longer than Kafka takes to give up a broker that was lost
-RIGHTS_TIMEOUT_S: Final = 4.0
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _SETTLE_S: Final = 0.1
 _SETTLE_TRIES_MAX: Final = 150
@@ -191,18 +190,18 @@ class KafkaAdmin:
     """Topics: made, described, grown. Calls block, so they run in a thread."""
 
     def __init__(self, address: KafkaAddress, within_s: float = ANSWER_S_MAX) -> None:
-        self._address = address
+        self.address = address
         self._within_s = within_s  # how long all servers have for a first answer
         self._client: AdminClient | None = None
 
     async def call(self, work: Callable[[AdminClient], T]) -> T:
         if self._client is None:
             # librdkafka keeps silent about causes, and waits for the longest of its limits.
-            await reached(self._address.bootstrap, self._address.security, self._within_s)
-            async with guard(self._address.bootstrap):
-                self._client = AdminClient(self._address.rdkafka())
+            await reached(self.address.bootstrap, self.address.security, self._within_s)
+            async with guard(self.address.bootstrap):
+                self._client = AdminClient(self.address.rdkafka())
         try:
-            async with guard(self._address.bootstrap):
+            async with guard(self.address.bootstrap):
                 return await asyncio.to_thread(work, self._client)
         except LogUnavailable:
             self._client = None  # the next call begins by looking for the cause
@@ -254,7 +253,7 @@ class KafkaAdmin:
             except KafkaException as error:
                 code = error.args[0].code()
                 if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                    raise Halt(self._denied("DESCRIBE", f"topic {name!r}")) from error
+                    raise Halt(self.denied("DESCRIBE", f"topic {name!r}")) from error
                 if code != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise
             else:
@@ -266,47 +265,17 @@ class KafkaAdmin:
                 )
         return described
 
-    def _denied(self, right: str, thing: str) -> str:
+    def denied(self, right: str, thing: str) -> str:
+        """Return what is said where our user lacks a right."""
         return (
-            f"Kafka at {self._address.bootstrap} does not allow {self._address.user} to {right} "
+            f"Kafka at {self.address.bootstrap} does not allow {self.address.user} to {right} "
             f"{thing}; {_GIVE}"
         )
 
-    async def rightful(self, topics: Mapping[str, str], group: str) -> dict[str, TopicInfo]:
-        """Return the topics that exist, having seen that our user may do what a worker does.
-
-        A broker that does not say is believed for now: ask again. A group has no coordinator for
-        some seconds after its cluster got its first one, or while the broker is busy.
-
-        Args:
-            topics: Name → the right that is needed, as ACLs spell it.
-            group: Of consumers, which it joins.
-
-        Raises:
-            Halt: a right is missing. aiokafka tells it late, in part only after an assignment.
-        """
-
-        def work(client: AdminClient) -> dict[str, TopicInfo]:
-            described = self._described(client, list(topics))
-            for name, topic in described.items():
-                self._check_right(topics[name], f"topic {name!r}", topic.allowed)
-            asked = client.describe_consumer_groups(
-                [group], include_authorized_operations=True, request_timeout=RIGHTS_TIMEOUT_S
-            )
-            try:
-                allowed = _names(asked[group].result().authorized_operations)
-            except KafkaException as error:
-                if error.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-                    raise Halt(self._denied("READ", f"group {group!r}")) from error
-            else:
-                self._check_right("READ", f"group {group!r}", allowed)
-            return described
-
-        return await self.call(work)
-
-    def _check_right(self, right: str, thing: str, allowed: frozenset[str]) -> None:
+    def check_right(self, right: str, thing: str, allowed: frozenset[str]) -> None:
+        """Halt where a right is not among those that a broker has told; none is: it told none."""
         if allowed and right not in allowed:
-            raise Halt(self._denied(right, thing))
+            raise Halt(self.denied(right, thing))
 
     async def create(
         self, name: str, *, partitions: int, replication: int, config: Mapping[str, str]
@@ -330,7 +299,7 @@ class KafkaAdmin:
 
         Whoever asks next may ask any of them: one that is behind would say there is no such topic.
         """
-        login = aiokafka_login(self._address.security)
+        login = aiokafka_login(self.address.security)
         for _ in range(_SETTLE_TRIES_MAX):
             brokers = await self.call(_brokers)
             shown = await asyncio.gather(*(_partitions_at(*each, login, name) for each in brokers))
@@ -368,7 +337,7 @@ class KafkaAdmin:
                 except KafkaException as error:
                     if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                         topic = f"topic {resource.name!r}"
-                        raise Halt(self._denied("DESCRIBE_CONFIGS", topic)) from error
+                        raise Halt(self.denied("DESCRIBE_CONFIGS", topic)) from error
                     raise
             return found
 

@@ -29,6 +29,7 @@ OWNERS = {
         "pipeline/edges/kafka.py",
         "pipeline/edges/kafka_client.py",
         "pipeline/edges/kafka_codecs.py",
+        "pipeline/edges/kafka_owners.py",
         "pipeline/control/clerk.py",
         "pipeline/control/log.py",
         "pipeline/app/transport.py",
@@ -37,7 +38,6 @@ OWNERS = {
     "redis": {"pipeline/edges/redis_client.py", "pipeline/stack/probe.py"},
     "confluent_kafka": {
         "pipeline/edges/kafka_client.py",
-        "pipeline/edges/kafka_owners.py",
         "pipeline/stack/probe.py",
     },
     "numpy": {

@@ -174,7 +174,7 @@ def test_every_client_is_made_with_the_login() -> None:
     kinds |= {"PlacedConsumer", "PlacedProducer"}
     kinds |= {"AdminClient", "Producer", "Consumer", "create_conn"}
     logins = {"address.aiokafka()", "address.first.aiokafka()", "self.app.kafka", "login"}
-    logins |= {"address.rdkafka()", "self._address.rdkafka()"}
+    logins |= {"address.rdkafka()", "self.address.rdkafka()", "self._address.rdkafka()"}
     made = {}
     for path in (ROOT / "pipeline").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -138,9 +138,11 @@ def usable(value: bytes | None) -> dict[str, Any] | None:
         return None
     if not isinstance(body, dict) or _depth(body) > 32 or len(value or b"") > 2**20:
         return None
-    is_void = body.get("kind") == "void"
+    is_void = body.get("kind") in ("void", "amend")
     if is_void:
-        body["event_type"] = "void"
+        body["event_type"] = body["kind"]
+    if body.get("kind") == "amend" and not _amends(body.get("event")):
+        return None
     names = ("transaction_id", "customer_id", "event_type", "timestamp")
     if not all(type(body.get(name)) is str and body[name] for name in names):
         return None
@@ -150,6 +152,7 @@ def usable(value: bytes | None) -> dict[str, Any] | None:
     if len(body["transaction_id"]) > 128 or body.get("kind", "usage") not in (
         "usage",
         "void",
+        "amend",
         None,
     ):
         return None
@@ -207,13 +210,15 @@ def recount(
     books, seen, clock = Books(), {}, -1  # type: Books, dict[tuple[str, str], int], int
     became: dict[int, tuple[str, str, str]] = {}  # offset → customer, transaction, fate
     accepted: dict[int, tuple[Mapping[str, Any], int, int]] = {}  # offset → event, time, clock
+    times: dict[int, int] = {}  # offset → event time
     taken_back: set[int] = set()
     for record in records:
         clock = max(clock, record.append_ms)
         books.fates["consumed"] += 1
         event: Any = usable(record.value)
         at = 0 if event is None else event_ns(event["timestamp"]) or 0
-        is_void = event is not None and event.get("kind") == "void"
+        is_void = event is not None and event.get("kind") in ("void", "amend")
+        times[record.offset] = at
         if is_void:
             at = clock * 10**6  # its own time decides nothing
         behind = clock * 10**6 - at
@@ -229,26 +234,20 @@ def recount(
             continue
         if is_void:
             original = _original(event, partition, record.offset)
-            known = became.get(-1 if original is None else original)
-            wanted = (event.get("voids") or {}) if isinstance(event.get("voids"), dict) else {}
-            why = None
-            if (
-                known is None
-                or known[:2] != (identity[0], wanted.get("transaction_id"))
-                or known[2] == "void"
-            ):
-                why = "nothing_to_void"
-            elif known[2] == "duplicate":
-                why = "voids_a_duplicate"
-            elif original in taken_back:
-                why = "already_voided"
+            known, amends = became.get(original), event["kind"] == "amend"
+            same_time = not amends or times[record.offset] == times.get(original)
+            why = _why_not(event, known if same_time else None, original in taken_back)
             if why is not None:
                 books.fates["rejected"] += 1
                 books.reasons[why] = books.reasons.get(why, 0) + 1
                 continue
             seen[identity] = generation
             became[record.offset] = (*identity, "void")
-            taken_back.add(-1 if original is None else original)
+            taken_back.add(original)
+            if amends:
+                became[record.offset] = identity[0], event["amends"]["transaction_id"], "accepted"
+                said = {**event["event"], "customer_id": identity[0]}
+                accepted[record.offset] = said, times[record.offset], clock
             books.fates["corrected"] += 1
             continue
         seen[identity] = generation
@@ -263,14 +262,40 @@ def recount(
     return books
 
 
-def _original(void: Mapping[str, Any], partition: int, offset: int) -> int | None:
-    """The offset that a void of a partition names, if that lies before it."""
-    voids = void.get("voids")
+def _amends(event: Any) -> bool:
+    """Whether an amend says an event."""
+    if not isinstance(event, dict) or not set(event) <= {"event_type", "properties", "context"}:
+        return False
+    kind = event.get("event_type")
+    inner = [event.get(name) for name in ("properties", "context")]
+    return (
+        type(kind) is str
+        and 0 < len(kind) <= 256
+        and all(each is None or isinstance(each, dict) for each in inner)
+    )
+
+
+def _why_not(
+    correction: Mapping[str, Any], known: tuple[str, str, str] | None, is_gone: bool
+) -> str | None:
+    """Why what became of a record cannot be taken back by a correction that names it."""
+    wanted = correction.get(correction["kind"] + "s")
+    name = wanted.get("transaction_id") if isinstance(wanted, dict) else None
+    if known is None or known[:2] != (correction["customer_id"], name) or known[2] == "void":
+        return "nothing_to_void"
+    if known[2] == "duplicate":
+        return "voids_a_duplicate"
+    return "already_voided" if is_gone else None
+
+
+def _original(void: Mapping[str, Any], partition: int, offset: int) -> int:
+    """The offset that a void of a partition names, if that lies before it; else -1."""
+    voids = void.get(void["kind"] + "s")
     at = voids.get("at") if isinstance(voids, dict) else None
     if not isinstance(at, str):
-        return None
+        return -1
     match = re.fullmatch(rf"{partition}@(0|[1-9]\d{{0,17}})", at, re.ASCII)
-    return int(match[1]) if match and int(match[1]) < offset else None
+    return int(match[1]) if match and int(match[1]) < offset else -1
 
 
 def _add(

@@ -17,8 +17,9 @@ from functools import partial
 from operator import attrgetter
 from typing import Final, cast
 
-from ..core.backfill import Due, Slice, behind, cut, due_of, slice_of
+from ..core.backfill import Due, Slice, add_amends, behind, cut, due_of, slice_of
 from ..core.clocked import VerdictsDiffer
+from ..core.fold.amend import Amend
 from ..core.past import Pasts
 from ..core.plan import Plan, nothing
 from ..core.records import LogRecord
@@ -154,6 +155,7 @@ class Backfill:
         if self._moved(state, due):
             return None
         folding = await self._foldings.of_versions(due.versions, self._owner.module)
+        amends = await self._amends(state, due, upto)
         try:
             work = partial(
                 slice_of,
@@ -179,7 +181,25 @@ class Backfill:
                 f"lost, or somebody else wrote to it; {REBUILD}",
             ) from error
         self.size.fit(took_s)
+        add_amends(
+            made,
+            due,
+            amends,
+            records,
+            partition=self._owner.partition,
+            bucket_s=self._definitions.identity.deployment.base_bucket_s,
+        )
         return made
+
+    async def _amends(self, state: PartitionState, due: Due, upto: int) -> list[Amend]:
+        """The applied amends of a slice, and which of its versions count them."""
+        voids, pasts, found = self._owner.correcting.voids, state.hist.by_version, []
+        for offset in voids.living(due.low, upto):
+            root = voids.root_of(offset)
+            versions = frozenset(each for each in due.versions if pasts[each].start <= root)
+            if versions:
+                found.append(Amend(offset, await self._definitions.matcher(versions)))
+        return found
 
     def _moved(self, state: PartitionState, due: Due) -> bool:
         """Whether something else is due by now: another owner, or a Redis that went back."""

@@ -5,6 +5,8 @@ where append times have stepped back, and the age of the original hangs on it, s
 it are read for their times.
 """
 
+from dataclasses import replace
+
 from definitions.matcher import Matcher
 from definitions.times import parse_timestamp
 
@@ -16,6 +18,7 @@ from ..core.fold.judge import is_in_time
 from ..core.id_index import IdIndex
 from ..core.mending import Reached, counting_at
 from ..core.plan import Plan
+from ..core.reasons import Rejected
 from ..core.records import LogRecord
 from ..core.state import PartitionState
 from ..core.voids import Voids
@@ -58,9 +61,13 @@ class Correcting:
         correction, partition = _DECODE(record.value), opening.partition
         assert isinstance(correction, Correction), "nothing else ends a plan before it begins"
         original, versions, place = None, frozenset[str](), correction.place
+        amended = versions
         if place is not None and misnamed(correction, partition, record.offset) is None:
             original = await original_at(place.offset, state, opening)
-            versions = counting_at(state, place.offset)
+            root = self.voids.root_of(place.offset)
+            versions = counting_at(state, place.offset, root)
+            then = replace(state, next=record.offset + 1)
+            amended = counting_at(then, record.offset, root)
         if original is not None and place is not None:
             found = await self.duplicates.between(place.offset, place.offset + 1, opening)
             if found is None:
@@ -68,6 +75,7 @@ class Correcting:
             original = original._replace(
                 is_duplicate=bool(found),
                 by=self.voids.by_of(place.offset),
+                is_applied=self.voids.is_applied(place.offset),
                 is_whole=await self._is_whole(original, state, opening),
             )
         return correct(
@@ -78,6 +86,7 @@ class Correcting:
             state=state,
             deployment=opening.definitions.identity.deployment,
             matcher=await matcher_of(state, versions, opening),
+            amended=await matcher_of(state, amended, opening),
             index=index,
         )
 
@@ -113,7 +122,11 @@ class Correcting:
             partition=opening.partition,
             state=state,
             deployment=opening.definitions.identity.deployment,
-            matcher=await matcher_of(state, counting_at(state, taken.original), opening),
+            matcher=await matcher_of(
+                state,
+                counting_at(state, taken.original, self.voids.root_of(taken.original)),
+                opening,
+            ),
         )
         if found is None:
             raise PartitionHalt(
@@ -145,7 +158,7 @@ class Correcting:
     async def _is_whole(self, original: Original, state: PartitionState, opening: Opening) -> bool:
         """Whether the log holds all events of an original's base bucket."""
         event = _DECODE(original.record.value)
-        at = parse_timestamp(event.timestamp) if isinstance(event, Event) else None
+        at = None if isinstance(event, Rejected) else parse_timestamp(event.timestamp)
         known = self._log_start
         start = await self._starts(opening) if known is None else known
         if at is None or start <= state.start:
@@ -170,7 +183,7 @@ async def original_at(offset: int, state: PartitionState, opening: Opening) -> O
     deployment = opening.definitions.identity.deployment
     if isinstance(event, Event) and not is_in_time(event, clocks, deployment):
         clock_ms = await clock_at(record, opening)
-    return Original(record, clock_ms, is_duplicate=False, by=None, is_whole=True)
+    return Original(record, clock_ms, is_duplicate=False, by=None, is_applied=False, is_whole=True)
 
 
 async def clock_at(record: LogRecord, opening: Opening) -> int:

@@ -19,10 +19,12 @@ from definitions.metric import Scope
 from ..core.clocked import VerdictsDiffer
 from ..core.correction import TakenBack
 from ..core.fold.again import Whose, count_again
+from ..core.fold.amend import Amend, added_in
 from ..core.mending import (
     CountedAgain,
     Mending,
     Reached,
+    counting_at,
     joined_reached,
     mending_of,
     parts_of,
@@ -208,6 +210,8 @@ class Mender:
         if duplicates is None:
             return False
         left_out = duplicates | job.voids.between(job.upto, upto)
+        clock_ms = job.clock_ms
+        amends = await self._amends(job, state, upto)
         for part in parts_of(state, job.versions, job.upto, upto):
             matcher = None
             if part.versions:
@@ -232,8 +236,26 @@ class Mender:
                     f"partition {number}: {error}: the list of duplicates was lost, or somebody "
                     f"else wrote to it; {REBUILD}",
                 ) from error
+        added = added_in(
+            amends,
+            records,
+            clock_ms,
+            partition=self._owner.partition,
+            bucket_s=self._definitions.identity.deployment.base_bucket_s,
+        )
+        job.found.take(added.cells, added.elements)
         job.upto = upto
         return True
+
+    async def _amends(self, job: _Job, state: PartitionState, upto: int) -> list[Amend]:
+        """The amends of [job.upto, upto), those too that came since the job began."""
+        voids, found = self._owner.correcting.voids, []
+        for offset in voids.living(job.upto, upto):
+            versions = counting_at(state, offset, voids.root_of(offset)) & job.versions
+            if versions:
+                matcher = await matcher_of(state, versions, self._owner.opening)
+                found.append(Amend(offset, matcher))
+        return found
 
     async def _ended(self, job: _Job, state: PartitionState) -> Mending | None:
         """Count what was applied meanwhile, and say what is to be written; None: begin anew."""

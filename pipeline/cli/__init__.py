@@ -63,6 +63,10 @@ COMMANDS: Final = {
     "period": ("periods", "Close months, and prove closed numbers."),
     "rejected": ("rejected", "Dead letters: rejected events."),
     "void": ("void", "Take an event back: no number holds it any more."),
+    "amend": (
+        "void",
+        "Say what an event should have said: that counts instead, at the same time.",
+    ),
     "rebuild": (
         "rebuild",
         "Count the log again from its start, while readers and workers go on.",

@@ -228,10 +228,13 @@ async def _verified(
 
 
 def _closer(deployment: Opened, to: Path | None) -> Closer:
+    from ..periods.causes import Causes
+
     return Closer(
         deployment.control,
         deployment.identity,
         deployment.together(deployment.waiting(_PATIENCE_S)),
+        Causes(deployment.identity, deployment.store, deployment.log).since,
         SystemClock(),
         Path(deployment.settings.periods_dir) if to is None else to,
     )

@@ -12,6 +12,7 @@ Merging is commutative. A slice and a flush may touch the same cell in any order
 into the cells that the version counts in already.
 
 What was taken back by a correction before `next` is left out like a duplicate (core/voids.py).
+What an amend says instead is added where the amend lies (fold/amend.py).
 
 Rule 1: a record that is left out still moves the log clock (tests/property/test_history.py has
 this and other ways to make it wrong).
@@ -29,6 +30,7 @@ from definitions.matcher import Matcher
 
 from .clocked import VerdictsDiffer, clock_of, left_of
 from .deployment import Deployment
+from .fold.amend import Amend, add_cells, add_elements, added_in
 from .fold.fold import fold
 from .fold.rust import RustFold
 from .id_index import IdIndex
@@ -148,6 +150,26 @@ def slice_of(
     if left_out:
         clock_ms = clock_of(due.clock_ms, records[:passed])
     return Slice(plan, counted(state.hist, due, hi, clock_ms), hi, passed)
+
+
+def add_amends(
+    slice_: Slice,
+    due: Due,
+    amends: Collection[Amend],
+    records: Sequence[LogRecord],
+    *,
+    partition: int,
+    bucket_s: int,
+) -> None:
+    """Add what amends of a slice say; those behind its end belong to the next one.
+
+    Args:
+        amends: Those that are applied and not taken back. records: As slice_of() took them.
+    """
+    within = [each for each in amends if each.offset < slice_.upto]
+    added = added_in(within, records, due.clock_ms, partition=partition, bucket_s=bucket_s)
+    add_cells(slice_.plan.cells, added.cells)
+    add_elements(slice_.plan.elements, added.elements)
 
 
 def counted(hist: Pasts, due: Due, hi: int, clock_ms: int) -> Pasts:

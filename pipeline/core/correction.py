@@ -1,5 +1,7 @@
 """A record that takes an earlier one back: what it says, and whether it may (docs/corrections.md).
 
+A void takes back; an amend takes back, and says what counts instead at the same time.
+
 It names the original by its transaction_id and by its place on the log. The place is looked up by
 whoever sends the correction; the worker looks at it once, and never searches.
 
@@ -14,6 +16,8 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 VOID: Final = "void"
+AMEND: Final = "amend"
+NAMING: Final = {VOID: "voids", AMEND: "amends"}  # the member that names the original
 _PLACE: Final = re.compile(r"(0|[1-9][0-9]{0,8})@(0|[1-9][0-9]{0,17})", re.ASCII)
 
 
@@ -47,10 +51,19 @@ class TakenBack(NamedTuple):
         return self.original.to_bytes(8, "little") + self.by.to_bytes(8, "little")
 
 
-class Correction(msgspec.Struct, frozen=True, gc=False):
-    """A void. original, place: what it takes back; None where it does not say.
+class Amended(NamedTuple):
+    """What an amend says that its original should have said."""
 
-    event_type: empty, which no event's is.
+    event_type: str
+    properties: dict[str, Any]
+    context: dict[str, Any] | None
+
+
+class Correction(msgspec.Struct, frozen=True, gc=False):
+    """A void or an amend. original, place: what it takes back; None where it does not say.
+
+    timestamp: of an amend, the original's. replacement: of an amend alone. event_type: empty,
+    which no event's is.
     """
 
     transaction_id: str
@@ -58,12 +71,13 @@ class Correction(msgspec.Struct, frozen=True, gc=False):
     timestamp: str
     original: str | None
     place: RecordPlace | None
+    replacement: Amended | None = None
     event_type: ClassVar[str] = ""
 
 
-def correction_of(body: dict[str, Any]) -> Correction:
+def correction_of(body: dict[str, Any], replacement: Amended | None) -> Correction:
     """Return what a body says whose ids and timestamp are texts."""
-    named = body.get("voids")
+    named = body.get(NAMING[body["kind"]])
     original = at = None
     if isinstance(named, dict):
         original, at = named.get("transaction_id"), named.get("at")
@@ -73,4 +87,5 @@ def correction_of(body: dict[str, Any]) -> Correction:
         body["timestamp"],
         original if isinstance(original, str) else None,
         place_of(at) if isinstance(at, str) else None,
+        replacement,
     )

@@ -17,7 +17,7 @@ import msgspec
 
 from definitions.values import ABSENT, NUMBER_CHARS_MAX, UNREADABLE, number_of_token
 
-from .correction import VOID, Correction, correction_of
+from .correction import AMEND, NAMING, Amended, Correction, correction_of
 from .reasons import Reason, Rejected
 
 EVENT_BYTES_MAX: Final = 1_048_576
@@ -68,6 +68,7 @@ Decoded = Event | Correction | Rejected
 _NESTED: Final = (dict, list)
 _REQUIRED: Final = ("transaction_id", "customer_id", "event_type", "timestamp")
 _OF_CORRECTION: Final = ("transaction_id", "customer_id", "timestamp")
+_OF_REPLACEMENT: Final = frozenset({"event_type", "properties", "context"})
 _TOGETHER: Final = 64  # events that are decoded by one call, unless one of them is odd
 _NARROW_KEYS_MAX: Final = 24  # beyond, making a dict is cheaper than a struct of as many members
 _UNDECIDED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -203,16 +204,15 @@ def decode_slowly(value: bytes) -> Decoded:
         return Rejected(Reason.NOT_JSON, "a text holds a lone surrogate")
     if not isinstance(body, dict):
         return Rejected(Reason.NOT_AN_EVENT, "an event is a JSON object")
-    required = _REQUIRED if body.get("kind") != VOID else _OF_CORRECTION
-    for name in required:
+    kind = body.get("kind")
+    is_correction = isinstance(kind, str) and kind in NAMING
+    for name in _OF_CORRECTION if is_correction else _REQUIRED:
         if not isinstance(body.get(name), str):
             return Rejected(Reason.NOT_AN_EVENT, f"{name} must be a string")
-    if required is _OF_CORRECTION:
-        return _misnamed(body, _OF_CORRECTION[:2]) or correction_of(body)
-    properties, context, kind = body.get("properties"), body.get("context"), body.get("kind")
-    for name, member in (("properties", properties), ("context", context)):
-        if not isinstance(member, dict | None):
-            return Rejected(Reason.NOT_AN_EVENT, f"{name} must be an object")
+    if is_correction:
+        return _correction(body)
+    if (rejected := _misformed(body)) is not None:
+        return rejected
     if not isinstance(kind, str | None):
         return Rejected(Reason.UNKNOWN_KIND, "kind must be a string")
     if kind not in {None, USAGE}:
@@ -220,7 +220,34 @@ def decode_slowly(value: bytes) -> Decoded:
     if (rejected := _misnamed(body, _REQUIRED[:3])) is not None:
         return rejected
     members = {name: body[name] for name in _REQUIRED}
-    return Event(**members, properties=properties or {}, context=context)
+    properties, context = body.get("properties") or {}, body.get("context")
+    return Event(**members, properties=properties, context=context)
+
+
+def _correction(body: dict[str, Any]) -> Correction | Rejected:
+    """The void or the amend of a body whose ids and timestamp are texts."""
+    if (rejected := _misnamed(body, _OF_CORRECTION[:2])) is not None:
+        return rejected
+    if body["kind"] != AMEND:
+        return correction_of(body, None)
+    event = body.get("event")
+    if not isinstance(event, dict) or not isinstance(event.get("event_type"), str):
+        return Rejected(Reason.NOT_AN_EVENT, "event must be an object with an event_type")
+    if not event.keys() <= _OF_REPLACEMENT:
+        detail = f"event has no members but {', '.join(sorted(_OF_REPLACEMENT))}"
+        return Rejected(Reason.NOT_AN_EVENT, detail)
+    if (rejected := _misformed(event) or _misnamed(event, ["event_type"])) is not None:
+        return rejected
+    made = Amended(event["event_type"], event.get("properties") or {}, event.get("context"))
+    return correction_of(body, made)
+
+
+def _misformed(body: dict[str, Any]) -> Rejected | None:
+    """Why members cannot be those of an event."""
+    for name in ("properties", "context"):
+        if not isinstance(body.get(name), dict | None):
+            return Rejected(Reason.NOT_AN_EVENT, f"{name} must be an object")
+    return None
 
 
 def _misnamed(body: dict[str, Any], names: Sequence[str]) -> Rejected | None:

@@ -70,13 +70,28 @@ def spans_of(state: PartitionState, version: str) -> list[tuple[int, int]]:
     return [*spans, (activation.offset, min(state.ended.get(version, state.next), state.next))]
 
 
-def counting_at(state: PartitionState, offset: int) -> frozenset[str]:
-    """The versions that have counted the record at an offset, if it counts at all."""
+def counting_at(state: PartitionState, offset: int, root: int) -> frozenset[str]:
+    """The versions that have counted the record at an offset, if it counts at all.
+
+    Args:
+        root: The same, or of an amend what it goes back to: a version counts it if it counts its
+            root, and has come to the amend.
+    """
     return frozenset(
         version
-        for version in state.active
-        if any(low <= offset < high for low, high in spans_of(state, version))
+        for version, activation in state.active.items()
+        if _begins(state, version) <= root < state.ended.get(version, offset + 1)
+        and (
+            activation.offset <= offset < state.next
+            or any(low <= offset < high for low, high in spans_of(state, version)[:-1])
+        )
     )
+
+
+def _begins(state: PartitionState, version: str) -> int:
+    """The first offset at which a version counts, or will."""
+    past = state.hist.by_version.get(version)
+    return state.active[version].offset if past is None else past.start
 
 
 class Part(NamedTuple):

@@ -52,6 +52,21 @@ class Voids:
             return None
         return int(self.by[at])
 
+    def is_applied(self, by: int) -> bool:
+        """Whether the correction at an offset is applied."""
+        return bool((self.by == by).any())
+
+    def root_of(self, offset: int) -> int:
+        """The record that was amended first, of those that led to the one at an offset."""
+        while len(found := self.originals[self.by == offset]):
+            offset = int(found[0])
+        return offset
+
+    def living(self, low: int, high: int) -> list[int]:
+        """The applied corrections in [low, high) that were not taken back themselves, in order."""
+        found = self.by[(low <= self.by) & (self.by < high)]
+        return sorted(np.setdiff1d(found, self.originals).tolist())
+
     def between(self, low: int, high: int) -> frozenset[int]:
         """The originals in [low, high)."""
         first, last = self.originals.searchsorted([low, high])

@@ -25,7 +25,7 @@ from ..core.windows import RefusedPeriod
 from ..errors import ExitCode, LogUnavailable, PipelineError, UsageError
 from ..settings import Settings, started
 from ..telemetry.logs import LOG
-from . import own, voids
+from . import corrections, own
 from .http.browsers import Browsers
 from .http.connections import Finished, PatientProtocol
 from .http.described import hoist
@@ -100,7 +100,7 @@ def application(settings: Settings) -> FastAPI:
         own,
         page,
         metronome_customers,
-        voids,
+        corrections,
     ):
         app.include_router(door.router)
     app.add_middleware(Browsers)

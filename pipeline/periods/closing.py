@@ -6,7 +6,7 @@ again: parts with a good checksum are kept, and a record that is there already i
 digest. So there is one revision of each number, and no half of one has a manifest.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from importlib import metadata
@@ -18,6 +18,7 @@ from definitions.times import rfc3339
 
 from ..control.entities import DeploymentRecord, Metric, Revision
 from ..control.log import ControlLog
+from ..core.windows import Window
 from ..errors import ConflictError, NotClosable, UsageError
 from ..ports import Clock
 from ..reads.owners import Places
@@ -45,6 +46,7 @@ _OF_PLAN: Final = (
     "format",
 )
 Progress = Callable[[int], None]
+Causing = Callable[[Revision, Window], Awaitable[dict[str, Any]]]  # see Causes.since()
 
 
 class Closer:
@@ -55,12 +57,14 @@ class Closer:
         control: ControlLog,
         identity: DeploymentRecord,
         together: Together,
+        causes: Causing,
         clock: Clock,
         root: Path,
     ) -> None:
         self._control = control
         self._identity = identity
         self._together = together
+        self._causes = causes
         self._clock = clock
         self._root = root
 
@@ -112,9 +116,12 @@ class Closer:
             query = self._query(period, metrics, made_as)
             reading = await self._together.opened(query)
             self._check(period, query, reading, None)
-            plan = self._plan(period, query, made_as, old[0][1]["parts"], known[-1])
+            causes = await self._causes(known[-1], period.window)
+            plan = self._plan(period, query, made_as, old[0][1]["parts"], known[-1]) | causes
             job = Job(period, made_as, folder, folder.begin(plan), reading, old)
             parts = await self._parts(job, progress)
+            if await self._causes(known[-1], period.window) != causes:
+                raise taken_back_meanwhile(period)
             if parts:
                 return await self._finished(job, parts)
             folder.remove()
@@ -244,6 +251,9 @@ class Closer:
         revision = await self._record(job, manifest, parts)
         job.folder.finish(manifest)
         changed = {} if revision.number == 1 else {"changed": revision.rows}
+        changed |= (
+            {"corrections": len(job.plan["corrections"])} if "corrections" in job.plan else {}
+        )
         return {**told_of(revision), **changed, "path": str(job.folder.path)}
 
     async def _record(self, job: Job, manifest: bytes, parts: Sequence[PartFacts]) -> Revision:
@@ -282,6 +292,11 @@ def _check_fresh(job: Job) -> None:
         NotClosable: another run reads it again.
     """
     if job.reading.is_stale(job.period.window):
-        raise NotClosable(
-            f"{job.period.name}: an event was taken back while it was read; run the command again"
-        )
+        raise taken_back_meanwhile(job.period)
+
+
+def taken_back_meanwhile(period: Period) -> NotClosable:
+    """Say that another run is needed."""
+    return NotClosable(
+        f"{period.name}: an event was taken back while it was read; run the command again"
+    )

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from ..control.entities import Revision
 from ..core.windows import RefusedPeriod, Window, WindowSize, first_instant, windows, zone_of
-from ..errors import UnknownNameError, UsageError
+from ..errors import ConflictError, UnknownNameError, UsageError
 
 _PERIOD: Final = re.compile(r"(\d{4})-(\d{2})(?:-(\d{2})(?:T(\d{2}))?)?", re.ASCII)
 _DAY: Final = timedelta(days=1)
@@ -72,6 +72,24 @@ def numbered(text: str) -> tuple[str, int | None]:
     if mark and (not number.isascii() or not number.isdigit() or not int(number)):
         raise UsageError(f"{text[:80]!r}: behind # stands the number of a revision, from 1 on")
     return name, int(number) if mark else None
+
+
+def check_unclosed(periods: Periods, at: datetime) -> None:
+    """Refuse a correction of an event whose time lies in a closed period.
+
+    Raises:
+        ConflictError: it does, and numbers of that period would change in its next revision.
+    """
+    found = [
+        f"{name} ({zone})"
+        for (name, zone), known in sorted(periods.items())
+        if known and known[-1].starting_on <= at < known[-1].ending_before
+    ]
+    if found:
+        raise ConflictError(
+            f"the event is of {found[0]}, which is closed: say that its next revision may show "
+            'the change (--revise, "revise": true)'
+        )
 
 
 def revisions_of(periods: Periods, text: str, timezone: str) -> list[Revision]:

@@ -140,7 +140,7 @@ class Behind:
         offsets = {at: book.state.next for at, book in work.books.items()}
         last: Place | None = None
         for number, (low, high) in ranges.items():
-            async for lines in self._read(work, number, low, high, progress):
+            async for lines in self._read(work, number, low, high, progress, after):
                 some = lines if limit is None else lines[: limit - work.events]
                 work.events += len(some)
                 if some:
@@ -201,11 +201,18 @@ class Behind:
         return min(low, high), high
 
     async def _read(
-        self, work: _Work, number: int, low: int, high: int, progress: Progress
+        self,
+        work: _Work,
+        number: int,
+        low: int,
+        high: int,
+        progress: Progress,
+        after: Place | None,
     ) -> AsyncGenerator[list[dict[str, Any]]]:
-        """Read a part of a partition, and yield the lines of what it holds."""
-        if low >= high:
-            return
+        """Read a part of a partition, and yield the lines of what it holds.
+
+        And of what was amended later.
+        """
         state = work.books[number].state
         try:
             verdicts = await read_verdicts(self._store, self._identity, number)
@@ -223,16 +230,25 @@ class Behind:
             verdicts=verdicts,
             taken_back=voids.until(state.next),
         )
-        async for records in self._log.read(number, low, high):
-            for at, record in enumerate(records):
-                if not at % _AT_ONCE:
-                    await asyncio.sleep(0)  # a server answers others meanwhile
-                if whose(record.value) != work.customer:
-                    ledger.note_time(record.offset, record.timestamp)
-                else:
-                    ledger.feed_at(record)
-            progress(len(records))
-            yield ledger.taken()
+        if low < high:
+            async for records in self._log.read(number, low, high):
+                for at, record in enumerate(records):
+                    if not at % _AT_ONCE:
+                        await asyncio.sleep(0)  # a server answers others meanwhile
+                    if whose(record.value) != work.customer:
+                        ledger.note_time(record.offset, record.timestamp)
+                    else:
+                        ledger.feed_at(record)
+                progress(len(records))
+                yield ledger.taken()
+        for offset in voids.living(high, state.next):
+            if voids.root_of(offset) >= high or (after is not None and (number, offset) <= after):
+                continue
+            amend = await self._log.probe(number, offset)
+            if amend is not None and amend.offset == offset:
+                if whose(amend.value) == work.customer:
+                    ledger.feed_at(amend)
+                yield ledger.taken()
         if (await self._log.spans())[number].start > low:
             raise LogUnavailable("Kafka's retention took records while they were read; ask again")
         cells: dict[CellKey, str] = {}
@@ -264,30 +280,25 @@ class _Watching(Ledger):
         lines, self._lines = self._lines, []
         return lines
 
-    def _counts(self, event: Plain, offset: int, clock_ms: int, by: float = inf) -> bool:
-        counted = super()._counts(event, offset, clock_ms, by)
-        if by < inf:
+    def _counts(self, event: Plain, offset: int, clock_ms: int, root: int) -> bool:
+        counted = super()._counts(event, offset, clock_ms, root)
+        if self._by(offset) < inf:
             return counted  # it was taken back: no number holds it
         told = {
             measure.name: text
             for measure in self._measures[event.event_type]
-            if (text := self._contributed(measure, event, offset)) is not None
+            if measure.counts(offset, root)
+            and (text := self._contributed(measure, event)) is not None
         }
         if told:
             self._lines.append(self._line(event, told))
         return counted
 
-    def _contributed(
-        self, measure: ActiveMeasure, event: Plain, offset: int
-    ) -> dict[str, Any] | None:
-        """What an event adds to the number by one measure; None: nothing."""
-        if offset < measure.start:
-            counts = measure.past_from <= offset < measure.past_until
-        else:
-            counts = offset < measure.end
+    def _contributed(self, measure: ActiveMeasure, event: Plain) -> dict[str, Any] | None:
+        """What an event adds to the number by one measure that counts it; None: nothing."""
         part = self.work.parts.get(measure.name)
         bucket, bucket_s = event.at // self._bucket_ns, self.work.finder.bucket_s
-        if not counts or part is None or part.grouping is None:
+        if part is None or part.grouping is None:
             return None
         if self.work.finder.window_of(bucket) is None or not part.covers(bucket, bucket_s):
             return None

@@ -81,15 +81,31 @@ class Explainer:
     ) -> dict[str, Any] | None:
         """Return the line of the record that was accepted, from all of the log where need be.
 
-        Of several, that of the last one whose id is remembered, else the first on the log.
+        Of several, that of the last one whose id is remembered, else the first on the log. Where
+        it was amended, that of the amend.
         """
         line = await self.first(transaction_id, customer)
         if line is not None:
-            return line
+            return await self._as_amended(line)
         async for each in self.find(transaction_id, customer, started, progress):
             if each["fate"] in _ACCEPTED:
-                return each
+                return await self._as_amended(each)
         return None
+
+    async def _as_amended(self, line: dict[str, Any]) -> dict[str, Any]:
+        """Return the line of the last amend of a record; its own, where there is none."""
+        number = line["partition"]
+        state = check_open(await self._store.state(number), self._identity, number)
+        while (by := line.get("corrected_by")) is not None:
+            offset = int(by.partition("@")[2])
+            record = await self._log.probe(number, offset)
+            read = None if record is None else _read(record.value)
+            if record is None or record.offset != offset or not isinstance(read, Void):
+                break
+            if read.event is None:
+                break
+            line = await self._of_correction(state, record, read, number)
+        return line
 
     async def _accepted(
         self, number: int, state: PartitionState, low: int, transaction_id: str, customer: str
@@ -134,7 +150,7 @@ class Explainer:
                         await asyncio.sleep(0)  # a server answers others meanwhile
                     ledger.clock_ms = max(ledger.clock_ms, record.timestamp)
                     event = _read(record.value)
-                    if event is None or event.transaction_id not in transaction_ids:
+                    if event is None or _names_of(event).isdisjoint(transaction_ids):
                         continue
                     whose = customer is None or event.customer_id == customer
                     if isinstance(event, Void):
@@ -153,6 +169,7 @@ class Explainer:
         event: Plain,
         fate: str,
         number: int,
+        root: int | None = None,
     ) -> dict[str, Any]:
         applied = record.offset < state.next
         return {
@@ -169,7 +186,7 @@ class Explainer:
                 told
                 for metric in self._control.metrics.values()
                 for version in metric.versions
-                if (told := self._of_version(metric.name, version, state, record, event))
+                if (told := self._of_version(metric.name, version, state, record, event, root))
             ],
         }
 
@@ -191,25 +208,37 @@ class Explainer:
         elif record.offset in await read_verdicts(self._store, self._identity, number):
             fate = "duplicate"
         at = None if void.offset is None else f"{void.partition}@{void.offset}"
+        named = {"transaction_id": void.original, "at": at}
+        told = {"kind": "void", "transaction_id": void.transaction_id}
+        if void.event is not None:
+            root = kept.root_of(record.offset)
+            line = self._line(state, record, void.event, fate, number, root)
+            by = voided_in(kept, number, record.offset)
+            return {**line, **told, "kind": "amend", "amends": named, **by}
         return {
             "partition": number,
             "offset": record.offset,
             "append_time": rfc3339(moment_of(record.timestamp * NS_PER_MS)),
             "fate": fate,
-            "kind": "void",
-            "transaction_id": void.transaction_id,
+            **told,
             "customer_id": void.customer_id,
-            "voids": {"transaction_id": void.original, "at": at},
+            "voids": named,
         }
 
     def _of_version(
-        self, name: str, version: Any, state: PartitionState, record: Any, event: Plain
+        self,
+        name: str,
+        version: Any,
+        state: PartitionState,
+        record: Any,
+        event: Plain,
+        root: int | None,
     ) -> dict[str, Any] | None:
         if version.body is None:
             return None
         activation, end = state.active.get(version.key), state.ended.get(version.key)
         active = activation is not None and activation.offset <= record.offset
-        active = active and (end is None or record.offset < end)
+        active = active and (end is None or (record.offset if root is None else root) < end)
         past = state.hist.by_version.get(version.key)
         active = active or (past is not None and past.start <= record.offset < past.next)
         measures = explain(version.body, event.event_type, event.properties, event.context)
@@ -228,6 +257,13 @@ def voided_in(kept: Voids, number: int, offset: int) -> dict[str, str]:
     """What a line says of a record that some kept correction took back."""
     by = kept.by_of(offset)
     return {} if by is None else {"corrected_by": f"{number}@{by}"}
+
+
+def _names_of(read: Plain | Void) -> set[str]:
+    """The transaction_ids that a record is found by: an amend by that of its event too."""
+    if isinstance(read, Void) and read.event is not None:
+        return {read.transaction_id, read.event.transaction_id}
+    return {read.transaction_id}
 
 
 def _read(value: bytes | None) -> Plain | Void | None:

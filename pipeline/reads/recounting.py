@@ -2,7 +2,6 @@
 
 import re
 from math import inf
-from typing import Final
 
 from definitions.times import NS_PER_MS
 
@@ -14,8 +13,6 @@ from ..core.state import PartitionState
 from ..errors import BadParameter
 from ..ports import EventLog, Span
 from ..recount.ledger import Active, LedgerTerms, Share
-
-_NONE: Final = Past(0, 0, -1, 0)
 
 
 def terms_of(identity: DeploymentRecord) -> LedgerTerms:
@@ -36,10 +33,14 @@ def active_of(control: ControlState, state: PartitionState) -> list[Active]:
     """The versions that count in a partition, in its own offsets."""
     versions, pasts = control.versions, state.hist.by_version
     return [
-        Active(version.body, activation.offset, state.ended.get(key), pasts.get(key, _NONE)[:2])
+        Active(version.body, activation.offset, state.ended.get(key), _span_of(pasts.get(key)))
         for key, activation in state.active.items()
         if (version := versions.get(key)) is not None and version.body is not None
     ]
+
+
+def _span_of(past: Past | None) -> tuple[int, int] | None:
+    return None if past is None else (past.start, past.next)
 
 
 def share_of(parameter: str, text: str) -> Share:

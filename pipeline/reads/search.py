@@ -18,7 +18,7 @@ from ..core.state import PartitionState
 from ..deploy.checks import check_open
 from ..errors import BadParameter, StoreUnavailable
 from ..ports import Span
-from ..recount.events import Plain
+from ..recount.events import Plain, Void
 from ..recount.ledger import Ledger
 from .explain import Explainer, _fate, _read, voided_in
 from .recounting import active_of
@@ -79,6 +79,10 @@ class Search(Explainer):
                         await asyncio.sleep(0)  # a server answers others meanwhile
                     ledger.note_time(record.offset, record.timestamp)
                     event = _read(record.value)
+                    if isinstance(event, Void) and event.event is not None:
+                        if _is_sought(event.event, sought):
+                            yield await self._of_correction(state, record, event, number)
+                        continue
                     if not isinstance(event, Plain) or not _is_sought(event, sought):
                         continue
                     fate = _fate(ledger, record)

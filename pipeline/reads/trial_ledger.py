@@ -15,7 +15,8 @@ from ..core.aggregations import Partial, stored_partial
 from ..core.cells import CellKey
 from ..errors import UsageError
 from ..recount.compiled import Active, ActiveMeasure, ActiveMeasures
-from ..recount.events import NotCounted, Plain, customer_in, read_event
+from ..recount.corrections import Aside
+from ..recount.events import NotCounted, Plain, Void, customer_in, read_event
 from ..recount.kept import Kept, Reading
 from ..recount.ledger import Ledger, LedgerTerms
 from ..recount.matching import ABSENT
@@ -211,22 +212,20 @@ class TrialLedger(Ledger):
     def _matches(self, _event: Plain, _offset: int) -> bool:
         return False  # it is counted with the others that corrections named
 
-    def _settle(self, event: Plain, offset: int, clock_ms: int, by: int | None) -> None:
-        if by is None and self._counts(event, offset, clock_ms):
+    def _settle(self, each: Aside) -> None:
+        if self._counts(*each) and each.root == each.offset:
             self.fates["unmatched"] -= 1
             self.fates["counted"] += 1
 
-    def _counts(self, event: Plain, offset: int, clock_ms: int, _by: float = inf) -> bool:
+    def _counts(self, event: Plain, offset: int, clock_ms: int, root: int) -> bool:
         """Count an accepted event on both sides; say whether the candidate does."""
+        if self._by(offset) < inf:
+            return False
         bucket = event.at // self._bucket_ns
         reading = Reading(event.at, clock_ms, offset, offset)
         if self._other is not None:
             for measure in self._others[event.event_type]:
-                if offset < measure.start:
-                    counts = measure.past_from <= offset < measure.past_until
-                else:
-                    counts = offset < measure.end
-                if counts and all(test(event) for test in measure.tests):
+                if measure.counts(offset, root) and all(test(event) for test in measure.tests):
                     self._other.take(measure, event, reading, bucket)
         return self._candidate.take(event, reading, bucket)
 
@@ -238,5 +237,7 @@ def whose(value: bytes | None) -> str | None:
         return found.decode()
     try:
         return read_event(value).customer_id
+    except Void as void:
+        return void.customer_id
     except NotCounted:
         return None

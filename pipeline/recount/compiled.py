@@ -33,13 +33,14 @@ Groups = Callable[[Plain], tuple[str | None, ...]]
 class Active(NamedTuple):
     """A version and the offsets at which it counts in this partition.
 
-    That is [start, end) of the stream as it came, and past, which was counted afterwards.
+    That is [start, end) of the stream as it came, and past, which was counted afterwards: [first,
+    as far as it was). None: there is no past.
     """
 
     version: MetricVersion
     start: int
     end: int | None
-    past: tuple[int, int] = (0, 0)
+    past: tuple[int, int] | None = None
 
 
 class Closing(NamedTuple):
@@ -98,7 +99,7 @@ class ActiveMeasure:
         self.name = f"{version.metric_id}#{version.version}.{number}"
         self.start = active.start
         self.end: float = inf if active.end is None else active.end
-        self.past_from, self.past_until = active.past
+        self.past_from, self.past_until = active.past or (active.start, active.start)
         self.include, self.exclude = measure.events.include, measure.events.exclude
         self.tests = [verdict_of(condition) for condition in measure.where]
         self.value = _value(measure)
@@ -107,6 +108,22 @@ class ActiveMeasure:
         self.kind = measure.aggregation
         self.add: Callable[[Kept, Any, Reading], None] = ADDERS[self.kind]
         self.spots: dict[str, Spot] = {}
+
+    def take(self, kept: Kept, value: Any, reading: Reading) -> None:
+        """Give a cell what an event adds; None could not be read."""
+        if value is None:
+            kept.skip(reading.came)
+        else:
+            self.add(kept, value, reading)
+
+    def counts(self, offset: int, root: int) -> bool:
+        """Whether the version counts an event at an offset; root: where it was first.
+
+        What was amended counts where the amend lies, in versions that count its root.
+        """
+        return self.past_from <= root < self.end and (
+            offset >= self.start or offset < self.past_until
+        )
 
     def takes(self, event_type: str) -> bool:
         """Whether the measure looks at events of a type."""

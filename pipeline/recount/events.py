@@ -22,6 +22,7 @@ _TIME = re.compile(
     r"(?P<zone>[Zz]|[+-]\d\d:\d\d)$",
     re.ASCII,
 )
+_NAMING = {"void": "voids", "amend": "amends"}
 _PLACE = re.compile(r"^(0|[1-9][0-9]{0,8})@(0|[1-9][0-9]{0,17})$", re.ASCII)
 MEMBERS = ("transaction_id", "customer_id", "event_type", "timestamp")
 _BYTES_MAX = 1024 * 1024
@@ -60,7 +61,9 @@ class NotCounted(Exception):
 class Void(NotCounted):
     """The record is no event: it takes an earlier one back.
 
-    original, partition, offset: what it names; None where it does not say so.
+    original, partition, offset: what it names; None where it does not say so. event: what counts
+    instead, of an amend; it has the transaction_id of the original. told: its kind, and its reason
+    if it has one.
     """
 
     def __init__(self, body: dict[str, Any]) -> None:
@@ -70,7 +73,13 @@ class Void(NotCounted):
         self.original: str | None = None
         self.partition: int | None = None
         self.offset: int | None = None
-        voids = body.get("voids")
+        self.event: Plain | None = None
+        reason = body.get("reason")
+        self.told: tuple[str, str | None] = (
+            body["kind"],
+            reason if isinstance(reason, str) else None,
+        )
+        voids = body.get(_NAMING[body["kind"]])
         if not isinstance(voids, dict) or not isinstance(voids.get("transaction_id"), str):
             return
         at = voids.get("at")
@@ -78,6 +87,19 @@ class Void(NotCounted):
         if found is not None:
             self.original = voids["transaction_id"]
             self.partition, self.offset = int(found[1]), int(found[2])
+
+    def instead(self, event: dict[str, Any] | None, at: int) -> None:
+        """Take what an amend says of its original; None: it is none."""
+        if event is None:
+            return
+        self.event = Plain(
+            self.original or "",
+            self.customer_id,
+            event["event_type"],
+            at,
+            event.get("properties") or {},
+            event.get("context") or {},
+        )
 
 
 def read_number(text: str) -> Decimal | None:
@@ -141,15 +163,19 @@ def read_event(value: bytes | None) -> Plain:
         raise NotCounted("not_json") from None
     if not isinstance(body, dict):
         raise NotCounted("not_an_event")
-    is_void = body.get("kind") == "void"
+    kind = body.get("kind")
+    is_void = isinstance(kind, str) and kind in _NAMING
     members = [name for name in MEMBERS if not is_void or name != "event_type"]
     for name in members:
         if not isinstance(body.get(name), str):
             raise NotCounted("not_an_event")
     if is_void:
         _check_names(body, members[:2])
-        read_time(body["timestamp"])
-        raise Void(body)
+        void, event = Void(body), body.get("event")
+        if kind == "amend":
+            _check_amended(event)
+        void.instead(event if kind == "amend" else None, read_time(body["timestamp"]))
+        raise void
     for name in ("properties", "context"):
         if body.get(name) is not None and not isinstance(body[name], dict):
             raise NotCounted("not_an_event")
@@ -160,6 +186,18 @@ def read_event(value: bytes | None) -> Plain:
     transaction_id, customer_id, event_type = (body[name] for name in MEMBERS[:3])
     properties, context = body.get("properties") or {}, body.get("context") or {}
     return Plain(transaction_id, customer_id, event_type, at, properties, context)
+
+
+def _check_amended(event: Any) -> None:
+    """Raise NotCounted where an amend does not say an event."""
+    if not isinstance(event, dict) or not isinstance(event.get("event_type"), str):
+        raise NotCounted("not_an_event")
+    if not event.keys() <= {"event_type", "properties", "context"}:
+        raise NotCounted("not_an_event")
+    for name in ("properties", "context"):
+        if event.get(name) is not None and not isinstance(event[name], dict):
+            raise NotCounted("not_an_event")
+    _check_names(event, ["event_type"])
 
 
 def _check_names(body: dict[str, Any], names: list[str]) -> None:

@@ -7,10 +7,13 @@ keys that they were never sealed.
 Rule: nothing is forgotten and nothing is guessed: a key is found by all of its 16 bytes.
 """
 
+from hashlib import blake2b
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .events import Plain, Void
 
 KEY_BYTES: Final = 16
 SEALED_AT: Final = 250_000  # keys in the dict, some 165 bytes each
@@ -95,3 +98,10 @@ class Identities:
 
 
 _BIT: Final = np.array([1 << number for number in range(8)], np.uint8)
+
+
+def key_of(event: Plain | Void) -> bytes:
+    """The digest of an identity."""
+    customer = event.customer_id
+    pair = f"{len(customer)}:{customer}{event.transaction_id}".encode()
+    return blake2b(pair, digest_size=KEY_BYTES).digest()

@@ -7,16 +7,15 @@ customer, so that the identities of one part at a time are in memory.
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from math import inf
 from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
 from .compiled import Active, ActiveMeasure, ActiveMeasures, Closing, Spot, of_everybody
-from .corrections import Corrections
+from .corrections import Aside, Corrections
 from .events import NotCounted, Plain, Void, customer_in, read_event, read_quickly
 from .homes import home_of
-from .identity import SEALED_AT, Identities
+from .identity import SEALED_AT, Identities, key_of
 from .kept import Kept, Reading
 from .matching import ABSENT
 
@@ -109,8 +108,8 @@ class Ledger:
     a verdict hangs on what is gone. otherwise: how many duplicates below `until` the store does
     not have. named: offsets that corrections name; None: none are expected, and met_unnamed says
     whether one came. kept_corrections: see Corrections. settle() comes last. taken_back: original
-    → its correction, where that is known. expected: how many identities there may be. Append times
-    are taken not to step back over the cut.
+    → its correction, where all that are applied are known. expected: how many identities there may
+    be. Append times are taken not to step back over the cut.
     """
 
     partition: int
@@ -131,7 +130,7 @@ class Ledger:
     otherwise: int = 0
     named: Container[int] | None = None
     kept_corrections: Container[int] | None = None
-    taken_back: Mapping[int, int] = field(default_factory=dict)
+    taken_back: Mapping[int, int] | None = None
     expected: int = SEALED_AT
     _first: int = -1  # the generation of the first record
     _open: dict[bytes, frozenset[int]] = field(default_factory=dict)
@@ -144,6 +143,8 @@ class Ledger:
         self._max_age_ns = self.terms.max_age_ms * _MS
         self._max_ahead_ns = self.terms.max_ahead_ms * _MS
         kept = self.kept_corrections if self.cut else None
+        if self.taken_back is not None:
+            kept = frozenset(self.taken_back.values())
         self._corrections = Corrections(self.partition, self.named or (), kept)
 
     def feed_all(self, records: Sequence[_Record]) -> None:
@@ -195,11 +196,10 @@ class Ledger:
             return
         generation = self._generation()
         repeated = self._is_repeated(event, value, offset, generation)
-        by = self.taken_back.get(offset, inf)
-        if self._corrections.note(event, offset, self.clock_ms, is_duplicate=repeated):
+        if self._corrections.note(event, offset, self.clock_ms, offset, is_duplicate=repeated):
             counted = not repeated and self._matches(event, offset)
         else:
-            counted = not repeated and self._counts(event, offset, self.clock_ms, by)
+            counted = not repeated and self._counts(event, offset, self.clock_ms, offset)
         if offset >= self.until:
             return
         fates = self.fates
@@ -249,7 +249,7 @@ class Ledger:
         else:
             repeated = self._has_come(void, offset, generation)
         if why is None and not repeated:
-            self._corrections.apply(void, offset)
+            self._apply(void, offset)
         if offset >= self.until:
             return
         fates = self.fates
@@ -265,16 +265,24 @@ class Ledger:
         fates["consumed"] += 1
         fates["misplaced"] += away
 
+    def _apply(self, void: Void, offset: int) -> None:
+        """Take an event back, and count what is said instead of it."""
+        root, event, clock_ms = self._corrections.apply(void, offset), void.event, self.clock_ms
+        if event is None:
+            return
+        if not self._corrections.note(event, offset, clock_ms, root, is_duplicate=False):
+            self._counts(event, offset, clock_ms, root)
+
     def _has_come(self, void: Void, offset: int, generation: int) -> bool:
         """Whether an identity is remembered; nothing is noted."""
-        known = self._seen.get(_key_of(void))
+        known = self._seen.get(key_of(void))
         if known is None:
             return self.cut and self.verdicts is not None and offset in self.verdicts
         return generation - self._first - (known >> _BODY_BITS) <= self.terms.generations
 
     def _is_repeated(self, event: Plain | Void, value: Any, offset: int, generation: int) -> bool:
         """At most a window old, in generations; a repeat renews nothing (docs/design.md 5)."""
-        key = _key_of(event)
+        key = key_of(event)
         body = hash(value) & _BODY  # compared within this process only
         known = self._seen.get(key)
         if known is None and self.cut:
@@ -315,11 +323,15 @@ class Ledger:
         Those that were taken back count only in books that close before that.
         """
         aside, self._corrections.aside = self._corrections.aside, []
-        for event, offset, clock_ms in aside:
-            self._settle(event, offset, clock_ms, self._corrections.by.get(offset))
+        for each in aside:
+            self._settle(each)
 
-    def _settle(self, event: Plain, offset: int, clock_ms: int, by: int | None) -> None:
-        self._counts(event, offset, clock_ms, inf if by is None else by)
+    def _settle(self, each: Aside) -> None:
+        self._counts(*each)
+
+    def _by(self, offset: int) -> float:
+        """The offset of what took a record back; infinite where nothing is known to have."""
+        return (self.taken_back or self._corrections.by).get(offset, inf)
 
     @property
     def met_unnamed(self) -> bool:
@@ -333,21 +345,18 @@ class Ledger:
             for measure in self._measures[event.event_type]
         )
 
-    def _counts(self, event: Plain, offset: int, clock_ms: int, by: float = inf) -> bool:
+    def _counts(self, event: Plain, offset: int, clock_ms: int, root: int) -> bool:
         """Add an event to every cell that it reaches; say whether it matches a measure.
 
-        Of the past of a version it is added too, but its fate was decided when it came. by: the
-        offset of what took it back.
+        Of the past of a version it is added too, but its fate was decided when it came. root:
+        where it was first, before it was amended: there a version counts it or not.
         """
-        found = False
+        found, by = False, self._by(offset)
         bucket = event.at // self._bucket_ns
         at_once = Reading(event.at, clock_ms, offset, offset)
         for measure in self._measures[event.event_type]:
             is_past = offset < measure.start
-            if is_past:
-                if not measure.past_from <= offset < measure.past_until:
-                    continue
-            elif offset >= measure.end:
+            if not measure.counts(offset, root):
                 continue
             for test in measure.tests:
                 if not test(event):
@@ -369,10 +378,10 @@ class Ledger:
                 if spot.bucket != bucket or spot.kept is None:
                     spot.bucket = bucket
                     spot.kept = self._kept_of(Cell(measure.name, owner, bucket, 0, ()), measure)
-                _take(spot.kept, measure, value, reading)
+                measure.take(spot.kept, value, reading)
                 for number, groups in enumerate(measure.groups, 1):
                     cell = Cell(measure.name, owner, bucket, number, groups(event))
-                    _take(self._kept_of(cell, measure), measure, value, reading)
+                    measure.take(self._kept_of(cell, measure), value, reading)
         return found
 
     def _kept_of(self, cell: Cell, measure: ActiveMeasure) -> Kept:
@@ -384,17 +393,3 @@ class Ledger:
     def texts(self) -> dict[Cell, tuple[str | None, frozenset[str] | None]]:
         """What every cell must hold: its stored text, and a UNIQUE cell's elements."""
         return {cell: kept.holds(self.partition) for cell, kept in self.kept.items()}
-
-
-def _take(kept: Kept, measure: ActiveMeasure, value: Any, reading: Reading) -> None:
-    if value is None:
-        kept.skip(reading.came)
-    else:
-        measure.add(kept, value, reading)
-
-
-def _key_of(event: Plain | Void) -> bytes:
-    """The digest of an identity."""
-    customer = event.customer_id
-    pair = f"{len(customer)}:{customer}{event.transaction_id}".encode()
-    return blake2b(pair, digest_size=16).digest()

@@ -64,6 +64,7 @@ REASONS: dict[str, str] = {
     "pipeline/cli/periods.py: close": "the same",
     "pipeline/cli/size.py: size": "the same",
     "pipeline/cli/trial.py: try_": "the same",
+    "pipeline/cli/void.py: amend_command": "the same",
     "pipeline/doors/own.py: usage": "a parameter is a query parameter of the call",
     "pipeline/doors/own.py: try_": "the same",
     "pipeline/doors/own.py: together": "the same",

@@ -171,7 +171,8 @@ def test_every_command_opens_secure_connections_alone(
     run("reader", "status")
     run("worker", "doctor", exits=1)  # there is no worker now
     run("reader", "explain", "t1", "--customer", "c1")
-    run("reader", "void", "t1", "--customer", "c1")
+    for command, more in (("amend", ("--properties", '{"n": 3}')), ("void", ())):
+        run("reader", command, "t1", "--customer", "c1", "--revise", *more)
     assert json.loads(run("reader", "rejected list"))["reason"] == "not_json"
     for command in ("rejected redrive", "metrics list", "keys list", "period list"):
         run("reader", command)
@@ -191,7 +192,7 @@ def test_every_command_opens_secure_connections_alone(
     run("rebuild", "rebuild", "--processes", "2")
     audit = json.loads(run("audit", "audit", "--processes", "2").splitlines()[-1])
 
-    assert (audit["mismatches"], audit["events"]) == (0, len(EVENTS) + 3)
+    assert (audit["mismatches"], audit["events"]) == (0, len(EVENTS) + 4)
     assert set(ledger.seen) == commands() - {"demo"}
     alone = {name: went for name, went in ledger.seen.items() if went != BOTH}
     assert alone == dict.fromkeys(OF_NONE, NONE) | dict.fromkeys(OF_KAFKA, KAFKA)

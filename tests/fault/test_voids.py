@@ -1,4 +1,4 @@
-"""Workers are killed while events are taken back, under traffic: numbers stay exact."""
+"""Workers are killed while events are taken back and amended, under traffic: all is exact."""
 
 import asyncio
 import json
@@ -43,20 +43,27 @@ async def _records(recount: Recount) -> list[tuple[int, int, dict[str, Any]]]:
 
 
 def _take_back(recount: Recount, draw: random.Random, count: int) -> None:
-    """Send voids of random records, some twice, some of what cannot be taken back."""
+    """Send voids and amends of random records, some twice, some of what cannot be taken back."""
     topic = topic_names(recount.deployment)["events"]
     producer = Producer({"bootstrap.servers": recount.services.kafka})
     records = asyncio.run(_records(recount))
     for number, offset, body in draw.choices(records, k=count):
         place = offset + draw.choice([0, 0, 0, 0, 0, 1])
-        void = {
-            "kind": "void",
-            "transaction_id": f"v{number}@{place}.{draw.randrange(2)}",
+        kind = draw.choice(["void", "amend"])
+        named = body.get("amends", body)["transaction_id"]
+        line = {
+            "kind": kind,
+            "transaction_id": f"{kind}{number}@{place}.{draw.randrange(2)}",
             "customer_id": body.get("customer_id"),
-            "timestamp": "2026-03-01T00:00:00Z",
-            "voids": {"transaction_id": body["transaction_id"], "at": f"{number}@{place}"},
+            "timestamp": body.get("timestamp"),
+            f"{kind}s": {"transaction_id": named, "at": f"{number}@{place}"},
         }
-        producer.produce(topic, json.dumps(void), partition=number)
+        if kind == "amend":
+            said = draw.choice(records)[2]
+            line["event"] = {
+                name: said.get("event", said).get(name) for name in ("event_type", "properties")
+            }
+        producer.produce(topic, json.dumps(line), partition=number)
     producer.flush()
 
 

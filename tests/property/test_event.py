@@ -57,6 +57,7 @@ GOOD = (
 
 
 VOID = GOOD.replace(b'"event_type":"e"', b'"kind":"void"')
+AMEND = GOOD.replace(b'"event_type":"e"', b'"kind":"amend"')
 
 
 def spoiled(members: dict[str, object], at: int, bytes_: bytes) -> bytes:
@@ -116,6 +117,16 @@ def plain(event: Event) -> dict[str, str | None]:
 @example(VOID + b',"customer_id":""}')
 @example(VOID + b',"kind":"\\u0076oid"}')
 @example(VOID + b',"kind":["void"]}')
+@example(AMEND + b"}")
+@example(AMEND + b',"event":{"event_type":"e"},"amends":{"transaction_id":"t","at":"0@7"}}')
+@example(AMEND + b',"event":{"event_type":"e","properties":{"v":1.50},"context":{"a":"\\u0062"}}}')
+@example(AMEND + b',"event":{"event_type":"e","properties":null,"context":null}}')
+@example(AMEND + b',"event":{"event_type":"e","properties":[]}}')
+@example(AMEND + b',"event":{"event_type":"e","customer_id":"b"}}')
+@example(AMEND + b',"event":{"event_type":""}}')
+@example(AMEND + b',"event":{"event_type":7}}')
+@example(AMEND + b',"event":{"event_type":"' + b"e" * 257 + b'"}}')
+@example(AMEND + b',"event":[],"voids":{"transaction_id":"t","at":"0@7"}}')
 def test_every_decoder_agrees(value: bytes) -> None:
     """Fast, slow, recount and oracle accept the same bytes and read the same event from them."""
     fast, slow = timed(decode(value)), timed(decode_slowly(value) if value else decode(value))
@@ -140,7 +151,13 @@ def test_every_decoder_agrees(value: bytes) -> None:
         assert recounted.transaction_id == fast.transaction_id
         assert recounted.customer_id == fast.customer_id
         assert seen is not None
-        assert seen["kind"] == "void"
+        said = fast.replacement
+        assert seen["kind"] == ("void" if said is None else "amend")
+        assert (said is None) == (recounted.event is None)
+        if said is not None and recounted.event is not None:
+            names = recounted.event.properties.keys(), recounted.event.context.keys()
+            assert recounted.event.event_type == said.event_type
+            assert names == (said.properties.keys(), (said.context or {}).keys())
         return
 
     if isinstance(fast, Rejected):

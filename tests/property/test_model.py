@@ -294,19 +294,25 @@ class Model(RuleBasedStateMachine):
             self.void(back)
 
     def void(self, back: int) -> None:
-        """A void comes of one of the last records, whatever that is."""
+        """A void or an amend comes of one of the last records, whatever that is."""
         records = self.log.records[0]
         offset = len(records) - 1 - back
         if offset < 0:
             return
-        original = json.loads(records[offset].value or b"{}")["transaction_id"]
-        line = {
-            "kind": "void",
+        original = json.loads(records[offset].value or b"{}")
+        named = original.get("amends", original)["transaction_id"]
+        place = {"transaction_id": named, "at": f"0@{offset}"}
+        line: dict[str, Any] = {
             "transaction_id": f"v{offset}.{len(records) % 3}",
             "customer_id": "c",
-            "timestamp": NOW.isoformat(),
-            "voids": {"transaction_id": original, "at": f"0@{offset}"},
         }
+        if (back + len(records)) % 2:
+            said = json.loads(event(len(records)))
+            instead = {name: said[name] for name in ("event_type", "properties")}
+            time = {"timestamp": original["timestamp"]}
+            line |= {**time, "kind": "amend", "amends": place, "event": instead}
+        else:
+            line |= {"kind": "void", "timestamp": NOW.isoformat(), "voids": place}
         self.log.append(0, json.dumps(line).encode(), self.clock_ms)
 
     @rule(

@@ -25,10 +25,13 @@ from pipeline.app import mending as app_mending
 from pipeline.app.duplicates import Duplicates
 from pipeline.app.mending import Mender
 from pipeline.app.opening import SeekBack
+from pipeline.core import backfill as core_backfill
 from pipeline.core import commit
 from pipeline.core.compiled import MODULE
+from pipeline.core.fold import correct as fold_correct
+from pipeline.core.fold.amend import Added
 from pipeline.core.id_index import IdIndex
-from pipeline.core.mending import CountedAgain, Mending, mending_of
+from pipeline.core.mending import CountedAgain, Mending, Reached, mending_of
 from pipeline.core.state import PartitionState
 from pipeline.core.voids import Voids
 from pipeline.edges.memory import MemoryLog
@@ -75,27 +78,48 @@ def void(number: object, customer: str, original: Any, at: Any, ms: int) -> dict
     }
 
 
+def amend(line: dict[str, Any], ms: int, draw: random.Random) -> dict[str, Any]:
+    """An amend of what a void would take back."""
+    event: dict[str, Any] = {
+        "event_type": draw.choice(["use", "use", "use", "else"]),
+        "properties": {"v": draw.choice([0, 1, 1, 2, 3, -1, "odd"]), "g": draw.choice("xy")},
+    }
+    if draw.random() < 0.1:
+        event = draw.choice([{}, {**event, "customer_id": "b"}, {**event, "properties": 1}])
+    named = {"amends": line.pop("voids")}
+    return {**line, "kind": "amend", "timestamp": stamp(ms), **named, "event": event}
+
+
 def fill(log: MemoryLog, draw: random.Random) -> None:
     """Append a random log."""
     clock, sent = NOW_MS, list[tuple[str, str, int, int]]()
+    amends = dict[int, str]()  # offset → whose event it is
     voids: list[dict[str, Any]] = []
+    # Slow logs have many events in a cell.
+    steps = draw.choice([[0, 1_000, 60_000], [0, 1_000, 60_000, HOUR_MS, DAY_MS // 2]])
     for number in range(draw.randrange(10, 70)):
-        clock += draw.choice([0, 1_000, 60_000, HOUR_MS, DAY_MS // 2])
+        clock += draw.choice(steps)
         append_ms = clock - (draw.choice([5, HOUR_MS, DAY_MS]) if draw.random() < 0.2 else 0)
         if sent and draw.random() < 0.35:
-            name, customer, _, offset = draw.choice(sent[-15:])
+            name, customer, at, offset = draw.choice(sent[-15:])
             if draw.random() < 0.1:
                 customer = draw.choice("ab")
             if draw.random() < 0.1:
                 offset += draw.choice([-1, 1, 60])
+            name = amends.get(offset, name)
             line = void(number, customer, name, f"0@{offset}", clock)
+            if draw.random() < 0.5:
+                line = amend(line, at if draw.random() < 0.95 else clock, draw)
+                amends[number] = name
             if draw.random() < 0.1:
-                line["voids"] = draw.choice([None, 1, {}, {"at": "0@1"}, {"transaction_id": "t0"}])
+                line[line["kind"] + "s"] = draw.choice(
+                    [None, 1, {}, {"at": "0@1"}, {"transaction_id": "t0"}]
+                )
             if voids and draw.random() < 0.25:
                 line = draw.choice(voids)
             voids.append(line)
             name = str(line["transaction_id"])
-            sent.append((name, line["customer_id"], clock, number))
+            sent.append((name, line["customer_id"], at, number))
             log.append(0, json.dumps(line).encode(), append_ms)
             continue
         days = draw.choice([0, 0, 0, 1e-3, 1, 2, 4, -0.5, -1, -1 + 1e-4, -2])
@@ -269,7 +293,7 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
         Voids, "between", lambda *_: frozenset()
     ),
     "only versions of now are looked at": lambda: patch.object(
-        app_correcting, "counting_at", lambda state, _: frozenset(state.folded[:1])
+        app_correcting, "counting_at", lambda state, *_: frozenset(state.folded[:1])
     ),
     "what comes while cells are counted is lost": lambda: patch.object(
         Mender, "_ended", _without_the_rest
@@ -280,10 +304,31 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "a duplicate is taken back": lambda: patch.object(Duplicates, "between", _none),
     "a record is taken back twice": lambda: patch.object(Voids, "by_of", lambda *_: None),
     "a correction leaves no id": lambda: patch.object(IdIndex, "record", lambda *_: None),
+    "cells are counted again without amends": lambda: patch.object(
+        app_mending, "added_in", lambda *_, **__: Added()
+    ),
+    "a past leaves amends out": lambda: patch.object(
+        core_backfill, "added_in", lambda *_, **__: Added()
+    ),
+    "an amend that was taken back counts": lambda: patch.object(Voids, "living", _applied),
+    "the original of an amend stays": lambda: patch.object(
+        fold_correct, "_reached", _reached_nothing
+    ),
+    "an amend may change the time": lambda: patch.object(
+        fold_correct, "_at_one_time", lambda *_: True
+    ),
     "all is mended at once": lambda: patch.object(
         app_correcting.Correcting, "applied", _applied_without_waiting
     ),
 }
+
+
+def _applied(self: Voids, low: int, high: int) -> list[int]:
+    return sorted(each for each in self.by.tolist() if low <= each < high)
+
+
+def _reached_nothing(*_: Any) -> Reached:
+    return Reached(frozenset(), {})
 
 
 def _applied_without_waiting(self: Any, plan: Any, _reached: Any) -> None:

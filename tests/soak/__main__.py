@@ -79,6 +79,7 @@ class Tally:
 
     runs: int = 0
     events: int = 0
+    corrections: int = 0  # sent, good and bad
     audits: int = 0
     mismatches: int = 0
     stalls: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -93,6 +94,7 @@ class Tally:
             "seed": seed,
             "runs": self.runs,
             "events": self.events,
+            "corrections": self.corrections,
             "faults": len(every),
             "never": sorted({fault.__name__ for fault in drawn_from} - set(self.stalls)),
             "audits": self.audits,
@@ -242,12 +244,18 @@ class Run:
             within_s=END_S_MAX,
             because="the past of every metric is counted",
         )
+        eventually(
+            lambda: not any(line.get("stale") for line in self.recount.run("status")),
+            within_s=END_S_MAX,
+            because="what was taken back is counted again",
+        )
         known = dict([*metrics.plain.items()][:KNOWN_MAX])
         tally.events += assert_exact(self.recount, {**self.metrics, **known}, others=True)
         for process in self.ground.alive:
             process.terminate()
             assert process.wait(25) == 0, "a worker did not leave within its limit"
         tally.runs += 1
+        tally.corrections += traffic.corrections
         say(
             f"seed {self.seed}: exact, {traffic.sent} sent, {traffic.aborted} aborted transactions"
         )

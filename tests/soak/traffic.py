@@ -1,11 +1,16 @@
-"""Seeded traffic: good, repeated, late, misplaced, malformed events, and aborted transactions."""
+"""Seeded traffic: good, repeated, late, misplaced, malformed events, and aborted transactions.
+
+And voids and amends of what was sent before: good ones, repeated ones, of amends, and bad ones.
+"""
 
 import json
 import random
 import threading
 import time
+from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -14,6 +19,19 @@ from pipeline.edges.kafka_client import KafkaAddress
 CUSTOMERS = 300
 _RUBBISH = [b"rubbish", b"{}", b"", b'{"a":1}', b"[" * 60, b'{"transaction_id":"\\ud800"}']
 _TICK_S = 0.05
+_CORRECTED = 0.004  # of the records
+_NOTED = 0.02  # records of which it is noted where they lie
+_NOTED_MAX = 2_000
+
+
+class Sent(NamedTuple):
+    """A record that can be named by a correction."""
+
+    partition: int
+    offset: int
+    transaction_id: str
+    customer_id: str
+    timestamp: str
 
 
 class Traffic:
@@ -27,12 +45,14 @@ class Traffic:
     ) -> None:
         self.sent = 0
         self.aborted = 0
+        self.corrections = 0
         self.paused = threading.Event()
         self._topic = topic
         self._partitions = partitions
         self._rate = rate
         self._draw = random.Random(seed)
         self._number = 0
+        self._noted: deque[Sent] = deque(maxlen=_NOTED_MAX)
         self._stop = threading.Event()
         self._settings = {
             **kafka.rdkafka(),
@@ -88,9 +108,17 @@ class Traffic:
             began = time.monotonic()
             # What could not be sent while the broker was away is not made up for at once.
             for _ in range(min(int(due), self._rate)):
-                key, value = self.line(self._draw)
-                away = self._draw.random() < 0.01
-                where = {"partition": self._draw.randrange(self._partitions)} if away else {}
+                where: dict[str, int] = {}
+                key: str | None
+                if self._noted and self._draw.random() < _CORRECTED:
+                    original = self._draw.choice(self._noted)
+                    key, value = original.customer_id, correction_of(original, self._draw)
+                    where = {"partition": original.partition}
+                    self.corrections += 1
+                else:
+                    key, value = self.line(self._draw)
+                    if self._draw.random() < 0.01:
+                        where = {"partition": self._draw.randrange(self._partitions)}
                 producer.produce(self._topic, value, key=key, on_delivery=self._told, **where)
                 self.sent += 1
             due = 0.0 if due > self._rate else due % 1
@@ -98,9 +126,17 @@ class Traffic:
         if producer.flush(180):
             self.failed.append("not everything was durable within three minutes")
 
-    def _told(self, error: KafkaError | None, _message: Any) -> None:
+    def _told(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:
             self.failed.append(str(error))
+            return
+        value = message.value() or b""
+        if b'"amend"' in value or self._draw.random() < _NOTED:
+            with suppress(ValueError, KeyError, TypeError):
+                body = json.loads(value)
+                name = body.get("amends", body)["transaction_id"]
+                named = name, body["customer_id"], body["timestamp"]
+                self._noted.append(Sent(message.partition(), message.offset(), *named))
 
     def _run_transactions(self) -> None:
         """Small transactions of their own customers; a third are aborted, any may fail."""
@@ -135,6 +171,24 @@ class Traffic:
 
 
 _BASE = datetime.now(UTC).replace(microsecond=0)  # noqa: TID251  a test's own clock
+
+
+def correction_of(original: Sent, draw: random.Random) -> bytes:
+    """A void or an amend of a record; some are of what lies behind it, some are sent again."""
+    kind = draw.choice(["void", "amend"])
+    offset = original.offset + draw.choice([0, 0, 0, 0, 0, 0, 0, 1])
+    place = f"{original.partition}@{offset}"
+    line: dict[str, Any] = {
+        "kind": kind,
+        "transaction_id": f"{kind}:{place}.{draw.randrange(2)}",
+        "customer_id": original.customer_id,
+        "timestamp": original.timestamp,
+        f"{kind}s": {"transaction_id": original.transaction_id, "at": place},
+    }
+    if kind == "amend":
+        said = event_of(draw.randrange(10**6), prefix="a")
+        line["event"] = {name: said[name] for name in ("event_type", "properties", "context")}
+    return json.dumps(line).encode()
 
 
 def event_of(number: int, prefix: str = "t") -> dict[str, Any]:

@@ -18,9 +18,10 @@ from pipeline.control.records import ControlState
 from pipeline.edges.clock import SetClock
 from pipeline.errors import ConflictError, NotClosable, UnknownNameError, UsageError
 from pipeline.periods import changes, closing
+from pipeline.periods.causes import Causes
 from pipeline.periods.closing import Closer
 from pipeline.periods.folder import Folder, digest_of
-from pipeline.periods.period import period_of, revisions_of
+from pipeline.periods.period import check_unclosed, period_of, revisions_of
 from pipeline.periods.reading import ClosedRow, rows_in, standing_rows
 from pipeline.periods.shapes import ClosedAs
 from pipeline.periods.verifying import Verdict, Verifier
@@ -28,7 +29,7 @@ from pipeline.reads.marks import Patience
 from pipeline.reads.together import Together, TogetherQuery
 from pipeline.reads.usage import Reader
 
-from ..world import NOW, World, event
+from ..world import NOW, World, deliver, event
 
 DAY = timedelta(days=1)
 PERIOD = "2026-03-01"
@@ -84,7 +85,8 @@ class Job:
     def closer(self) -> Closer:
         """A new process."""
         control = cast("ControlLog", self.control)
-        return Closer(control, self.world.identity, self.together, self.clock, self.root)
+        causes = Causes(self.world.identity, self.world.store, self.world.log).since
+        return Closer(control, self.world.identity, self.together, causes, self.clock, self.root)
 
     @property
     def known(self) -> list[Revision]:
@@ -488,3 +490,75 @@ def test_focus_names_are_names_alone(job: Job) -> None:
     assert sorted(row["ConsumedQuantity"] for _, row in found if row["revision"] == "2") == sorted(
         row.value or "" for row in job.rows() if row.revision == 2
     )
+
+
+# -- corrections ---------------------------------------------------------------------------------
+
+
+def corrected(world: World, lines: Sequence[dict[str, Any]]) -> None:
+    """Corrections come, are applied, and their cells are counted again."""
+
+    async def work() -> None:
+        owner = world.owner()
+        await owner.open()
+        await deliver(owner, world.log.records[0][owner.state.next :])
+        mender = world.mender(owner)
+        while mender.is_due:
+            await mender.step()
+
+    for line in lines:
+        world.append([json.dumps(line).encode()])
+    asyncio.run(work())
+
+
+def test_corrections_of_a_closed_period_are_named_by_its_next_revision(job: Job) -> None:
+    """Each with its place and reason; those of other days are not, and a recount agrees."""
+    grown(job.world, [700])
+    job.world.append([event(900, timestamp="2026-03-02T01:00:00Z")])
+    asyncio.run(job.world.apply())
+    job.close()
+    ids = {"customer_id": "c2", "timestamp": "2026-03-01T02:30:00Z"}
+    voids = {"transaction_id": "t2", "at": "0@2"}
+    instead = {"event_type": "use", "properties": {"v": 77, "g": "x"}}
+    other = {"transaction_id": "t900", "at": "0@61"}
+    found = json.loads(job.world.log.records[0][61].value or b"")
+    corrected(
+        job.world,
+        [
+            {**ids, "kind": "amend", "transaction_id": "a", "amends": voids, "event": instead},
+            {**found, "kind": "void", "transaction_id": "v", "voids": other},
+        ],
+    )
+
+    told = job.revise()
+    manifest = Folder(job.root, PERIOD, "UTC", 2).read(job.known[-1])
+    named = {"at": "0@62", "kind": "amend", "customer_id": "c2", "transaction_id": "t2"}
+    assert told["corrections"] == 1
+    assert manifest["corrections"] == [named]
+    assert told["changed"] > 0
+    assert held(job.rows()) == live(job)
+    assert not job.verified().lines
+
+    again = {"transaction_id": "t2", "at": "0@62"}
+    void = {**ids, "kind": "void", "transaction_id": "w", "voids": again, "reason": "a test"}
+    corrected(job.world, [void])
+    job.revise()
+    manifest = Folder(job.root, PERIOD, "UTC", 3).read(job.known[-1])
+    assert manifest["corrections"][-1] == {
+        **named,
+        "at": "0@64",
+        "kind": "void",
+        "reason": "a test",
+    }
+    left = {key: told for key, told in held(job.rows()).items() if told != (None, 0)}
+    assert left == live(job)
+    assert not job.verified().lines
+
+
+def test_a_closed_period_is_not_changed_without_being_asked(job: Job) -> None:
+    """An event of it can be corrected by whoever says so; those of other times by anybody."""
+    job.close()
+    check_unclosed(job.world.control.periods, NOW.replace(hour=0) - timedelta(seconds=1))
+    check_unclosed(job.world.control.periods, NOW.replace(hour=0) + DAY)
+    with pytest.raises(ConflictError, match="2026-03-01"):
+        check_unclosed(job.world.control.periods, NOW)

@@ -108,7 +108,7 @@ def test_every_body_tells_its_members(page: dict[str, Any]) -> None:
     assert {(method, path) for method, path, _, _ in found} >= {
         each for each in calls if not each[1].endswith("/reload") and each[1] != TRIED
     }
-    assert len(found) == 32
+    assert len(found) == 33
     for method, path, schema, example in found:
         assert members(page, schema), (method, path)
         assert validator(page, schema).is_valid(example), (method, path)
@@ -171,6 +171,7 @@ def test_a_schema_takes_what_its_door_takes(page: dict[str, Any]) -> None:
     assert {place for place, expect in seen if expect == "accept"} == set(schemas) - {
         ("post", "/v1/events/search"),
         ("post", "/recount/v1/events/void"),
+        ("post", "/recount/v1/events/amend"),
         *(("post", path) for path in (*STARTS, *OPENMETER, *REPORTS, *CUSTOMERS, REPLACES)),
     }
     assert len(seen) > 20

@@ -26,6 +26,12 @@ def test_what_is_kept_is_read_back() -> None:
     assert voids.between(2, 8) == {2, 7}
     assert voids.since(10) == PAIRS[1:]
     assert added.since(0) == voids.since(0) == PAIRS
+    assert voids.living(9, 31) == [9, 10, 30]
+    assert voids.living(10, 30) == [10]
+    assert [voids.is_applied(offset) for offset in (2, 9, 10)] == [False, True, True]
+    again = voids.with_(TakenBack(9, 40))  # what 9 says of 7, said once more
+    assert again.living(9, 41) == [10, 30, 40]
+    assert [again.root_of(offset) for offset in (40, 9, 10, 5)] == [7, 7, 2, 5]
     assert voids_add_up(voids, NOTHING_TRIMMED, 3)
     assert not voids_add_up(voids, NOTHING_TRIMMED, 4)
 

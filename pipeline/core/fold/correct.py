@@ -9,13 +9,15 @@ Rule 2: the original is judged as it was when it came: by the log clock there, a
 verdict whether it was a duplicate.
 """
 
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from definitions.matcher import Matcher
 from definitions.times import parse_timestamp
 
+from ..cells import CellKey
 from ..clocked import clocked
-from ..correction import Correction, TakenBack
+from ..correction import AMEND, NAMING, VOID, Correction, TakenBack
 from ..dedup import home_of, identity_of, seed_of
 from ..deployment import Deployment, Keying
 from ..event import Decoder, Event, no_time
@@ -25,6 +27,7 @@ from ..plan import Plan
 from ..reasons import Reason, Rejected
 from ..records import DeadLetter, LogRecord
 from ..state import PartitionState
+from .amend import added_by
 from .fold import fold
 from .judge import Judge
 from .spelled import path_of
@@ -36,14 +39,16 @@ class Original(NamedTuple):
     """What a correction names, as it was found on the log.
 
     clock_ms: a log clock that it is judged by as by the one at it. is_duplicate: as it was judged.
-    by: the offset of an earlier correction that took it back; None: none did. is_whole: whether
-    the log holds all events of its base bucket.
+    by: the offset of an earlier correction that took it back; None: none did. is_applied: whether
+    it is a correction that is applied. is_whole: whether the log holds all events of its base
+    bucket.
     """
 
     record: LogRecord
     clock_ms: int
     is_duplicate: bool
     by: int | None
+    is_applied: bool
     is_whole: bool
 
 
@@ -55,7 +60,8 @@ def misnamed(correction: Correction, partition: int, offset: int) -> Rejected | 
     """
     place = correction.place
     if correction.original is None or place is None:
-        detail = 'voids must be {"transaction_id": …, "at": "partition@offset"}'
+        name = NAMING[VOID if correction.replacement is None else AMEND]
+        detail = f'{name} must be {{"transaction_id": …, "at": "partition@offset"}}'
     elif place.partition != partition:
         detail = f"the original is said to be in partition {place.partition}, this is {partition}"
     elif place.offset >= offset:
@@ -74,7 +80,14 @@ def reached_by(
     deployment: Deployment,
     matcher: Matcher,
 ) -> Reached | None:
-    """Return the cells that a record reaches by the rules of a matcher; None: it was rejected."""
+    """Return the cells that a record reaches by the rules of a matcher; None: it was rejected.
+
+    Of an amend the cells that its event reaches; it was applied.
+    """
+    bucket_s = deployment.base_bucket_s
+    added = added_by(record, clock_ms, partition=partition, bucket_s=bucket_s, matcher=matcher)
+    if added is not None:
+        return _reached(added.cells, added.elements)
     standing = PartitionState(state.store_id, state.topic_id, 0, record.offset, clock_ms=clock_ms)
     plan = fold(
         [clocked(record, clock_ms)],
@@ -86,8 +99,11 @@ def reached_by(
     )
     if not plan.counters["consumed"] or plan.dead_letters:
         return None
-    elements = {cell: frozenset(found) for cell, found in plan.elements.items()}
-    return Reached(frozenset(plan.cells), elements)
+    return _reached(plan.cells, plan.elements)
+
+
+def _reached(cells: Collection[CellKey], elements: Mapping[CellKey, Collection[str]]) -> Reached:
+    return Reached(frozenset(cells), {cell: frozenset(found) for cell, found in elements.items()})
 
 
 def correct(
@@ -99,6 +115,7 @@ def correct(
     state: PartitionState,
     deployment: Deployment,
     matcher: Matcher,
+    amended: Matcher,
     index: IdIndex,
 ) -> tuple[Plan, Reached | None]:
     """Return the plan of a correction that comes at state.next or behind a hole there.
@@ -107,7 +124,8 @@ def correct(
 
     Args:
         original: What lies where it says; None: nothing, or it says nothing.
-        matcher: Of the versions that have counted the place of the original.
+        matcher: Of the versions that have counted the original. amended: of those that count what
+            an amend says instead.
         index: See fold().
     """
     judge = Judge(partition, state.clock_ms, deployment, record.timestamp)
@@ -148,6 +166,10 @@ def correct(
             plan.new_ids = id_
             plan.taken_back = TakenBack(original.record.offset, record.offset)
             plan.stale = found.cells
+            at, bucket_s = judge.clock_ms, deployment.base_bucket_s
+            added = added_by(record, at, partition=partition, bucket_s=bucket_s, matcher=amended)
+            if added is not None:
+                plan.cells, plan.elements = added.cells, added.elements
             return plan, found
         rejected = found
     counters["rejected"] = 1
@@ -178,10 +200,16 @@ def _judged(
     if original is None:
         return nothing("is no record of the log")
     event = _DECODE(original.record.value)
-    if not isinstance(event, Event):
-        return nothing("holds no usage event")
-    if (event.customer_id, event.transaction_id) != (correction.customer_id, correction.original):
+    if isinstance(event, Correction) and original.is_applied and event.replacement is not None:
+        name = event.original
+    elif isinstance(event, Event):
+        name = event.transaction_id
+    else:
+        return nothing("holds no usage event that counts")
+    if (event.customer_id, name) != (correction.customer_id, correction.original):
         return nothing("holds another event")
+    if correction.replacement is not None and not _at_one_time(event, correction):
+        return nothing(f"holds an event of {event.timestamp}: an amend has the same timestamp")
     reached = reached_by(
         original.record,
         original.clock_ms,
@@ -203,3 +231,7 @@ def _judged(
     if reached.cells and not original.is_whole:
         return nothing("cannot be taken back: the log has lost other events of its base bucket")
     return reached
+
+
+def _at_one_time(event: Event | Correction, correction: Correction) -> bool:
+    return parse_timestamp(event.timestamp) == parse_timestamp(correction.timestamp)

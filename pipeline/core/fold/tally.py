@@ -15,8 +15,9 @@ from definitions.times import NS_PER_S
 
 from ..aggregations import AGGREGATIONS, Partial, Position, element_of
 from ..cells import CellKey, Change
-from ..event import Decoded, decoder_for
+from ..event import Decoded, Event, decoder_for
 from ..reasons import Rejected
+from ..records import LogRecord
 from .adders import INTEGERS, Adder, adder_for
 from .columns import Rows
 from .judge import Accepted, PythonShare
@@ -156,6 +157,11 @@ class Tally:
             add = self._adders[event_type] = self._adder(self._matcher.candidates(event_type))
             self.first.setdefault(event_type, rows.records[0].offset)
         return add(rows)
+
+    def add_whole(self, event: Event, at: int, clock_ms: int, record: LogRecord) -> None:
+        """Add one event of which everything is decoded, to a tally of no others."""
+        self._decoder = decoder_for(None, context=True)
+        self._add(event.event_type, Rows([event], [at], [clock_ms], [record], (at, at)))
 
     def add_shares(self, events: Sequence[Any], shares: Sequence[PythonShare]) -> int:
         """Add Python's shares of events decoded last.

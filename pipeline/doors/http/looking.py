@@ -10,11 +10,13 @@ from definitions.formats import FORMATS
 
 from ...control.entities import Metric
 from ...control.writer import Writer
+from ...core.correction import RecordPlace
 from ...errors import BadParameter, UnknownNameError
 from ...reads.answers import UsageRow
 from ...reads.behind import Behind, Place, Recounted
 from ...reads.explain import Explainer
 from ...reads.known import UNKNOWN, is_bare, is_known
+from ...reads.originals import FoundOriginal, find_original
 from ...reads.query import Query
 from ...reads.trial import Trial, TrialAnswer, TrialQuery
 from .errors import Refused
@@ -79,18 +81,26 @@ async def first_of(service: Service, transaction_id: str, customer: str) -> dict
         raise Refused(400, _TOO_LONG) from error
 
 
-async def accepted(service: Service, transaction_id: str, customer: str) -> dict[str, Any] | None:
-    """Return the record of an identity that was accepted, however old; None: none was.
+async def original_of(
+    service: Service, transaction_id: str, customer: str, place: RecordPlace | None
+) -> FoundOriginal:
+    """Return the event that is to be corrected, however old.
 
-    Raises: see looked_up().
+    Raises: see find_original() and looked_up().
     """
     state = await service.fresh()
     service.contact.check()
     explainer = Explainer(service.identity, state, service.store, service.log)
     try:
         async with service.large(), asyncio.timeout(LOOK_S_MAX):
-            return await explainer.accepted(
-                transaction_id, customer, lambda _: None, lambda _: None
+            return await find_original(
+                explainer,
+                service.log,
+                transaction_id,
+                customer,
+                place,
+                started=lambda _: None,
+                progress=lambda _: None,
             )
     except TimeoutError as error:
         raise Refused(400, _TOO_LONG) from error

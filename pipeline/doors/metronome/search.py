@@ -15,7 +15,7 @@ def _shown(line: dict[str, Any]) -> dict[str, Any]:
     matched = [each for each in line["metrics"] if each["matched"] and each["active"]]
     return {
         "id": f"{line['partition']}@{line['offset']}",
-        "transaction_id": line["transaction_id"],
+        "transaction_id": line.get("amends", line)["transaction_id"],
         "customer_id": line["customer_id"],
         "event_type": line["event_type"],
         "timestamp": line["timestamp"],

@@ -1,0 +1,138 @@
+"""Voids and amends as they are sent, and what decides whether a version counts an amend."""
+
+import asyncio
+import json
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from pipeline.app.mending import Mender
+from pipeline.core.activation import Activation
+from pipeline.core.correction import RecordPlace
+from pipeline.core.fold.amend import Amend
+from pipeline.core.mending import counting_at
+from pipeline.core.past import Past, Pasts
+from pipeline.core.state import PartitionState
+from pipeline.edges.memory import MemoryLog
+from pipeline.errors import UsageError
+from pipeline.log.correcting import amend_of, void_of
+
+from ..world import FIVE, NOW, NOW_MS, World, deliver
+
+PLACE = RecordPlace(0, 1)
+STAMP = "2026-11-29T10:00:00.000000001Z"
+
+
+def test_an_amend_that_is_sent_again_is_the_same() -> None:
+    """Its id follows from the place and from what it says, and fits into an id."""
+    event = {"event_type": "use", "properties": {"v": 1}}
+    made = [amend_of("t", "c", PLACE, None, STAMP, event) for _ in range(2)]
+    other = amend_of("t", "c", PLACE, None, STAMP, {**event, "properties": {"v": 2}})
+    body = json.loads(made[0].line)
+
+    assert made[0] == made[1]
+    assert other.transaction_id != made[0].transaction_id
+    assert body["timestamp"] == STAMP
+    assert body["amends"] == {"transaction_id": "t", "at": "0@1"}
+    assert body["event"] == event
+    assert void_of("t", "c", PLACE, None, NOW).transaction_id == "void:0@1"
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        ({"event_type": ""}, None),
+        ({"event_type": "e" * 257}, None),
+        ({"event_type": "e", "properties": {"v": [[[["x"] * 2]] * 8] * 8}, "more": 1}, None),
+        ({"event_type": "e", "properties": {"v": "x" * 1_100_000}}, None),
+        ({"event_type": "e"}, "x" * 501),
+    ],
+)
+def test_what_no_worker_would_take_is_not_sent(event: dict[str, Any], reason: str | None) -> None:
+    """Names, members and sizes that would end as a dead letter, and reasons that are too long."""
+    with pytest.raises(UsageError, match=r".+"):
+        amend_of("t", "c", PLACE, reason, STAMP, event)
+
+
+def test_a_version_counts_an_amend_if_it_counts_the_original() -> None:
+    """Whenever the amend comes: after the version has ended, or where its past has got to."""
+    first = Activation(10, 1, "", 0, 1)
+    later = replace(first, offset=50)
+    active = {"m#1": first, "n#1": later, "o#1": later}
+    pasts = Pasts({"m#1": Past(0, 10, 0, 0), "n#1": Past(5, 30, 0, 0)})
+    state = replace(World().state, active=active, ended={"m#1": 40}, hist=pasts, next=100)
+
+    assert counting_at(state, 60, 20) == {"m#1", "n#1"}
+    assert counting_at(state, 60, 45) == {"n#1"}
+    assert counting_at(state, 60, 3) == {"m#1"}
+    assert counting_at(state, 60, 55) == {"n#1", "o#1"}
+    assert counting_at(state, 25, 20) == {"m#1", "n#1"}
+    assert counting_at(state, 35, 20) == {"m#1"}  # n's past will get to it
+    assert counting_at(state, 45, 45) == frozenset()
+    assert counting_at(state, 100, 20) == frozenset()
+
+
+def _line(number: int, group: str, value: int) -> bytes:
+    return json.dumps(
+        {
+            "transaction_id": f"t{number}",
+            "customer_id": "a",
+            "event_type": "use",
+            "timestamp": NOW.isoformat(),
+            "properties": {"v": value, "g": group},
+        }
+    ).encode()
+
+
+def _correction(kind: str, number: int, **more: Any) -> bytes:
+    ids = {"kind": kind, "transaction_id": f"{kind}{number}", "customer_id": "a"}
+    named = {f"{kind}s": {"transaction_id": f"t{number}", "at": f"0@{number}"}}
+    return json.dumps({**ids, "timestamp": NOW.isoformat(), **named, **more}).encode()
+
+
+async def _amends_of_the_beginning(
+    self: Mender, job: Any, state: PartitionState, upto: int
+) -> list[Amend]:
+    voids, found = job.voids, []
+    for offset in voids.living(job.upto, upto):
+        versions = counting_at(state, offset, voids.root_of(offset)) & job.versions
+        found.append(Amend(offset, await self._definitions.matcher(versions)))
+    return found
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_an_amend_that_comes_while_its_cells_are_counted_again_counts(*, late: bool) -> None:
+    """It reaches a cell that is being counted, which its original does not reach.
+
+    late: Amends count that came since a job began; without that it would be lost.
+    """
+    world = World(metrics={"SUM": FIVE["SUM"]})
+    log: MemoryLog = world.log
+    for value in (
+        _line(0, "x", 1),
+        _line(1, "y", 2),
+        _correction("void", 1),
+        _correction("amend", 0, event={"event_type": "use", "properties": {"v": 7, "g": "y"}}),
+    ):
+        log.append(0, value, NOW_MS)
+
+    async def run() -> Any:
+        owner = world.owner()
+        await owner.open()
+        mender = world.mender(owner)
+        await deliver(owner, log.records[0][:3])
+        await mender.step()
+        await mender.step()  # the log is read up to the void
+        await deliver(owner, log.records[0][3:])
+        while mender.is_due:
+            await mender.step()
+        return await world.book()
+
+    with nullcontext() if late else patch.object(Mender, "_amends", _amends_of_the_beginning):
+        book = asyncio.run(run())
+    found = {cell.groups: text for cell, text in book.cells.items() if cell.grouping_set}
+
+    assert (found == {("y",): "7"}) == late, found

@@ -5,6 +5,7 @@ import asyncio
 from pipeline.edges.kafka import KafkaLog, topic_names
 
 from ..soak.traffic import Traffic
+from ..waiting import eventually
 from .brokers import OwnBrokers
 from .stage import PARTITIONS, Stage, seeded
 
@@ -48,9 +49,19 @@ class Sending:
         asyncio.run(read())
         return [value for value in found if b'"transaction_id": "x' not in value]
 
+    def ends(self) -> None:
+        """End the traffic; then everything equals the oracle, also what was taken back."""
+        self.traffic.stop()
+        self.stage.caught_up()
+        eventually(
+            lambda: not any(line.get("stale") for line in self.stage.recount.run("status")),
+            within_s=60,
+            because="what was taken back is counted again",
+        )
+        self.stage.exact()
+
     def exact(self, brokers: OwnBrokers) -> None:
         """End the traffic with all brokers there: each record is there once, and counted."""
         brokers.start()
-        self.traffic.stop()
-        self.stage.exact()
+        self.ends()
         assert len(self.values()) == self.traffic.sent

@@ -225,8 +225,7 @@ def test_f15_two_of_three_brokers_away(sending: Sending, brokers: OwnBrokers) ->
     assert sum(sending.stage.watch.nexts()) > sum(before)
     # What was refused may be there all the same: refused is not the same as not taken.
     brokers.start()
-    sending.traffic.stop()
-    sending.stage.exact()
+    sending.ends()
     assert 0 <= len(sending.values()) - sending.traffic.sent <= 2
 
 
@@ -270,8 +269,7 @@ def test_f15_the_leader_is_killed_with_its_followers_behind(
     sending.moves("leader killed, followers behind")
     assert told == [None] * _HASTY
     brokers.start()
-    sending.traffic.stop()
-    sending.stage.exact()
+    sending.ends()
     values = sending.values()
     kept = sum(b'"hasty"' in value for value in values)
     assert kept < _HASTY, "the followers were not behind"

@@ -304,7 +304,7 @@ def test_exit_codes(stack: Services, broker: SecureKafka) -> None:
         done = Secured(stack, fresh("exit"), more).ended(*arguments, within_s=20)
         assert done.returncode == exits, (arguments, done.stderr)
         assert said in done.stderr
-        told = [line for line in done.stderr.splitlines() if b" info " not in line]
+        told = [line for line in done.stderr.splitlines() if b" info    start " not in line]
         assert len(told) == 1, done.stderr
 
 

@@ -37,6 +37,7 @@ _NOT_RUN: Final = "<!-- not run: "
 _STATE: Final = re.compile(r"<!-- state: (\w+) -->")
 _ID: Final = re.compile(
     r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"  # a UUID
+    r"|\b01[0-9A-HJKMNP-TV-Z]{24}\b"  # a ULID
     r"|\b[0-9a-f]{64}\b"  # a digest
     r"|\b[0-9a-f]{32}\b"
     r"|\brk_[0-9a-f]{12}_[\w-]+"  # an API key

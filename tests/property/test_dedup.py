@@ -10,7 +10,7 @@ from aiokafka.partitioner import DefaultPartitioner, murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core import dedup
+from pipeline.core import dedup, id_index
 from pipeline.core.compiled import MODULE
 from pipeline.core.dedup import (
     Heads,
@@ -28,7 +28,7 @@ from pipeline.recount.ledger import home_of as recount_home
 @pytest.fixture(autouse=True)
 def _little() -> Iterator[None]:
     """Buckets of the index that overflow."""
-    with patch.object(dedup, "_BUCKETS_MIN", 2):
+    with patch.object(id_index, "_BUCKETS_MIN", 2):
         yield
 
 

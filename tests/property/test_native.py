@@ -33,7 +33,7 @@ from definitions.metric import (
 )
 from definitions.times import parse_timestamp
 from definitions.values import ABSENT, canonical, decimal_of_text
-from pipeline.core import dedup
+from pipeline.core import id_index
 from pipeline.core.aggregations import encode_partial
 from pipeline.core.cell_cache import Layout, RustCells
 from pipeline.core.cells import CellKey
@@ -284,7 +284,7 @@ def records_of(stream: Sequence[tuple[bytes | None, int]]) -> list[MemoryRecord]
 @pytest.fixture(autouse=True)
 def _little() -> Iterator[None]:
     """One record at a time, so that both take turns; buckets of the index that overflow."""
-    with patch.object(core_fold, "SLICE", 1), patch.object(dedup, "_BUCKETS_MIN", 2):
+    with patch.object(core_fold, "SLICE", 1), patch.object(id_index, "_BUCKETS_MIN", 2):
         yield
 
 

@@ -19,7 +19,7 @@ What every method may raise, beside what it names itself:
   or foreign.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -28,26 +28,8 @@ from .core.cell_cache import Layout, RustCells
 from .core.cells import CellAddress, CellKey
 from .core.commit import Answer, Commit
 from .core.mending import Mending
-from .core.records import DeadLetter, LogRecord
+from .core.records import DeadLetter, LogRecord, Span
 from .core.state import PartitionState, Trimmed
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The offsets a partition's log holds: [start, end).
-
-    high: where the next record will lie. It is past `end` while a transaction is open: what lies
-    between is durable, but nobody can read it until the transaction has ended. -1: not asked for.
-    """
-
-    start: int
-    end: int
-    high: int = -1
-
-    @property
-    def durable(self) -> int:
-        """The offset below which everything is durable."""
-        return max(self.high, self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +347,13 @@ class EventLog(Protocol):
 
         Raises:
             Damage: the log does not hold the offset any more, or the batch cannot be read.
+        """
+        ...
+
+    async def look(self, partition: int, offsets: Collection[int]) -> dict[int, LogRecord]:
+        """Return the committed records at these offsets, of those where one is.
+
+        Raises: see probe(), but for offsets that the log does not hold.
         """
         ...
 

@@ -15,8 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .control.seal import SECRET_BYTES_MIN
 from .deploy.place import Place
-from .edges.kafka import group_name
 from .edges.kafka_client import KafkaAddress
+from .edges.kafka_names import group_name
 from .edges.kafka_security import PREFIX, checked, named
 from .edges.redis_address import HIDDEN, without_password
 from .errors import UsageError

@@ -21,11 +21,11 @@ from typing import Final, cast
 from ..control.records import ControlState
 from ..core.commit import Switch
 from ..core.limits import is_scarce
-from ..core.records import LogRecord
+from ..core.records import LogRecord, Span
 from ..core.state import PartitionState
 from ..deploy.checks import first_state
 from ..errors import ConflictError, Damage, Unavailable
-from ..ports import Clock, EventLog, RollupStore, Span
+from ..ports import Clock, EventLog, RollupStore
 from .backfill import Backfill
 from .catalogue import Definitions
 from .dropping import Epochs
@@ -36,6 +36,7 @@ from .owner import Owner
 _REFUSED_MAX: Final = 3  # commits: more than a failover refuses
 _LOOK_S: Final = 1.0  # between two looks at the memory
 _TAIL_S: Final = 0.5  # without a record: then the end is looked at
+_FOLLOW_S: Final = 5.0
 _AFAR: Final = 1 << 62
 _RETRY_S: Final = (0.5, 8.0)
 
@@ -135,8 +136,7 @@ class Building:
         """Go on to the end that the log has now; return whether nothing is left to do."""
         await self._hear()
         end = (await self._span()).end
-        if self._next < end and await self._apply(end, switching=switching):
-            return True
+        await self._apply(end)
         await self.owner.tick(max(end, self._next))
         while self._mender.is_due or self._past.due is not None:
             if self._mender.is_due:
@@ -146,29 +146,40 @@ class Building:
             await self._past.step()
         await self._mender.close()
         await self._past.close()
-        return await self._is_switched() if switching else self._next >= end
+        return await self._follow() if switching else self._next >= end
 
-    async def _apply(self, end: int, *, switching: bool) -> bool:
-        """Take what the log holds; return whether it was switched to.
-
-        switching: records are taken past the end, too, until none comes for a moment: the other
-        owner takes them at the same time, and who has just committed is ahead.
-        """
-        read = self._log.read(self._partition, self._next, _AFAR if switching else end)
+    async def _apply(self, end: int) -> None:
+        """Take what the log holds below an offset."""
+        read = self._log.read(self._partition, self._next, end)
         async with aclosing(cast("AsyncGenerator[Sequence[LogRecord]]", read)) as batches:
-            while True:
+            async for records in batches:
+                await self._take(records, end)
+
+    async def _follow(self) -> bool:
+        """Take what comes until it can be switched to; return whether it was.
+
+        The other owner takes the same at the same time, and who has just committed is ahead. No
+        definition is heard of meanwhile, so that no past comes up; and it ends after a while, so
+        that definitions are, and that cells which corrections have reached are mended.
+        """
+        ends = self._clock.monotonic() + _FOLLOW_S
+        read = self._log.read(self._partition, self._next, _AFAR)
+        async with aclosing(cast("AsyncGenerator[Sequence[LogRecord]]", read)) as batches:
+            while not await self._is_switched():
                 try:
-                    async with asyncio.timeout(_TAIL_S if self._next >= end else None):
+                    async with asyncio.timeout(_TAIL_S):
                         records = await anext(batches, None)
                 except TimeoutError:
                     return False
-                if records is None:
+                if records is None or self._clock.monotonic() > ends:
                     return False
-                await self._wait_for_memory(end)
-                await self.owner.take(records)
-                self._told(self._next, max(end, self._next), None)
-                if switching and self._past.due is None and await self._is_switched():
-                    return True
+                await self._take(records, self._next)
+        return True
+
+    async def _take(self, records: Sequence[LogRecord], end: int) -> None:
+        await self._wait_for_memory(end)
+        await self.owner.take(records)
+        self._told(self._next, max(end, self._next), None)
 
     @property
     def _next(self) -> int:

@@ -5,6 +5,7 @@ where append times have stepped back, and the age of the original hangs on it, s
 it are read for their times.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from definitions.matcher import Matcher
@@ -12,7 +13,7 @@ from definitions.times import parse_timestamp
 
 from ..core.buckets import bucket_of
 from ..core.correction import Correction, TakenBack
-from ..core.event import Decoder, Event
+from ..core.event import Event
 from ..core.fold.correct import Original, correct, misnamed, reached_by
 from ..core.fold.judge import is_in_time
 from ..core.id_index import IdIndex
@@ -22,11 +23,10 @@ from ..core.reasons import Rejected
 from ..core.records import LogRecord
 from ..core.state import PartitionState
 from ..core.voids import Voids
-from ..errors import Halt, PartitionHalt
+from ..errors import PartitionHalt
 from .duplicates import Duplicates
 from .opening import Opening
-
-_DECODE = Decoder(frozenset()).decode
+from .originals import DECODE, Originals, named_in
 
 
 class Correcting:
@@ -38,6 +38,7 @@ class Correcting:
 
     def __init__(self) -> None:
         self.duplicates = Duplicates()
+        self._originals = Originals()
         self.voids = Voids()
         self.waiting: list[TakenBack] = []
         self._reached: dict[TakenBack, Reached] = {}  # of those that wait, as far as it is known
@@ -48,22 +49,30 @@ class Correcting:
         """Begin anew with what the store holds."""
         self.voids, self.waiting, self._reached = voids, voids.since(state.mended), {}
         self.duplicates.clear()
+        self._originals.clear()
         self._log_start = None
 
     async def plan(
-        self, record: LogRecord, state: PartitionState, index: IdIndex, opening: Opening
+        self,
+        records: Sequence[LogRecord],
+        state: PartitionState,
+        index: IdIndex,
+        opening: Opening,
     ) -> tuple[Plan, Reached | None] | None:
         """Return the plan of a correction, and what its original reaches; None: the state moved.
 
         Args:
+            records: The correction, and what was delivered behind it.
             state: With the activations and ends of this flush; the partition stands at it.
         """
-        correction, partition = _DECODE(record.value), opening.partition
+        record = records[0]
+        correction, partition = DECODE(record.value), opening.partition
         assert isinstance(correction, Correction), "nothing else ends a plan before it begins"
         original, versions, place = None, frozenset[str](), correction.place
         amended = versions
         if place is not None and misnamed(correction, partition, record.offset) is None:
-            original = await original_at(place.offset, state, opening)
+            seen = await self._originals.at(place.offset, opening, lambda: named_in(records))
+            original = await original_of(seen, state, opening)
             root = self.voids.root_of(place.offset)
             versions = counting_at(state, place.offset, root)
             then = replace(state, next=record.offset + 1)
@@ -113,7 +122,12 @@ class Correcting:
         known = self._reached.get(taken)
         if known is not None:
             return known
-        original = await original_at(taken.original, state, opening)
+        seen = await self._originals.at(
+            taken.original,
+            opening,
+            lambda: (each.original for each in self.waiting if each not in self._reached),
+        )
+        original = await original_of(seen, state, opening)
         if original is None:
             return None
         found = reached_by(
@@ -157,7 +171,7 @@ class Correcting:
 
     async def _is_whole(self, original: Original, state: PartitionState, opening: Opening) -> bool:
         """Whether the log holds all events of an original's base bucket."""
-        event = _DECODE(original.record.value)
+        event = DECODE(original.record.value)
         at = None if isinstance(event, Rejected) else parse_timestamp(event.timestamp)
         known = self._log_start
         start = await self._starts(opening) if known is None else known
@@ -167,18 +181,13 @@ class Correcting:
         return await self.low(state, bucket_of(at, bucket_s), opening) is not None
 
 
-async def original_at(offset: int, state: PartitionState, opening: Opening) -> Original | None:
-    """Return the record at an offset as it was judged, but for duplicates; None: none is there."""
-    number = opening.partition
-    try:
-        record = await opening.retry(lambda: opening.log.probe(number, offset))
-    except Halt:
-        if offset >= (await opening.retry(opening.log.spans))[number].start:
-            raise
+async def original_of(
+    record: LogRecord | None, state: PartitionState, opening: Opening
+) -> Original | None:
+    """Return a record as it was judged, but for duplicates; None stays None."""
+    if record is None:
         return None
-    if record is None or record.offset != offset:
-        return None
-    event, clocks = _DECODE(record.value), (record.timestamp, state.clock_ms)
+    event, clocks = DECODE(record.value), (record.timestamp, state.clock_ms)
     clock_ms = record.timestamp
     deployment = opening.definitions.identity.deployment
     if isinstance(event, Event) and not is_in_time(event, clocks, deployment):

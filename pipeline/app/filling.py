@@ -1,7 +1,7 @@
 """When slices of the past are counted: live events first, within a share of the time and memory.
 
-Cells that wait to be mended (app/mending.py) come before the past: readers are told of them, and
-they need no memory.
+Cells that wait to be mended (app/mending.py) take turns with the past, each as long as the other:
+so corrections that never end hold no past up, and no past holds them up.
 
 Rule: nothing here decides a number. A slice that is put off, or taken twice by two workers, leaves
 the same cells (app/backfill.py).
@@ -107,7 +107,8 @@ class Filling:
     async def _turn(self, number: int, each: Served, seek: Seek, *, beside: bool) -> None:
         """Count slices of one partition until none is left, or it is another one's turn."""
         ends = self._clock.monotonic() + _TURN_S
-        while (work := await self._work_of(each)) is not None:
+        spent: dict[Backfill | Mender, float] = {each.mender: 0.0, each.past: 0.0}
+        while (work := await self._work_of(each, spent)) is not None:
             await self._live_first()
             flushed = self._flushes()
             try:
@@ -122,22 +123,28 @@ class Filling:
             except Unavailable:
                 await asyncio.sleep(_RETRY_S)
                 break
+            spent[work] += work.took_s
             self._is_live = flushed != self._flushed
             if self._is_live:
                 await asyncio.sleep(work.took_s * (1 - self._share) / self._share)
             self._flushed = flushed
-            if work is each.mender:
-                continue  # what it has read would be lost
+            if each.mender.is_amid:
+                continue
             if (beside and self._is_live) or (self._clock.monotonic() > ends and self._due()):
                 break
         await each.mender.close()
         await each.past.close()
 
-    async def _work_of(self, each: Served) -> Backfill | Mender | None:
-        """What comes next of a partition."""
-        if each.mender.is_due:
-            return each.mender
-        return each.past if each.past.due is not None and not await self._is_scarce() else None
+    async def _work_of(
+        self, each: Served, spent: Mapping[Backfill | Mender, float]
+    ) -> Backfill | Mender | None:
+        """What comes next of a partition. spent: seconds of this turn."""
+        mender, past = each.mender, each.past
+        if mender.is_due and (mender.is_amid or spent[mender] <= spent[past]):
+            return mender
+        if past.due is not None and not await self._is_scarce():
+            return past
+        return mender if mender.is_due else None
 
     def _flushes(self) -> int:
         return sum(each.owner.flushes for each in self._served().values())

@@ -5,8 +5,9 @@ from where events of these base buckets can lie up to `next`, beside the live ba
 reads some records, and holds nothing up. The last step, under the owner's lock, reads what was
 applied meanwhile, and commits.
 
-Rule 1: a job counts by what was taken back when it began. If a past was counted meanwhile, or the
-partition was read again, it begins anew.
+Rule 1: a job counts by what was taken back when it began. If the past of one of its versions was
+counted meanwhile, or the partition was read again, it begins anew. Other versions change nothing:
+a metric that comes every second holds no job up.
 Rule 2: what the log has lost cannot be counted again. These cells stay as they are, and stale.
 """
 
@@ -31,7 +32,7 @@ from ..core.mending import (
     stale_of,
     version_of,
 )
-from ..core.past import Pasts
+from ..core.past import Past
 from ..core.records import LogRecord
 from ..core.stale import Buckets, joined_stale
 from ..core.state import PartitionState
@@ -69,11 +70,18 @@ class _Job:
         self.taken = taken
         self.found = CountedAgain(reached)
         self.versions = frozenset(map(version_of, reached.cells))
-        self.hist: Pasts = state.hist
+        self._pasts = self._pasts_in(state)
         self.voids = voids
         self.whose = whose
         self.upto = 0
         self.clock_ms = -1
+
+    def _pasts_in(self, state: PartitionState) -> dict[str, Past | None]:
+        return {version: state.hist.by_version.get(version) for version in self.versions}
+
+    def is_void(self, state: PartitionState) -> bool:
+        """Whether it counts what is not so any more."""
+        return state.next < self.upto or self._pasts_in(state) != self._pasts
 
 
 class Mender:
@@ -98,6 +106,11 @@ class Mender:
         owner = self._owner
         return not owner.released and owner.stands is not None and bool(owner.correcting.waiting)
 
+    @property
+    def is_amid(self) -> bool:
+        """Whether a job has read something, which would be lost."""
+        return self._job is not None
+
     async def step(self) -> None:
         """Read some records, or commit.
 
@@ -118,7 +131,7 @@ class Mender:
         if not self.is_due:
             return await self.close()
         job, reading = self._job, self._reading
-        if job is None or self._is_void(job):
+        if job is None or job.is_void(self._owner.state):
             await self.close()
             await self._begin()
         elif reading is not None:
@@ -130,11 +143,6 @@ class Mender:
             self._most = _TOGETHER_MAX
             await self.close()
         return None
-
-    def _is_void(self, job: _Job) -> bool:
-        """Whether a job counts what is not so any more."""
-        owner = self._owner
-        return owner.state.hist is not job.hist or owner.state.next < job.upto
 
     def _from(self, offset: int) -> LogReading:
         return LogReading(self._log, self._owner.partition, offset, self._owner.state.next)
@@ -185,7 +193,7 @@ class Mender:
             if (await self._log.spans())[self._owner.partition].start <= job.upto:
                 raise
             return await self.close()  # the next job finds out whose cells cannot be counted
-        if self._is_void(job):
+        if job.is_void(self._owner.state):
             return None
         began = self._clock.monotonic()
         if not await self._count(job, self._owner.state, records, upto):
@@ -259,7 +267,7 @@ class Mender:
 
     async def _ended(self, job: _Job, state: PartitionState) -> Mending | None:
         """Count what was applied meanwhile, and say what is to be written; None: begin anew."""
-        if state.hist is not job.hist or state.next < job.upto:
+        if job.is_void(state):
             return None
         if state.next > job.upto:
             records: list[LogRecord] = []

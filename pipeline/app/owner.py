@@ -316,7 +316,7 @@ class Owner:
         plan, took_s = await folded(work, self._clock, records=len(first), is_native=is_native)
         reached = None
         if not plan.counters["consumed"]:
-            made = await self.correcting.plan(records[0], active, self._index, self.opening)
+            made = await self.correcting.plan(records, active, self._index, self.opening)
             plan, reached = made or await self._reopen()
         self.done.update(plan.paths)
         self._slice.fit(took_s)

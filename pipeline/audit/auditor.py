@@ -14,11 +14,12 @@ from ..control.entities import DeploymentRecord
 from ..control.records import ControlState
 from ..core.cells import CellAddress, group_number
 from ..core.dedup import generation_of
+from ..core.records import Span
 from ..core.state import PartitionState
 from ..core.voids import Voids
 from ..deploy.checks import check_state
 from ..errors import StoreUnavailable
-from ..ports import EventLog, RollupStore, Span
+from ..ports import EventLog, RollupStore
 from ..reads.recounting import active_of, terms_of, verifiable_since
 from ..reads.verdicts import KeptVerdicts, WentBack, read_corrections, read_verdicts
 from ..recount.kept import Kept

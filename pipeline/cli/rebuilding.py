@@ -18,12 +18,12 @@ from ..app.owner import Owner
 from ..app.supervisor import leave_with_parent
 from ..audit.auditor import Auditor
 from ..core.limits import Limits
+from ..core.records import Span
 from ..deploy.opened import Deployed
 from ..deploy.opened import opened as deployed
 from ..edges.clock import SystemClock
 from ..edges.redis_epochs import RedisEpochs
 from ..errors import Damage, ExitCode
-from ..ports import Span
 from ..settings import Settings, load_settings
 from .output import progress
 

@@ -22,11 +22,11 @@ from ..edges.kafka import (
     consumer,
     durable,
     read_span,
-    request_names,
     sending,
     spans_of,
 )
 from ..edges.kafka_client import KafkaAddress, KafkaAdmin, guard
+from ..edges.kafka_names import request_names
 from ..errors import ConflictError, Halt, LogUnavailable, Unavailable, UsageError
 from ..ports import Clock
 from ..telemetry.logs import LOG

@@ -64,3 +64,21 @@ class DeadLetter:
 
     record: LogRecord
     rejected: Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The offsets a partition's log holds: [start, end).
+
+    high: where the next record will lie. It is past `end` while a transaction is open: what lies
+    between is durable, but nobody can read it until the transaction has ended. -1: not asked for.
+    """
+
+    start: int
+    end: int
+    high: int = -1
+
+    @property
+    def durable(self) -> int:
+        """The offset below which everything is durable."""
+        return max(self.high, self.end)

@@ -11,13 +11,15 @@ from datetime import timedelta
 from typing import Final
 
 from ..control.log import ControlLog
+from ..core.records import Span
 from ..core.state import PartitionState
-from ..edges.kafka import KafkaLog, group_name, topic_names
+from ..edges.kafka import KafkaLog
 from ..edges.kafka_client import KafkaAdmin
+from ..edges.kafka_names import group_name, topic_names
 from ..edges.kafka_owners import owners, rightful
 from ..edges.redis import RedisStore
 from ..errors import Damage, PipelineError, Unavailable
-from ..ports import Clock, Span
+from ..ports import Clock
 from ..telemetry.versions import has_native
 from .checks import (
     COPIES_SAFE,

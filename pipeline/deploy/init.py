@@ -14,15 +14,9 @@ from ..control.entities import DeploymentRecord
 from ..control.log import ControlLog
 from ..core.dedup import ID_HASH
 from ..core.deployment import FORMAT_VERSION, RULES, Deployment, Keying
-from ..edges.kafka import (
-    DEAD_LETTER_BYTES_MAX,
-    RECORD_BYTES_MAX,
-    consumer,
-    request_names,
-    spans_of,
-    topic_names,
-)
+from ..edges.kafka import DEAD_LETTER_BYTES_MAX, RECORD_BYTES_MAX, consumer, spans_of
 from ..edges.kafka_client import KafkaAddress, KafkaAdmin, TopicInfo
+from ..edges.kafka_names import request_names, topic_names
 from ..edges.redis import RedisStore
 from ..errors import ConflictError, Halt, UsageError
 from .checks import (

@@ -8,11 +8,11 @@ from enum import StrEnum
 from typing import Final
 
 from ..control.entities import DeploymentRecord
+from ..core.records import Span
 from ..core.state import PartitionState
 from ..edges.kafka_client import TopicInfo
 from ..edges.redis_health import RedisHealth
 from ..errors import PipelineError
-from ..ports import Span
 
 GROUP_S_MAX: Final = 8.0
 

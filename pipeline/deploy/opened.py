@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from ..control.entities import DeploymentRecord
 from ..control.log import ControlLog
-from ..edges.kafka import KafkaLog, group_name, topic_names
+from ..edges.kafka import KafkaLog
 from ..edges.kafka_causes import ANSWER_S_MAX
 from ..edges.kafka_client import KafkaAdmin, TopicInfo
+from ..edges.kafka_names import group_name, topic_names
 from ..edges.kafka_owners import rightful
 from ..edges.redis import RedisStore
 from ..errors import LogUnavailable

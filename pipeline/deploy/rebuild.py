@@ -13,12 +13,12 @@ from typing import Final
 from ..control.entities import DeploymentRecord
 from ..control.log import ControlLog
 from ..core.deployment import FORMAT_VERSION, RULES
+from ..core.records import Span
 from ..edges.kafka import consumer, spans_of
 from ..edges.kafka_client import KafkaAddress, KafkaAdmin
 from ..edges.redis import RedisStore
 from ..edges.redis_epochs import RedisEpochs
 from ..errors import ConflictError, Damage, Halt, NotOpen, UsageError
-from ..ports import Span
 from .checks import (
     REBUILD,
     check_identity,

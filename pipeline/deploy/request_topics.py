@@ -7,8 +7,9 @@ that was made before there were any gets them by the next `recount init`.
 import asyncio
 from typing import Final
 
-from ..edges.kafka import DEAD_LETTER_BYTES_MAX, RECORD_BYTES_MAX, request_names
+from ..edges.kafka import DEAD_LETTER_BYTES_MAX, RECORD_BYTES_MAX
 from ..edges.kafka_client import KafkaAdmin
+from ..edges.kafka_names import request_names
 from .checks import COPIES_SAFE, IN_SYNC, IN_SYNC_MIN
 
 # role → its policy and the size of its records. Requests are kept: one that nobody has taken yet

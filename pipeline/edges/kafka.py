@@ -1,18 +1,17 @@
 """Kafka: records, offsets, dead letters."""
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition, errors
 
 from ..core.event import EVENT_BYTES_MAX
 from ..core.raw import below
-from ..core.records import DeadLetter, LogRecord, Unheld
+from ..core.records import DeadLetter, LogRecord, Span
 from ..errors import Halt, LogUnavailable
-from ..ports import Span
 from . import (
     kafka_batches,  # noqa: F401  it bounds what aiokafka unpacks, in every process
     letter_headers,
@@ -27,6 +26,8 @@ RECORD_BYTES_MAX: Final = EVENT_BYTES_MAX + 16_384
 _FRAME_BYTES: Final = 512  # of a batch and of a record, around key, value and headers
 DEAD_LETTER_BYTES_MAX: Final = RECORD_BYTES_MAX + 65_536
 _FETCH_BYTES: Final = 4 * 1_048_576
+_ANSWER_BYTES: Final = 65_536  # of a question about single records; a batch is fetched whole
+_NEAR: Final = 100  # offsets: what lies nearer is read through
 _POLL_MS: Final = 500
 _STALL_S_MAX: Final = 30.0
 _FENCED: Final = (errors.ProducerFenced, errors.InvalidProducerEpoch)
@@ -47,7 +48,11 @@ class PlacedProducer(AIOKafkaProducer):  # type: ignore[misc]
 
 @asynccontextmanager
 async def consumer(
-    address: KafkaAddress, *, committed: bool = True, group: str | None = None
+    address: KafkaAddress,
+    *,
+    committed: bool = True,
+    group: str | None = None,
+    fetch_bytes: int = _FETCH_BYTES,
 ) -> AsyncIterator[PlacedConsumer]:
     """A consumer that is assigned by hand, of committed records only, and never resets an offset.
 
@@ -61,7 +66,7 @@ async def consumer(
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_committed" if committed else "read_uncommitted",
-        max_partition_fetch_bytes=_FETCH_BYTES,
+        max_partition_fetch_bytes=fetch_bytes,
         fetch_max_wait_ms=_POLL_MS,
     )
     try:
@@ -139,7 +144,10 @@ class Asking(Renewed[PlacedConsumer]):
     """A connection for questions about offsets. committed: see consumer()."""
 
     def __init__(self, address: KafkaAddress, *, committed: bool = True) -> None:
-        super().__init__(lambda: consumer(address, committed=committed), patience_s=_PATIENCE_S)
+        super().__init__(
+            lambda: consumer(address, committed=committed, fetch_bytes=_ANSWER_BYTES),
+            patience_s=_PATIENCE_S,
+        )
 
 
 async def spans_of(client: PlacedConsumer, topic: str, partitions: int) -> dict[int, Span]:
@@ -189,6 +197,13 @@ async def read_span(
                 moved, at = loop.time(), stands
             elif loop.time() - moved > _STALL_S_MAX:
                 raise LogUnavailable(f"no record of {topic}/{partition} after offset {at} in 30 s")
+
+
+def runs_of(offsets: Sequence[int], near: int) -> Iterator[tuple[int, int]]:
+    """Yield ascending offsets as spans [low, high) that hold those which lie near each other."""
+    cuts = [at for at in range(1, len(offsets)) if offsets[at] - offsets[at - 1] > near]
+    for first, last in pairwise([0, *cuts, len(offsets)] if offsets else ()):
+        yield offsets[first], offsets[last - 1] + 1
 
 
 async def sending(
@@ -287,6 +302,20 @@ class KafkaLog:
                 return first
             return None
 
+    async def look(self, partition: int, offsets: Collection[int]) -> dict[int, LogRecord]:
+        """Return the committed records at these offsets, of those where one is."""
+        point, found = TopicPartition(self._events, partition), dict[int, LogRecord]()
+        async with self._asker() as client:
+            async with guard(client.place, self._events):
+                start = (await client.beginning_offsets([point]))[point]
+                end = (await client.end_offsets([point]))[point]
+            held = sorted(offset for offset in offsets if start <= offset < end)
+            for low, high in runs_of(held, _NEAR):
+                span = read_span(client, self._events, partition, low, high, most=high - low)
+                async for records in span:
+                    found.update({each.offset: each for each in records if each.offset in offsets})
+        return found
+
     async def offset_at(self, partition: int, append_ms: int) -> int | None:
         """Return the first offset that was appended at a time or later; None where none was."""
         point = TopicPartition(self._events, partition)
@@ -331,55 +360,14 @@ class KafkaLog:
     async def _send(
         self, client: PlacedProducer, partition: int, letter: DeadLetter, bytes_max: int
     ) -> "asyncio.Future[Any]":
-        key, value, headers = letter_parts(self._events, partition, letter, bytes_max)
+        key, value, headers = letter_headers.letter_parts(
+            self._events, partition, letter, bytes_max
+        )
         async with guard(client.place, self._rejected):
             future: asyncio.Future[Any] = await client.send(
                 self._rejected, value, key=key, headers=headers
             )
             return future
-
-
-def letter_parts(
-    topic: str, partition: int, letter: DeadLetter, bytes_max: int = RECORD_BYTES_MAX
-) -> tuple[bytes, bytes | None, list[tuple[str, bytes]]]:
-    """Return key, value and headers of a dead letter; a longer original is left out, and told."""
-    record, rejected = letter.record, letter.rejected
-    value = record.value
-    headers = [
-        (letter_headers.REASON, rejected.reason.encode()),
-        (letter_headers.DETAIL, rejected.detail.encode()),
-        (letter_headers.APPEND_TIME, str(record.timestamp).encode()),
-    ]
-    if record.key is not None and len(record.key) <= letter_headers.KEY_BYTES_MAX:
-        headers.append((letter_headers.KEY, record.key))
-    if value is not None and len(value) > bytes_max:
-        digest = value.sha256 if isinstance(value, Unheld) else hashlib.sha256(value).hexdigest()
-        omitted = f"{len(value)} bytes, sha256 {digest}"
-        headers.append((letter_headers.OMITTED, omitted.encode()))
-        value = None
-    key = letter_headers.letter_key(topic, partition, record.offset).encode()
-    return key, value, headers
-
-
-def topic_names(deployment: str) -> dict[str, str]:
-    """Return the names of the three topics that a deployment stands on."""
-    prefix = "" if deployment == "default" else f"{deployment}."
-    return {
-        "events": f"{prefix}usage.events",
-        "control": f"{prefix}metrics.control",
-        "rejected": f"{prefix}usage.rejected",
-    }
-
-
-def request_names(deployment: str) -> dict[str, str]:
-    """Return the names of the topics by which definitions are changed; no number is on them."""
-    prefix = "" if deployment == "default" else f"{deployment}."
-    return {role: f"{prefix}metrics.{role}" for role in ("requests", "results", "catalogue")}
-
-
-def group_name(deployment: str) -> str:
-    """Return the name of the group that a deployment's workers form."""
-    return f"{deployment}.recount"
 
 
 async def all_records(

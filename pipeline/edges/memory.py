@@ -5,7 +5,7 @@ this store refuses, in the same order and with the same words.
 """
 
 import copy
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..core.cell_cache import Layout, RustCells
@@ -13,9 +13,9 @@ from ..core.cells import CELLS, ELEMENTS, CellAddress, CellKey
 from ..core.commit import Answer, Commit, in_python
 from ..core.dedup import flushes_of
 from ..core.mending import Mending
-from ..core.records import DeadLetter, LogRecord
+from ..core.records import DeadLetter, LogRecord, Span
 from ..core.state import PartitionState, Trimmed, decode_state, encode_state, fence_of
-from ..ports import Book, Listing, OwnerCells, Span
+from ..ports import Book, Listing, OwnerCells
 from .memory_held import HeldPartition, address_of, differs, is_ours
 
 
@@ -380,6 +380,10 @@ class MemoryLog:
     async def probe(self, partition: int, offset: int) -> LogRecord | None:
         """Return the first record at or after an offset."""
         return next((item for item in self.records[partition] if item.offset >= offset), None)
+
+    async def look(self, partition: int, offsets: Collection[int]) -> dict[int, LogRecord]:
+        """Return the records at these offsets."""
+        return {item.offset: item for item in self.records[partition] if item.offset in offsets}
 
     async def offset_at(self, partition: int, append_ms: int) -> int | None:
         """Return the first offset that was appended at a time or later."""

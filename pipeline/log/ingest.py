@@ -19,17 +19,18 @@ from ..core.dedup import home_of
 from ..core.reasons import Reason, Rejected
 from ..core.records import DeadLetter
 from ..edges.kafka import (
+    RECORD_BYTES_MAX,
     PlacedConsumer,
     PlacedProducer,
     consumer,
-    letter_parts,
     producer,
     sending,
     spans_of,
-    topic_names,
     transaction,
 )
 from ..edges.kafka_client import KafkaAddress, KafkaAdmin, guard
+from ..edges.kafka_names import topic_names
+from ..edges.letter_headers import letter_parts
 from ..errors import UsageError
 from .translating import Translation
 
@@ -197,7 +198,9 @@ class Ingesting:
     async def _reject(
         self, sender: PlacedProducer, partition: int, letter: DeadLetter, made: Ingested
     ) -> None:
-        key, value, headers = letter_parts(self.translation.topic, partition, letter)
+        key, value, headers = letter_parts(
+            self.translation.topic, partition, letter, RECORD_BYTES_MAX
+        )
         rejected = topic_names(self.deployment)["rejected"]
         async with guard(sender.place, rejected):
             await sender.send(rejected, value, key=key, headers=headers)

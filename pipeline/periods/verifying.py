@@ -19,10 +19,11 @@ from ..control.entities import DeploymentRecord, Revision
 from ..control.records import ControlState
 from ..core.buckets import ns_of
 from ..core.cells import CellKey
+from ..core.records import Span
 from ..core.state import PartitionState
 from ..deploy.checks import check_open
 from ..errors import LogUnavailable
-from ..ports import Book, EventLog, RollupStore, Span
+from ..ports import Book, EventLog, RollupStore
 from ..reads.recounting import active_of, terms_of, verifiable_since
 from ..reads.together import MetricRow, TogetherReading
 from ..reads.verdicts import corrections_of, read_verdicts

@@ -22,9 +22,10 @@ from ..control.entities import DeploymentRecord
 from ..control.records import ControlState
 from ..core.buckets import moment_of, ns_of
 from ..core.cells import CellKey, group_name
+from ..core.records import Span
 from ..deploy.checks import check_open
 from ..errors import LogUnavailable, StoreUnavailable, UsageError
-from ..ports import Book, EventLog, RollupStore, Span
+from ..ports import Book, EventLog, RollupStore
 from ..recount.compiled import ActiveMeasure
 from ..recount.events import Plain
 from ..recount.ledger import Ledger, home_of

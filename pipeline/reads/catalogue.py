@@ -24,11 +24,11 @@ from ..edges.kafka import (
     consumer,
     durable,
     read_span,
-    request_names,
     sending,
     spans_of,
 )
 from ..edges.kafka_client import KafkaAddress, KafkaAdmin
+from ..edges.kafka_names import request_names
 from ..edges.redis import RedisStore
 from ..errors import Damage, Halt, NotOpen, Unavailable
 from ..telemetry.logs import LOG

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol, cast
 
-from ..core.records import LogRecord
+from ..core.records import LogRecord, Span
 from ..core.state import PartitionState
 from ..errors import Damage, LogUnavailable
-from ..ports import Clock, RollupStore, Span
+from ..ports import Clock, RollupStore
 
 _POLL_S: Final = 0.02
 _HOLE_OFFSETS_MAX: Final = 100  # offsets that are looked through for a record, where nothing moves

@@ -9,9 +9,10 @@ from ..control.entities import DeploymentRecord
 from ..control.records import ControlState
 from ..core.deployment import Keying
 from ..core.past import Past
+from ..core.records import Span
 from ..core.state import PartitionState
 from ..errors import BadParameter
-from ..ports import EventLog, Span
+from ..ports import EventLog
 from ..recount.ledger import Active, LedgerTerms, Share
 
 

@@ -14,10 +14,10 @@ from typing import Any, Final
 from definitions.times import NS_PER_MS, parse_timestamp, why_no_time
 
 from ..core.dedup import home_of
+from ..core.records import Span
 from ..core.state import PartitionState
 from ..deploy.checks import check_open
 from ..errors import BadParameter, StoreUnavailable
-from ..ports import Span
 from ..recount.events import Plain, Void
 from ..recount.ledger import Ledger
 from .explain import Explainer, _fate, _read, voided_in

@@ -15,11 +15,11 @@ from definitions.times import NS_PER_MS, NS_PER_S, rfc3339
 
 from ..control.entities import Metric, Version
 from ..core.buckets import moment_of, ns_of
+from ..core.records import Span
 from ..core.stale import Stale, joined_stale
 from ..core.state import COUNTERS, PartitionState
 from ..core.windows import Window
 from ..errors import StoreUnavailable
-from ..ports import Span
 from .answers import AsOf
 from .history import history_of, joined_histories
 from .query import versions_of

@@ -21,8 +21,9 @@ from pipeline.control.members import digest_of
 from pipeline.core.buckets import moment_of
 from pipeline.core.windows import RefusedPeriod, WindowSize, zone_of
 from pipeline.edges.clock import SystemClock
-from pipeline.edges.kafka import KafkaLog, topic_names
+from pipeline.edges.kafka import KafkaLog
 from pipeline.edges.kafka_client import KafkaAddress
+from pipeline.edges.kafka_names import topic_names
 from pipeline.errors import PipelineError
 from pipeline.reads.lines import lines_of
 from pipeline.reads.query import Query

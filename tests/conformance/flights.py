@@ -27,8 +27,9 @@ import duckdb
 from pipeline.control.log import ControlLog
 from pipeline.core.windows import WindowSize, zone_of
 from pipeline.edges.clock import SystemClock
-from pipeline.edges.kafka import KafkaLog, topic_names
+from pipeline.edges.kafka import KafkaLog
 from pipeline.edges.kafka_client import KafkaAddress
+from pipeline.edges.kafka_names import topic_names
 from pipeline.reads.query import Query
 from pipeline.reads.usage import Reader
 

@@ -14,7 +14,8 @@ from typing import Any
 from definitions.formats import metronome
 from definitions.metric import Definition
 from pipeline.core.aggregations import AGGREGATIONS, Partial, decode_partial, merge_partials
-from pipeline.edges.kafka import KafkaLog, topic_names
+from pipeline.edges.kafka import KafkaLog
+from pipeline.edges.kafka_names import topic_names
 from pipeline.ports import Book
 
 from ..recount import Record, Terms, answers, recount

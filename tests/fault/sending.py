@@ -2,7 +2,8 @@
 
 import asyncio
 
-from pipeline.edges.kafka import KafkaLog, topic_names
+from pipeline.edges.kafka import KafkaLog
+from pipeline.edges.kafka_names import topic_names
 
 from ..soak.traffic import Traffic
 from ..waiting import eventually

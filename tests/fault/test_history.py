@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import Producer
 
 from pipeline.core.state import PartitionState
-from pipeline.edges.kafka import topic_names
+from pipeline.edges.kafka_names import topic_names
 
 from ..integration.doors import serving
 from ..services import Recount

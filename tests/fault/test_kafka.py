@@ -22,8 +22,9 @@ from confluent_kafka.admin import (
 )
 
 from pipeline.control.log import ControlLog
-from pipeline.edges.kafka import KafkaLog, topic_names
+from pipeline.edges.kafka import KafkaLog
 from pipeline.edges.kafka_client import KafkaAddress
+from pipeline.edges.kafka_names import topic_names
 from pipeline.stack.probe import kafka_answers
 
 from ..stored import kept

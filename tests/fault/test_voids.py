@@ -8,7 +8,8 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from pipeline.edges.kafka import KafkaLog, topic_names
+from pipeline.edges.kafka import KafkaLog
+from pipeline.edges.kafka_names import topic_names
 
 from ..services import Recount
 from ..waiting import eventually

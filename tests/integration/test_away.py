@@ -16,8 +16,9 @@ from pipeline.control.kept import Copier, copied, element_of
 from pipeline.control.log import ControlLog
 from pipeline.control.records import ControlState
 from pipeline.control.seal import Seals
-from pipeline.edges.kafka import producer, topic_names
+from pipeline.edges.kafka import producer
 from pipeline.edges.kafka_client import KafkaAddress
+from pipeline.edges.kafka_names import topic_names
 from pipeline.edges.redis_keys import control_key
 from pipeline.errors import StoreUnavailable
 

@@ -19,7 +19,7 @@ from confluent_kafka.admin import (
 
 from pipeline.core.event import EVENT_BYTES_MAX
 from pipeline.edges.clock import SystemClock
-from pipeline.edges.kafka import topic_names
+from pipeline.edges.kafka_names import topic_names
 
 from ..batches import Record, misnamed, produced
 from ..services import ROOT, Recount

@@ -4,8 +4,9 @@ import asyncio
 import json
 from dataclasses import dataclass
 
-from pipeline.edges.kafka import producer, topic_names
+from pipeline.edges.kafka import producer
 from pipeline.edges.kafka_client import KafkaAddress
+from pipeline.edges.kafka_names import topic_names
 
 from ..services import Recount
 

@@ -13,7 +13,8 @@ import httpx
 
 from definitions.formats import parse
 from definitions.metric import Definition
-from pipeline.edges.kafka import KafkaLog, topic_names
+from pipeline.edges.kafka import KafkaLog
+from pipeline.edges.kafka_names import topic_names
 
 from ..fault.harness import TERMS
 from ..recount import Record, answers

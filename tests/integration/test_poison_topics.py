@@ -10,7 +10,7 @@ import httpx
 from confluent_kafka import Producer
 
 from pipeline.edges.clock import SystemClock
-from pipeline.edges.kafka import topic_names
+from pipeline.edges.kafka_names import topic_names
 
 from ..property.test_poison import ODD, _mutate, _places, records
 from ..services import Recount

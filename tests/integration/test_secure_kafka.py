@@ -17,8 +17,9 @@ import httpx
 import pytest
 from confluent_kafka.admin import AclOperation, ResourceType
 
-from pipeline.edges.kafka import consumer, durable, producer, read_span, sending, topic_names
+from pipeline.edges.kafka import consumer, durable, producer, read_span, sending
 from pipeline.edges.kafka_client import KafkaAddress, KafkaAdmin
+from pipeline.edges.kafka_names import topic_names
 from pipeline.errors import Halt, LogUnavailable, UsageError
 from pipeline.settings import load_settings
 from pipeline.stack.probe import kafka_answers

@@ -7,8 +7,8 @@ import pytest
 from pipeline.deploy.checks import first_state, identity_of
 from pipeline.deploy.place import Place
 from pipeline.deploy.spare import Spare
-from pipeline.edges.kafka import topic_names
 from pipeline.edges.kafka_client import KafkaAddress
+from pipeline.edges.kafka_names import topic_names
 from pipeline.edges.redis_keys import control_key
 from pipeline.errors import LogUnavailable, StoreUnavailable
 

@@ -16,9 +16,10 @@ from definitions.metric import Definition
 from pipeline.app.owner import Owner
 from pipeline.audit import Auditor, Findings, auditor, books
 from pipeline.core.cells import CellAddress
+from pipeline.core.records import Span
 from pipeline.edges.memory import MemoryLog, MemoryStore
 from pipeline.errors import StoreUnavailable
-from pipeline.ports import Book, Span
+from pipeline.ports import Book
 from pipeline.recount import ledger
 from pipeline.recount.events import Plain, read_quickly
 from pipeline.recount.ledger import WHOLE, Share

@@ -49,13 +49,13 @@ from pipeline.core.compiled import MODULE
 from pipeline.core.dedup import count_in, generation_of
 from pipeline.core.limits import Limits
 from pipeline.core.mending import Mending
+from pipeline.core.records import Span
 from pipeline.core.state import PartitionState
 from pipeline.core.verdicts import duplicates_in
 from pipeline.deploy.checks import first_state
 from pipeline.edges.clock import SetClock
 from pipeline.edges.memory import MemoryLog, MemoryStore
 from pipeline.errors import Damage, Halt, StoreUnavailable
-from pipeline.ports import Span
 from pipeline.reads.recounting import active_of
 from pipeline.recount.corrections import Corrections
 from pipeline.recount.ledger import Active, Cell, Ledger, LedgerTerms

@@ -20,7 +20,7 @@ from pipeline.edges.memory import MemoryLog
 from pipeline.errors import UsageError
 from pipeline.log.correcting import amend_of, void_of
 
-from ..world import FIVE, NOW, NOW_MS, World, deliver
+from ..world import FIVE, NOW, NOW_MS, World, definition_record, deliver
 
 PLACE = RecordPlace(0, 1)
 STAMP = "2026-11-29T10:00:00.000000001Z"
@@ -136,3 +136,61 @@ def test_an_amend_that_comes_while_its_cells_are_counted_again_counts(*, late: b
     found = {cell.groups: text for cell, text in book.cells.items() if cell.grouping_set}
 
     assert (found == {("y",): "7"}) == late, found
+
+
+def test_metrics_that_come_hold_no_mending_up() -> None:
+    """A job goes on with what it has read, however many metrics are activated meanwhile."""
+    world = World(metrics={"SUM": FIVE["SUM"]})
+    for number in range(300):
+        world.append([_line(number, "x", 1)])
+    world.append([_correction("void", 1)])
+
+    async def run() -> int:
+        owner = world.owner()
+        await owner.open()
+        await deliver(owner, world.log.records[0])
+        mender = world.mender(owner)
+        mender.size.records = 100
+        for steps in range(20):
+            if not mender.is_due:
+                return steps
+            record = definition_record(f"m{steps}", f"n{steps}", FIVE["MAX"])
+            world.control.apply(world.control.next, json.dumps(record).encode())
+            world.definitions.changes += 1
+            await owner.tick(None)
+            await mender.step()
+        return 20
+
+    assert asyncio.run(run()) < 10
+    assert world.state.counters["corrected"] == 1
+
+
+def test_what_corrections_name_is_looked_at_together() -> None:
+    """One look at the log for many corrections of a batch, and for those that wait at a start."""
+    world, looks = World(metrics={"MAX": FIVE["MAX"]}), list[int]()
+    for number in range(30):
+        world.append([_line(number, "x", 1)])
+    for number in range(30):
+        world.append([_correction("void", number)])
+    look = world.log.look
+
+    async def counted(partition: int, offsets: Any) -> Any:
+        looks.append(len(offsets))
+        return await look(partition, offsets)
+
+    async def run() -> None:
+        owner = world.owner()
+        await owner.open()
+        await deliver(owner, world.log.records[0])
+        assert looks == [30]
+        owner = world.owner()
+        await owner.open()
+        mender = world.mender(owner)
+        while mender.is_due:
+            await mender.step()
+        assert looks == [30, 30]
+
+    with patch.object(world.log, "look", counted):
+        asyncio.run(run())
+    assert world.state.counters["corrected"] == 30
+    assert not asyncio.run(world.book()).cells

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -136,7 +137,7 @@ class _Stepping:
     def __init__(self, at_once: Counter[str], *, live: bool) -> None:
         self.owner = self.past = self.mender = cast("Any", self)
         self.due: object | None = object()
-        self.is_due = False  # no cell waits to be mended
+        self.is_due = self.is_amid = False  # no cell waits to be mended
         self.waiting = self.flushes = 0
         self.took_s = 0.0
         self._at_once = at_once
@@ -181,3 +182,40 @@ def test_two_partitions_count_their_past_at_once_only_while_no_live_event_comes(
 
     asyncio.run(run())
     assert at_once["most"] == most
+
+
+class _Waiting:
+    """A mender or a past that always has work. took_s: of each step."""
+
+    def __init__(self, took_s: float, job: int) -> None:
+        self.due: object | None = object()
+        self.is_due, self.is_amid = True, False
+        self.took_s = took_s
+        self.steps = 0
+        self._job = job
+
+    async def step(self) -> None:
+        """One of a job of so many."""
+        await asyncio.sleep(0)
+        self.steps += 1
+        self.is_amid = self.steps % self._job != 0
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_corrections_and_a_past_take_turns_by_time() -> None:
+    """Neither waits for the other to end: corrections may come for ever."""
+    mender, past = _Waiting(2.0, 10), _Waiting(1.0, 1)
+    served = cast("Any", SimpleNamespace(owner=SimpleNamespace(flushes=0), waiting=0))
+    served.mender, served.past = mender, past
+
+    async def run() -> None:
+        async def seek(_partition: int, _offset: int) -> None:
+            raise AssertionError("nothing has to be fetched again")
+
+        filling = Filling(lambda: {0: served}, store=Measured(), clock=SystemClock(), share=0.5)
+        await filling_until(filling, seek, lambda: mender.steps >= 100)
+
+    asyncio.run(run())
+    assert 150 <= past.steps <= 250

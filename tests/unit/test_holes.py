@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.app.opening import SeekBack
 from pipeline.app.owner import Owner
+from pipeline.core.records import Span
 from pipeline.edges.memory import MemoryLog
-from pipeline.ports import Span
 
 from ..world import World, event
 

@@ -10,13 +10,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from pipeline.core.records import Span
 from pipeline.core.state import Halted, PartitionState, decode_state, encode_state
 from pipeline.core.windows import WINDOWS_MAX, RefusedPeriod, WindowSize, windows
 from pipeline.deploy.checks import check_open, first_state
 from pipeline.edges.clock import SetClock, SystemClock
 from pipeline.edges.memory import MemoryLog, MemoryStore
 from pipeline.errors import NotOpen, PartitionHalt, StoreUnavailable, UsageError
-from pipeline.ports import Book, Span
+from pipeline.ports import Book
 from pipeline.reads import usage as usage_module
 from pipeline.reads.answers import End, UsageRow
 from pipeline.reads.lines import end_line, lines_of

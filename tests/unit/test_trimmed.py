@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from pipeline.core import verdicts
+from pipeline.core.records import Span
 from pipeline.core.verdicts import duplicates_in, pack
 from pipeline.edges.memory import MemoryLog
 from pipeline.errors import Halt
-from pipeline.ports import Span
 
 from ..world import DAY_MS, NOW_MS, World, deliver, event
 

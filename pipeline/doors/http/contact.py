@@ -12,11 +12,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from ...core.records import LogRecord
+from ...core.records import LogRecord, Span
 from ...edges.clock import SystemClock
 from ...edges.kafka import KafkaLog
 from ...errors import Halt, LogUnavailable, PipelineError, Unavailable
-from ...ports import Span
 from ...telemetry.logs import LOG
 
 T = TypeVar("T")

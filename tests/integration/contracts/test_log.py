@@ -9,12 +9,12 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.core.reasons import Reason, Rejected
-from pipeline.core.records import DeadLetter
-from pipeline.edges.kafka import KafkaLog, all_records, producer
+from pipeline.core.records import DeadLetter, Span
+from pipeline.edges.kafka import KafkaLog, all_records, producer, runs_of
 from pipeline.edges.kafka_client import KafkaAddress, KafkaAdmin
 from pipeline.edges.memory import MemoryLog
 from pipeline.errors import Halt
-from pipeline.ports import EventLog, Span
+from pipeline.ports import EventLog
 
 from ...services import Services, fresh
 
@@ -83,6 +83,27 @@ async def test_probe(subject: Subject) -> None:
     assert (found.offset, found.value) == (3, b"d")
     assert await subject.log.probe(0, 4) is None
     assert await subject.log.probe(1, 0) is None
+
+
+async def test_look(subject: Subject) -> None:
+    """look() gives the records at offsets, also where none is, and where the log has ended."""
+    found = await subject.log.look(0, {0, 2, 3, 4, 999})
+
+    assert {offset: record.value for offset, record in found.items()} == {
+        0: b"a",
+        2: None,
+        3: b"d",
+    }
+    assert all(record.offset == offset for offset, record in found.items())
+    assert await subject.log.look(0, ()) == {}
+    assert await subject.log.look(1, {0}) == {}
+
+
+def test_what_lies_near_is_read_at_once() -> None:
+    """Spans hold all that is asked for, and no gap that is longer than what is near."""
+    assert list(runs_of([], 10)) == []
+    assert list(runs_of([7], 10)) == [(7, 8)]
+    assert list(runs_of([0, 10, 21, 22, 40], 10)) == [(0, 11), (21, 23), (40, 41)]
 
 
 async def test_offsets_of_append_times(subject: Subject) -> None:

@@ -5,19 +5,21 @@ where append times have stepped back, and the age of the original hangs on it, s
 it are read for their times.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from definitions.matcher import Matcher
 from definitions.times import parse_timestamp
 
 from ..core.buckets import bucket_of
+from ..core.cells import CellKey
 from ..core.correction import Correction, TakenBack
 from ..core.event import Event
 from ..core.fold.correct import Original, correct, misnamed, reached_by
 from ..core.fold.judge import is_in_time
+from ..core.fold.subtract import subtract
 from ..core.id_index import IdIndex
-from ..core.mending import Reached, counting_at
+from ..core.mending import Reached, counting_at, stale_part
 from ..core.plan import Plan
 from ..core.reasons import Rejected
 from ..core.records import LogRecord
@@ -27,6 +29,8 @@ from ..errors import PartitionHalt
 from .duplicates import Duplicates
 from .opening import Opening
 from .originals import DECODE, Originals, named_in
+
+Held = Callable[[Sequence[CellKey]], Awaitable[Mapping[CellKey, str | None] | None]]
 
 
 class Correcting:
@@ -58,8 +62,9 @@ class Correcting:
         state: PartitionState,
         index: IdIndex,
         opening: Opening,
+        held: Held,
     ) -> tuple[Plan, Reached | None] | None:
-        """Return the plan of a correction, and what its original reaches; None: the state moved.
+        """Return the plan of a correction, and which cells it leaves stale; None: the state moved.
 
         Args:
             records: The correction, and what was delivered behind it.
@@ -87,7 +92,7 @@ class Correcting:
                 is_applied=self.voids.is_applied(place.offset),
                 is_whole=await self._is_whole(original, state, opening),
             )
-        return correct(
+        plan, reached = correct(
             record,
             correction,
             original,
@@ -98,6 +103,10 @@ class Correcting:
             amended=await matcher_of(state, amended, opening),
             index=index,
         )
+        if reached is None:
+            return plan, None
+        stored = await held(list(reached.texts))
+        return None if stored is None else (plan, subtract(plan, reached, stored, state))
 
     def applied(self, plan: Plan, reached: Reached | None) -> None:
         """The store has accepted a plan."""
@@ -105,7 +114,7 @@ class Correcting:
         if taken is None or reached is None:
             return
         self.voids = self.voids.with_(taken)
-        if reached.cells or self.waiting:
+        if reached.cells:
             self.waiting.append(taken)
             self._reached[taken] = reached
 
@@ -119,7 +128,7 @@ class Correcting:
         self, taken: TakenBack, state: PartitionState, opening: Opening
     ) -> Reached | None:
         """Return what was reached by a record that was taken back; None: the log lost it."""
-        known = self._reached.get(taken)
+        known = self._reached.get(taken)  # as its commit left them
         if known is not None:
             return known
         seen = await self._originals.at(
@@ -149,7 +158,9 @@ class Correcting:
                 "the list of corrections says that it was taken back: somebody else wrote to it; "
                 f"run `recount rebuild --partition {opening.partition}`",
             )
-        self._reached[taken] = found
+        # What is not stale was subtracted, or is not concerned. What has become stale since is
+        # counted again, for whatever reason.
+        found = self._reached[taken] = stale_part(found, state)
         return found
 
     async def low(self, state: PartitionState, bucket: int, opening: Opening) -> int | None:

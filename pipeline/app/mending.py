@@ -301,9 +301,7 @@ class Mender:
                 stale=state.stale if waits else {},
                 unmended=joined_stale(state.unmended, state.stale),
             )
-            return mending_of(
-                self._owner.partition, state, after, CountedAgain(Reached(frozenset(), {}))
-            )
+            return mending_of(self._owner.partition, state, after, CountedAgain(Reached({}, {})))
 
         await self.close()
         await self._owner.mend(work)

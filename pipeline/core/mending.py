@@ -1,9 +1,10 @@
 """Cells that a correction has reached → what they must hold, counted again from the log.
 
-What a record adds to a MAX, a LATEST or a UNIQUE cell cannot be subtracted: what stood before is
-not kept. So the cells that an original reached are stale from the commit of its correction on, and
-are mended afterwards: the owner reads the part of the log that can reach their base buckets,
-counts these cells alone, and writes what they hold, under the fence of every other commit.
+What a record adds to a UNIQUE cell, or as the largest to a MAX cell, cannot be subtracted
+(core/fold/subtract.py): what stood before is not kept. Such cells are stale from the commit of
+the correction on, and are mended afterwards: the owner reads the part of the log that can reach
+their base buckets, counts these cells alone, and writes what they hold, under the fence of every
+other commit.
 
 What lies in a cell, whoever counts it: the events of records below `next` that are no duplicates,
 at the offsets at which the version counts, except those that were taken back below `next`.
@@ -27,26 +28,41 @@ from .state import PartitionState, changed_fields, fence_of
 
 
 class Reached(NamedTuple):
-    """Cells that records reach: those of texts, and the elements of UNIQUE ones."""
+    """Cells that records reach: those of texts, and the elements of UNIQUE ones.
 
-    texts: frozenset[CellKey]
+    Of one record texts say what it added; of several, of one of them.
+    """
+
+    texts: Mapping[CellKey, Change]
     elements: Mapping[CellKey, frozenset[str]]
 
     @property
     def cells(self) -> Collection[CellKey]:
         """All of them."""
-        return self.texts | self.elements.keys()
+        return self.texts.keys() | self.elements.keys()
 
 
 def joined_reached(each: Iterable[Reached]) -> Reached:
     """What several records reach."""
-    texts: set[CellKey] = set()
+    texts: dict[CellKey, Change] = {}
     elements: dict[CellKey, frozenset[str]] = {}
     for reached in each:
         texts |= reached.texts
         for cell, found in reached.elements.items():
             elements[cell] = elements.get(cell, frozenset()) | found
-    return Reached(frozenset(texts), elements)
+    return Reached(texts, elements)
+
+
+def stale_part(reached: Reached, state: PartitionState) -> Reached:
+    """The cells among these that are stale."""
+
+    def is_stale(cell: CellKey) -> bool:
+        return state.is_stale(version_of(cell), cell.bucket, cell.bucket)
+
+    return Reached(
+        {cell: change for cell, change in reached.texts.items() if is_stale(cell)},
+        {cell: elements for cell, elements in reached.elements.items() if is_stale(cell)},
+    )
 
 
 def version_of(cell: CellKey) -> str:
@@ -133,7 +149,7 @@ class CountedAgain:
         self, cells: Mapping[CellKey, Change], elements: Mapping[CellKey, Collection[str]]
     ) -> None:
         """Add what a plan changes, where it is wanted."""
-        for cell in self.wanted.texts & cells.keys():
+        for cell in self.wanted.texts.keys() & cells.keys():
             kind, partial = cells[cell]
             held = self.texts.get(cell)
             whole: Partial = partial
@@ -191,6 +207,6 @@ def mending_of(
         before,
         after,
         texts,
-        sorted(wanted.texts - texts.keys(), key=repr),
+        sorted(wanted.texts.keys() - texts.keys(), key=repr),
         {cell: elements for cell, elements in lost.items() if elements},
     )

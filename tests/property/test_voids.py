@@ -29,7 +29,8 @@ from pipeline.core import backfill as core_backfill
 from pipeline.core import commit
 from pipeline.core.compiled import MODULE
 from pipeline.core.fold import correct as fold_correct
-from pipeline.core.fold.amend import Added
+from pipeline.core.fold import subtract as fold_subtract
+from pipeline.core.fold.amend import Added, add_cells
 from pipeline.core.id_index import IdIndex
 from pipeline.core.mending import CountedAgain, Mending, Reached, mending_of
 from pipeline.core.state import PartitionState
@@ -317,6 +318,15 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "an amend may change the time": lambda: patch.object(
         fold_correct, "_at_one_time", lambda *_: True
     ),
+    "what is being counted again is subtracted from": lambda: patch.object(
+        fold_subtract, "version_of", lambda _: ""
+    ),
+    "a cell stays of which nothing is left": lambda: patch.object(
+        fold_subtract, "_is_doubtful", lambda *_: False
+    ),
+    "the largest stays": lambda: patch.object(fold_subtract, "_is_of_it", lambda *_: False),
+    "an event is subtracted twice": lambda: patch.object(fold_subtract, "add_cells", _twice),
+    "nothing is subtracted": lambda: patch.object(fold_subtract, "add_cells", lambda *_: None),
     "all is mended at once": lambda: patch.object(
         app_correcting.Correcting, "applied", _applied_without_waiting
     ),
@@ -327,8 +337,13 @@ def _applied(self: Voids, low: int, high: int) -> list[int]:
     return sorted(each for each in self.by.tolist() if low <= each < high)
 
 
+def _twice(*arguments: Any) -> None:
+    add_cells(*arguments)
+    add_cells(*arguments)
+
+
 def _reached_nothing(*_: Any) -> Reached:
-    return Reached(frozenset(), {})
+    return Reached({}, {})
 
 
 def _applied_without_waiting(self: Any, plan: Any, _reached: Any) -> None:

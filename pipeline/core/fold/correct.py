@@ -1,8 +1,8 @@
 """A correction → Plan: the flush that takes one earlier record back.
 
 Each correction has a flush of its own: they are seldom, and its plan needs the original, which
-the owner looks up first. The plan's cells are those that the original reached. They are not
-changed here: they are stale until core/mending.py has counted them again.
+the owner looks up first. The plan's cells are what an amend adds; all cells that the original
+reached are stale in it, until subtract.py has said which of them can be subtracted from.
 
 Rule 1: a correction is judged in the order decode, keying, duplicate, original.
 Rule 2: the original is judged as it was when it came: by the log clock there, and by the kept
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from definitions.matcher import Matcher
 from definitions.times import parse_timestamp
 
-from ..cells import CellKey
+from ..cells import CellKey, Change
 from ..clocked import clocked
 from ..correction import AMEND, NAMING, VOID, Correction, TakenBack
 from ..dedup import home_of, identity_of, seed_of
@@ -102,8 +102,10 @@ def reached_by(
     return _reached(plan.cells, plan.elements)
 
 
-def _reached(cells: Collection[CellKey], elements: Mapping[CellKey, Collection[str]]) -> Reached:
-    return Reached(frozenset(cells), {cell: frozenset(found) for cell, found in elements.items()})
+def _reached(
+    cells: Mapping[CellKey, Change], elements: Mapping[CellKey, Collection[str]]
+) -> Reached:
+    return Reached(cells, {cell: frozenset(found) for cell, found in elements.items()})
 
 
 def correct(

@@ -343,12 +343,12 @@ def answers(books: Books, metrics: Mapping[str, Definition]) -> dict[tuple[Any, 
         pairs = sorted(books.values.get(key, []), key=lambda pair: pair[0])
         values = [value for _, value in pairs]
         kind = str(metrics[key[0]].measures[0].aggregation)
-        answer = _answer(kind, values)
+        answer = answer_of(kind, values)
         found[key] = (answer, books.unreadable.get(key, 0))
     return found
 
 
-def _answer(kind: str, values: list[Any]) -> str | None:
+def answer_of(kind: str, values: list[Any]) -> str | None:
     """The answer of one cell, its values in the order of the log clock."""
     if kind == "count":
         return str(len(values))

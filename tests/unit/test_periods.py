@@ -4,138 +4,21 @@ import asyncio
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from pipeline.control.entities import Revision
-from pipeline.control.log import ControlLog
-from pipeline.control.members import claim_of
-from pipeline.control.records import ControlState
-from pipeline.edges.clock import SetClock
 from pipeline.errors import ConflictError, NotClosable, UnknownNameError, UsageError
 from pipeline.periods import changes, closing
-from pipeline.periods.causes import Causes
-from pipeline.periods.closing import Closer
 from pipeline.periods.folder import Folder, digest_of
 from pipeline.periods.period import check_unclosed, period_of, revisions_of
-from pipeline.periods.reading import ClosedRow, rows_in, standing_rows
 from pipeline.periods.shapes import ClosedAs
-from pipeline.periods.verifying import Verdict, Verifier
-from pipeline.reads.marks import Patience
-from pipeline.reads.together import Together, TogetherQuery
-from pipeline.reads.usage import Reader
+from pipeline.reads.together import TogetherQuery
 
+from ..billing import DAY, PERIOD, Control, Job, held, killed_at
 from ..world import NOW, World, deliver, event
-
-DAY = timedelta(days=1)
-PERIOD = "2026-03-01"
-LATER = NOW + 3 * DAY
-AS = ClosedAs(format="jsonl", window_size="hour")
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class Control:
-    """A control log in memory; what the real one does with records, without Kafka."""
-
-    def __init__(self, state: ControlState) -> None:
-        self.state = state
-
-    async def write(self, record: Mapping[str, Any]) -> int:
-        """Write a record and read it back."""
-        body = {"schema_version": 1, "nonce": "n", **record}
-        offset = self.state.next
-        self.state.apply(offset, json.dumps(body).encode())
-        if self.state.won.get(claim_of(body)) != offset:
-            raise ConflictError(self.state.ignored[-1].why)
-        return offset
-
-
-class Job:
-    """Closes and revises in a world, with files in a folder."""
-
-    def __init__(self, world: World, root: Path) -> None:
-        self.world = world
-        self.root = root
-        self.control = Control(world.control)
-        self.clock = SetClock(LATER)
-
-    @property
-    def together(self) -> Together:
-        """A reader of all metrics."""
-        world = self.world
-        patience = Patience(0, self.clock)
-        reader = Reader(
-            world.identity,
-            world.store,
-            world.log,
-            self.clock,
-            timedelta(hours=1),
-            patience=patience,
-        )
-        return Together(reader, world.store, 1)
-
-    @property
-    def closer(self) -> Closer:
-        """A new process."""
-        control = cast("ControlLog", self.control)
-        causes = Causes(self.world.identity, self.world.store, self.world.log).since
-        return Closer(control, self.world.identity, self.together, causes, self.clock, self.root)
-
-    @property
-    def known(self) -> list[Revision]:
-        """The revisions that the control log knows."""
-        return self.world.control.periods.get((PERIOD, "UTC"), [])
-
-    def close(self, made_as: ClosedAs = AS, grace: timedelta = DAY) -> dict[str, Any]:
-        """Close the day."""
-        period = period_of(PERIOD, "UTC", 3600)
-        metrics = list(self.world.control.metrics.values())
-        return asyncio.run(self.closer.close(period, metrics, made_as, grace, lambda _: None))
-
-    def revise(self) -> dict[str, Any]:
-        """Revise it."""
-        period = period_of(PERIOD, "UTC", 3600)
-        return asyncio.run(self.closer.revise(period, self.known, lambda _: None))
-
-    def rows(self, number: int | None = None) -> list[ClosedRow]:
-        """The rows as they stand after a revision; their files are whole."""
-        sources = []
-        for each in self.known[:number]:
-            folder = Folder(self.root, PERIOD, "UTC", each.number)
-            manifest = folder.read(each)
-            sources += [
-                list(rows_in(folder.part(part), manifest["format"])) for part in manifest["files"]
-            ]
-        return list(standing_rows(sources))
-
-    def verified(self) -> Verdict:
-        """Every revision, recounted from the log."""
-        return asyncio.run(self._verified())
-
-    async def _verified(self) -> Verdict:
-        world, known = self.world, self.known
-        query = TogetherQuery.of(
-            world.control.metrics.values(),
-            groups=known[0].groups,
-            starting_on=known[0].starting_on,
-            ending_before=known[0].ending_before,
-            window_size=known[0].window_size,
-        )
-        reading = await self.together.opened(query)
-        verifier = Verifier(world.identity, world.control, world.store, world.log, reading)
-        await verifier.look()
-        whole = [(each, self.closer.folder_of(each)) for each in known]
-        read = [(each, folder, folder.read(each)) for each, folder in whole]
-        for at, each in enumerate(read):
-            await verifier.verify(each, read[:at], lambda _: None)
-        return verifier.found
 
 
 def grown(world: World, numbers: Sequence[int]) -> None:
@@ -181,11 +64,6 @@ def live(job: Job) -> dict[Any, tuple[str | None, int]]:
         return found
 
     return asyncio.run(work())
-
-
-def held(rows: Sequence[ClosedRow]) -> dict[Any, tuple[str | None, int]]:
-    """The same of rows of files."""
-    return {row.key: (row.value, row.unreadable) for row in rows}
 
 
 @pytest.mark.parametrize("format_", ["jsonl", "csv", "parquet"])
@@ -248,44 +126,6 @@ def test_what_lacks_is_named(job: Job) -> None:
 # -- kills ---------------------------------------------------------------------------------------
 
 
-class Killer:
-    """Ends a process at the n-th durable step, before or after it is done."""
-
-    def __init__(self, at: int, *, after: bool) -> None:
-        self.left = at
-        self.after = after
-
-    def step(self, work: Callable[[], Any]) -> Any:
-        """Do a step, or end before or behind it."""
-        self.left -= 1
-        if self.left == 0 and not self.after:
-            raise Killed
-        done = work()
-        if self.left == 0:
-            raise Killed
-        return done
-
-
-def killed_at(monkeypatch: pytest.MonkeyPatch, job: Job, at: int, *, after: bool) -> None:
-    """From here on a process ends at a step: a rename, a note, or the record."""
-    killer = Killer(at, after=after)
-    replace_, write = Path.replace, Control.write
-
-    def renamed(self: Path, target: Any) -> Path:
-        found: Path = killer.step(lambda: replace_(self, target))
-        return found
-
-    async def written(self: Control, record: Mapping[str, Any]) -> int:
-        if killer.left == 1 and not killer.after:
-            raise Killed
-        offset = await write(self, record)
-        killer.step(lambda: None)
-        return offset
-
-    monkeypatch.setattr(Path, "replace", renamed)
-    monkeypatch.setattr(Control, "write", written)
-
-
 @pytest.mark.timeout(120)  # some twenty runs of a job, killed at one step after the other
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("revises", [False, True], ids=["close", "revise"])
@@ -305,8 +145,7 @@ def test_whoever_is_killed_runs_again(
             grown(world, range(20, 28))
             run = job.revise
         number = 2 if revises else 1
-        with monkeypatch.context() as patch, suppress(Killed):
-            killed_at(patch, job, at, after=after)
+        with killed_at(job, at, after=after):
             run()
             break
         path = Folder(job.root, PERIOD, "UTC", number).path

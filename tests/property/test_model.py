@@ -871,6 +871,7 @@ def drive(model: Model, seed: int, actions: int) -> None:
         model.teardown()
 
 
+pytestmark = pytest.mark.timeout(600)  # they compute all the time, on a machine that others use
 PARTS = 6  # the seeds of a run are shared out, so that none takes long on a busy machine
 
 

@@ -75,8 +75,11 @@ def test_an_event_is_one_line_in_each_form(err: Err) -> None:
     }
 
 
-def test_what_libraries_say_is_what_it_is_here(err: Err) -> None:
+def test_what_libraries_say_is_what_it_is_here(err: Err, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes at every healthy start is not said; the same line comes once; ours all come."""
+    # Another test of this process may have had uvicorn configure its own loggers.
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "disabled", False)
     begin("json", "info")
     group = logging.getLogger("aiokafka.consumer.group_coordinator")
     for _ in range(5):

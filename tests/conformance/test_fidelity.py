@@ -5,6 +5,7 @@ from collections import Counter
 
 from ..services import ROOT
 from .fidelity import statements, verdict_of
+from .openapi import MEANT
 
 PAGE = (ROOT / "docs" / "fidelity.md").read_text()
 VERDICTS = ("works", "partly", "not")
@@ -64,3 +65,12 @@ def test_the_schema_of_statsigs_page() -> None:
         tried = verdict_of(path, word)
         verdict, told = page[statement]
         assert (verdict, tried.why in told) == (tried.verdict, True), (statement, tried)
+
+
+def test_every_difference_that_is_meant_is_told() -> None:
+    """docs/http.md lists what differs from the vendors' OpenAPI documents, with the reason."""
+    page = (ROOT / "docs/http.md").read_text()
+    for reason in MEANT:
+        assert re.search(
+            rf"^\| {reason.vendor} \| .+ \| {re.escape(reason.why)} \|$", page, re.MULTILINE
+        )

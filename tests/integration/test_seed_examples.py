@@ -121,12 +121,8 @@ def test_the_examples_of_klaviyos_page(server: Server) -> None:
 
 def test_the_example_of_statsigs_page_fits_its_openapi(server: Server) -> None:
     """Read Metric Definition: the page's metric, and every other type, as the page says."""
-    spec = yaml.safe_load(OPENAPI.read_text())
-    operation = spec["paths"]["/console/v1/metrics/{id}"]["get"]
-    validators = {
-        code: jsonschema_rs.validator_for({**_plain(_schema(operation, code)), **_parts(spec)})
-        for code in ("200", "404")
-    }
+    operation = _operation()
+    validators = {code: statsigs_page(code) for code in ("200", "404")}
     example = operation["responses"]["200"]["content"]["application/json"]["example"]["data"]
     members = ("name", "type", "description", "tags", "team", "unitTypes", "metricEvents")
     wanted = {name: example[name] for name in members}
@@ -162,6 +158,18 @@ def test_the_example_of_statsigs_page_fits_its_openapi(server: Server) -> None:
         each: value for each, value in example.items() if each not in later
     }
     assert len(shown) > 30
+
+
+def _operation() -> dict[str, Any]:
+    spec = yaml.safe_load(OPENAPI.read_text())
+    found: dict[str, Any] = spec["paths"]["/console/v1/metrics/{id}"]["get"]
+    return found
+
+
+def statsigs_page(code: str) -> Any:
+    """What validates an answer of the page Read Metric Definition, with a status."""
+    schema = _plain(_schema(_operation(), code))
+    return jsonschema_rs.validator_for({**schema, **_parts(yaml.safe_load(OPENAPI.read_text()))})
 
 
 def _schema(operation: dict[str, Any], code: str) -> dict[str, Any]:

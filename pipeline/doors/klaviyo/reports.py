@@ -70,9 +70,8 @@ async def _report(request: Request, service: Service, kind: reporting.ReportKind
         attributes["date_times"] = [date.isoformat() for date in dates]
     told = told_of(conversions, lines, [read.unapplied for read in reads])
     meta = {**told, "as_of": walk_of(request, service, {}, None).stands(reads)}
-    links = {"self": link}
-    data = {"type": kind.type, "attributes": attributes, "links": links}
-    return answer({"data": data, "links": links, "meta": meta})
+    data = {"type": kind.type, "attributes": attributes}
+    return answer({"data": data, "links": {"self": link}, "meta": meta})
 
 
 async def _counts(

@@ -34,14 +34,22 @@ _LISTED: Final = {
 }
 
 
-def _shown(customer: NamedCustomer) -> dict[str, Any]:
-    shown: dict[str, Any] = {
+def _brief(customer: NamedCustomer) -> dict[str, Any]:
+    """A customer as the answers to what changes it have it."""
+    return {
         "id": customer.id,
         "external_id": next(iter(customer.aliases), customer.id),
         "ingest_aliases": list(customer.aliases),
         "name": customer.name,
-        "customer_config": {"salesforce_account_id": None},
         "custom_fields": dict(customer.custom_fields),
+    }
+
+
+def _shown(customer: NamedCustomer) -> dict[str, Any]:
+    """A customer as it is read."""
+    shown = {
+        **_brief(customer),
+        "customer_config": {"salesforce_account_id": None},
         "created_at": customer.created_at,
         "updated_at": customer.updated_at,
     }
@@ -74,7 +82,7 @@ async def create(request: Request, service: Managing) -> Response:
         aliases = tuple(dict.fromkeys(body.ingest_aliases))
         new = NamedCustomer(str(uuid.uuid4()), body.name, aliases, body.custom_fields, "", "")
         made = await _keep(service, new)
-    return answer({"data": _shown(made)})
+    return answer({"data": _brief(made)})
 
 
 @router.get("", response_model=shapes.CustomerPage, **DOCUMENTED, **takes(query=_LISTED))
@@ -104,7 +112,7 @@ def _place(customer: NamedCustomer) -> Key:
     return (parse_timestamp(customer.created_at) or 0, customer.id)
 
 
-@router.get("/{customer_id}", response_model=shapes.OneCustomer, **DOCUMENTED)
+@router.get("/{customer_id}", response_model=shapes.WholeCustomer, **DOCUMENTED)
 async def retrieve(customer_id: str, service: Reading) -> Response:
     """Return a customer."""
     await service.fresh()
@@ -134,7 +142,7 @@ async def rename(customer_id: str, request: Request, service: Managing) -> Respo
     body = read(models.Rename, await body_json(request), "M")
     async with service.writing():
         made = await _keep(service, replace(_found(service, customer_id), name=body.name))
-    return answer({"data": _shown(made)})
+    return answer({"data": _brief(made)})
 
 
 @router.post("/archive", response_model=shapes.One, **DOCUMENTED, **takes(models.Archive))

@@ -73,21 +73,32 @@ class GroupUsage(AnswerModel):
     value: Number | None = None
 
 
-class CustomerDetail(AnswerModel):
-    """A customer. external_id: its first alias, or else its id."""
+class CustomerBrief(AnswerModel):
+    """A customer that was made or renamed. external_id: its first alias, or else its id."""
 
     id: str
     external_id: str
     ingest_aliases: list[str]
     name: str
-    customer_config: dict[str, str | None]
     custom_fields: dict[str, str]
+
+
+class CustomerDetail(CustomerBrief):
+    """A customer as it is read."""
+
+    customer_config: dict[str, str | None]
     created_at: str
     updated_at: str
     archived_at: str | None = None
 
 
 class OneCustomer(AnswerModel):
+    """An answer to what makes or renames a customer."""
+
+    data: CustomerBrief
+
+
+class WholeCustomer(AnswerModel):
     """An answer with a customer."""
 
     data: CustomerDetail
@@ -166,4 +177,4 @@ class FoundEvents(RootModel[list[FoundEvent]]):
         return [event.native() for event in self.root]
 
 
-ANSWERS: Final = (Message, One, Page, FoundEvents, OneCustomer, CustomerPage)
+ANSWERS: Final = (Message, One, Page, FoundEvents, OneCustomer, WholeCustomer, CustomerPage)

@@ -350,8 +350,10 @@ class EventLog(Protocol):
         """
         ...
 
-    async def look(self, partition: int, offsets: Collection[int]) -> dict[int, LogRecord]:
-        """Return the committed records at these offsets, of those where one is.
+    def look(self, partition: int, offsets: Collection[int]) -> AsyncIterator[LogRecord]:
+        """Yield the committed records at these offsets, ascending, of those where one is.
+
+        Whoever has enough closes it: other questions wait meanwhile.
 
         Raises: see probe(), but for offsets that the log does not hold.
         """

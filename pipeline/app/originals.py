@@ -1,8 +1,10 @@
 """The records that corrections name, looked at on the log: many at a time, each once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Final, cast
 
 from ..core.correction import Correction
 from ..core.event import Decoder
@@ -11,7 +13,8 @@ from ..errors import Halt
 from .opening import Opening
 
 DECODE: Final = Decoder(frozenset()).decode
-_AT_ONCE: Final = 50  # records, each of a MiB at most
+_AT_ONCE: Final = 500  # offsets
+_BYTES_MAX: Final = 8 * 1_048_576  # of the records that are kept; one may be larger
 _AHEAD: Final = 5_000  # records of a batch that are searched for corrections
 _SIGNS: Final = (b'"voids"', b'"amends"')
 
@@ -31,24 +34,42 @@ class Originals:
         """Return the record at an offset below the end of the log; None: none is there.
 
         Args:
-            more: Offsets that will be asked for next: some of them are looked at together.
+            more: Offsets that will be asked for next: as many as fit are looked at together.
         """
         if offset not in self._seen:
-            number = opening.partition
-            wanted = {offset, *islice(more(), _AT_ONCE)}
-            try:
-                found = await opening.retry(lambda: opening.log.look(number, wanted))
-            except Halt:
-                # Retention took some of them just now: then those that are left are found.
-                if min(wanted) >= (await opening.retry(opening.log.spans))[number].start:
-                    raise
-                found = await opening.retry(lambda: opening.log.look(number, wanted))
-            self._seen = {each: found.get(each) for each in wanted}
+            for wanted in ({offset, *islice(more(), _AT_ONCE)}, {offset}):
+                self._seen = await opening.retry(partial(_looked_at, wanted, opening))
+                if offset in self._seen:
+                    break
         return self._seen[offset]
 
     def clear(self) -> None:
         """Let go of what was seen."""
         self._seen = {}
+
+
+async def _looked_at(wanted: set[int], opening: Opening) -> dict[int, LogRecord | None]:
+    """What lies at these offsets, from the first on, as far as it fits into memory."""
+    number, size = opening.partition, 0
+    found = dict[int, LogRecord | None]()
+    looking = cast("AsyncGenerator[LogRecord]", opening.log.look(number, wanted))
+    try:
+        async with aclosing(looking) as records:
+            async for record in records:
+                found[record.offset] = record
+                size += len(record.value or b"")
+                if size > _BYTES_MAX:
+                    return {**dict.fromkeys(at for at in wanted if at <= record.offset), **found}
+    except Halt:
+        # Retention took one just now. Nothing is asked for that lies behind the end.
+        start = (await opening.log.spans())[number].start
+        if min(wanted) >= start:
+            raise
+        return {
+            **dict.fromkeys(at for at in wanted if at < start),
+            **await _looked_at({at for at in wanted if at >= start}, opening),
+        }
+    return {**dict.fromkeys(wanted), **found}
 
 
 def named_in(records: Sequence[LogRecord]) -> Iterable[int]:

@@ -302,9 +302,9 @@ class KafkaLog:
                 return first
             return None
 
-    async def look(self, partition: int, offsets: Collection[int]) -> dict[int, LogRecord]:
-        """Return the committed records at these offsets, of those where one is."""
-        point, found = TopicPartition(self._events, partition), dict[int, LogRecord]()
+    async def look(self, partition: int, offsets: Collection[int]) -> AsyncIterator[LogRecord]:
+        """Yield the committed records at these offsets, ascending, of those where one is."""
+        point = TopicPartition(self._events, partition)
         async with self._asker() as client:
             async with guard(client.place, self._events):
                 start = (await client.beginning_offsets([point]))[point]
@@ -313,8 +313,9 @@ class KafkaLog:
             for low, high in runs_of(held, _NEAR):
                 span = read_span(client, self._events, partition, low, high, most=high - low)
                 async for records in span:
-                    found.update({each.offset: each for each in records if each.offset in offsets})
-        return found
+                    for record in records:
+                        if record.offset in offsets:
+                            yield record
 
     async def offset_at(self, partition: int, append_ms: int) -> int | None:
         """Return the first offset that was appended at a time or later; None where none was."""

@@ -381,9 +381,11 @@ class MemoryLog:
         """Return the first record at or after an offset."""
         return next((item for item in self.records[partition] if item.offset >= offset), None)
 
-    async def look(self, partition: int, offsets: Collection[int]) -> dict[int, LogRecord]:
-        """Return the records at these offsets."""
-        return {item.offset: item for item in self.records[partition] if item.offset in offsets}
+    async def look(self, partition: int, offsets: Collection[int]) -> AsyncIterator[LogRecord]:
+        """Yield the records at these offsets."""
+        for item in self.records[partition]:
+            if item.offset in offsets:
+                yield item
 
     async def offset_at(self, partition: int, append_ms: int) -> int | None:
         """Return the first offset that was appended at a time or later."""

@@ -4,20 +4,26 @@ import asyncio
 import json
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
+from pipeline.app import originals
 from pipeline.app.mending import Mender
+from pipeline.app.opening import Opening, retrying
+from pipeline.app.originals import Originals
 from pipeline.core.activation import Activation
 from pipeline.core.correction import RecordPlace
 from pipeline.core.fold.amend import Amend
 from pipeline.core.mending import counting_at
 from pipeline.core.past import Past, Pasts
+from pipeline.core.records import Span
 from pipeline.core.state import PartitionState
+from pipeline.edges.clock import SetClock
 from pipeline.edges.memory import MemoryLog
-from pipeline.errors import UsageError
+from pipeline.errors import Halt, UsageError
 from pipeline.log.correcting import amend_of, void_of
 
 from ..world import FIVE, NOW, NOW_MS, World, definition_record, deliver
@@ -174,9 +180,9 @@ def test_what_corrections_name_is_looked_at_together() -> None:
         world.append([_correction("void", number)])
     look = world.log.look
 
-    async def counted(partition: int, offsets: Any) -> Any:
+    def counted(partition: int, offsets: Any) -> Any:
         looks.append(len(offsets))
-        return await look(partition, offsets)
+        return look(partition, offsets)
 
     async def run() -> None:
         owner = world.owner()
@@ -194,3 +200,59 @@ def test_what_corrections_name_is_looked_at_together() -> None:
         asyncio.run(run())
     assert world.state.counters["corrected"] == 30
     assert not asyncio.run(world.book()).cells
+
+
+def test_originals_that_are_large_are_looked_at_in_parts() -> None:
+    """What is kept of them is bounded, and none is passed over."""
+    world = World(metrics={"MAX": FIVE["MAX"]})
+    for number in range(30):
+        world.append([_line(number, "x", 1)])
+    for number in reversed(range(30)):
+        world.append([_correction("void", number)])
+
+    async def run() -> None:
+        owner = world.owner()
+        await owner.open()
+        await deliver(owner, world.log.records[0])
+
+    with patch.object(originals, "_BYTES_MAX", 400):
+        asyncio.run(run())
+    assert world.state.counters["corrected"] == 30
+
+
+def test_originals_that_retention_takes_while_they_are_looked_at() -> None:
+    """They are not there any more; the others are found."""
+    world = World(metrics={"MAX": FIVE["MAX"]})
+    log = CutWhileRead(1)
+    for number in range(5):
+        log.append(0, _line(number, "x", 1), NOW_MS)
+    opening = Opening(
+        0, world.store, log, world.definitions, SetClock(NOW), partial(retrying, released=bool)
+    )
+    seen = Originals()
+
+    async def run() -> list[Any]:
+        return [await seen.at(offset, opening, lambda: range(5)) for offset in (1, 3)]
+
+    found = asyncio.run(run())
+    assert found[0] is None
+    assert found[1].offset == 3
+
+
+class CutWhileRead(MemoryLog):
+    """A log whose first two records go at the first look."""
+
+    start = 0
+
+    async def spans(self) -> dict[int, Span]:
+        """What is left."""
+        return {0: Span(self.start, 5)}
+
+    async def look(self, partition: int, offsets: Any) -> Any:
+        """Fail once."""
+        if not self.start:
+            self.start = 2
+            raise Halt("the log does not hold offset 0 any more")
+        assert min(offsets) >= self.start
+        async for each in super().look(partition, offsets):
+            yield each

@@ -5,14 +5,13 @@ where append times have stepped back, and the age of the original hangs on it, s
 it are read for their times.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from definitions.matcher import Matcher
 from definitions.times import parse_timestamp
 
 from ..core.buckets import bucket_of
-from ..core.cells import CellKey
 from ..core.correction import Correction, TakenBack
 from ..core.event import Event
 from ..core.fold.correct import Original, correct, misnamed, reached_by
@@ -29,8 +28,6 @@ from ..errors import PartitionHalt
 from .duplicates import Duplicates
 from .opening import Opening
 from .originals import DECODE, Originals, named_in
-
-Held = Callable[[Sequence[CellKey]], Awaitable[Mapping[CellKey, str | None] | None]]
 
 
 class Correcting:
@@ -59,16 +56,16 @@ class Correcting:
     async def plan(
         self,
         records: Sequence[LogRecord],
+        before: PartitionState,
         state: PartitionState,
         index: IdIndex,
         opening: Opening,
-        held: Held,
     ) -> tuple[Plan, Reached | None] | None:
         """Return the plan of a correction, and which cells it leaves stale; None: the state moved.
 
         Args:
             records: The correction, and what was delivered behind it.
-            state: With the activations and ends of this flush; the partition stands at it.
+            before: What the partition stands at. state: with the activations of this flush.
         """
         record = records[0]
         correction, partition = DECODE(record.value), opening.partition
@@ -105,7 +102,7 @@ class Correcting:
         )
         if reached is None:
             return plan, None
-        stored = await held(list(reached.texts))
+        stored = await opening.held(list(reached.texts), before)
         return None if stored is None else (plan, subtract(plan, reached, stored, state))
 
     def applied(self, plan: Plan, reached: Reached | None) -> None:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 from definitions.times import NS_PER_MS
 
 from ..core.buckets import ns_of
+from ..core.cells import CellKey
 from ..core.dedup import ID_BYTES, count_in, ids_in
 from ..core.id_index import IdIndex, superfluous
 from ..core.past import Past, exact_from, lacking
@@ -206,6 +207,12 @@ class Opening:
             await asyncio.sleep(_CONTROL_POLL_S)
         state = await self.retry(lambda: self._store.state(self.partition))
         return check_state(state, self.definitions.identity, self.partition)
+
+    async def held(
+        self, cells: Sequence[CellKey], state: PartitionState
+    ) -> Mapping[CellKey, str | None] | None:
+        """Return what the store holds for cells; None: the partition stands elsewhere."""
+        return await self.retry(lambda: self._store.load(self.partition, cells, state))
 
     async def verdicts(self, state: PartitionState) -> tuple[list[bytes], Offsets | None]:
         """Load the kept verdicts, and what they say; None: some of it is not ours."""

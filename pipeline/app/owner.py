@@ -32,14 +32,13 @@ Rule 2: every await may be the last one; nothing here is needed for correctness 
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Final, NoReturn, TypeVar
 
-from ..core.cells import CellKey
 from ..core.commit import Answer, Commit, transitions
 from ..core.compiled import MODULE, Broken
 from ..core.cursor import Step, step_of
@@ -318,7 +317,7 @@ class Owner:
         reached = None
         if not plan.counters["consumed"]:
             made = await self.correcting.plan(
-                records, active, self._index, self.opening, self._held
+                records, self.state, active, self._index, self.opening
             )
             plan, reached = made or await self._reopen()
         self.done.update(plan.paths)
@@ -333,10 +332,6 @@ class Owner:
         self.flushes += 1
         self._changes_seen = changes
         return plan.counters["consumed"]
-
-    async def _held(self, cells: Sequence[CellKey]) -> Mapping[CellKey, str | None] | None:
-        """What the store holds for cells now; None: the partition stands elsewhere."""
-        return await self._retry(lambda: self._store.load(self.partition, cells, self.state))
 
     async def _flush_nothing(self, hi: int) -> None:
         """Move to hi without records, with whatever activations and ends are due."""

@@ -13,6 +13,7 @@ Rule 2: what the log has lost cannot be counted again. These cells stay as they 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from definitions.metric import Scope
@@ -43,6 +44,7 @@ from ..ports import Clock, EventLog
 from .backfill import LogReading
 from .catalogue import Definitions
 from .correcting import matcher_of
+from .fold_thread import folded
 from .opening import SeekBack
 from .owner import Owner
 from .slices import SliceSize
@@ -195,10 +197,8 @@ class Mender:
             return await self.close()  # the next job finds out whose cells cannot be counted
         if job.is_void(self._owner.state):
             return None
-        began = self._clock.monotonic()
         if not await self._count(job, self._owner.state, records, upto):
             raise SeekBack(await self._owner.open())
-        self.size.fit(self._clock.monotonic() - began)
         reading.counted(upto)
         if upto >= reading.end:
             await reading.close()
@@ -225,18 +225,23 @@ class Mender:
             if part.versions:
                 matcher = await matcher_of(state, part.versions, self._owner.opening)
             here = [record for record in records if part.low <= record.offset < part.high]
+            work = partial(
+                count_again,
+                job.found,
+                here,
+                job.clock_ms,
+                whose=job.whose,
+                partition=self._owner.partition,
+                state=state,
+                deployment=self._definitions.identity.deployment,
+                left_out=left_out,
+                matcher=matcher,
+            )
             try:
-                job.clock_ms = count_again(
-                    job.found,
-                    here,
-                    job.clock_ms,
-                    whose=job.whose,
-                    partition=self._owner.partition,
-                    state=state,
-                    deployment=self._definitions.identity.deployment,
-                    left_out=left_out,
-                    matcher=matcher,
+                job.clock_ms, took_s = await folded(
+                    work, self._clock, records=len(here), is_native=False
                 )
+                self.size.fit(took_s)
             except VerdictsDiffer as error:
                 number = self._owner.partition
                 raise PartitionHalt(

@@ -72,6 +72,16 @@ async def _looked_at(wanted: set[int], opening: Opening) -> dict[int, LogRecord 
     return {**dict.fromkeys(wanted), **found}
 
 
+def before_correction(records: Sequence[LogRecord]) -> int:
+    """How many records lie before one that looks like a correction; 1 if that is the first."""
+    signs = (at for at, record in enumerate(records) if _has_sign(record.value or b""))
+    return next(signs, len(records)) or 1
+
+
+def _has_sign(value: bytes) -> bool:
+    return any(sign in value for sign in _SIGNS)
+
+
 def named_in(records: Sequence[LogRecord]) -> Iterable[int]:
     """Yield what corrections among the first records of a batch name.
 
@@ -79,7 +89,7 @@ def named_in(records: Sequence[LogRecord]) -> Iterable[int]:
     """
     for record in islice(records, _AHEAD):
         value = record.value or b""
-        if any(sign in value for sign in _SIGNS):
+        if _has_sign(value):
             correction = DECODE(value)
             place = correction.place if isinstance(correction, Correction) else None
             if place is not None and place.offset < record.offset:

@@ -62,6 +62,7 @@ from .fold_thread import folded
 from .folding import Foldings
 from .note import HaltNote
 from .opening import Footprint, Opening, SeekBack, retrying
+from .originals import before_correction
 from .slices import SliceSize
 
 T = TypeVar("T")
@@ -187,10 +188,11 @@ class Owner:
                 return
             self._expected = None
             check_kind(self.partition, records)
-            rest = since(records, self.state.next)
+            rest, cut = since(records, self.state.next), False
             async with self._checked():
                 while rest:
-                    taken = await self._flush(rest)
+                    most = before_correction(rest) if cut else len(rest)
+                    taken, cut = await self._flush(rest, most)
                     rest = rest[taken:]
 
     @asynccontextmanager
@@ -296,12 +298,16 @@ class Owner:
 
     # -- flushing --------------------------------------------------------------------------------
 
-    async def _flush(self, records: Sequence[LogRecord]) -> int:
-        """Apply the first records of a batch in one commit; return how many were taken."""
+    async def _flush(self, records: Sequence[LogRecord], most: int) -> tuple[int, bool]:
+        """Apply the first records of a batch in one commit; return how many were taken.
+
+        most: records that are folded. And return whether the batch has corrections: what lies
+        behind one was folded for nothing, so the next flush ends before the next one.
+        """
         began = self._clock.monotonic()
         changes, active = await self._transitions()
         folding = await self._foldings.of_state(active, self.module)
-        first = records[: self._slice.records]
+        first = records[: min(self._slice.records, most)]
         work = partial(
             fold,
             first,
@@ -331,7 +337,8 @@ class Owner:
         self.correcting.applied(plan, reached)
         self.flushes += 1
         self._changes_seen = changes
-        return plan.counters["consumed"]
+        taken = plan.counters["consumed"]
+        return taken, most < len(records) or taken < len(first) or plan.taken_back is not None
 
     async def _flush_nothing(self, hi: int) -> None:
         """Move to hi without records, with whatever activations and ends are due."""

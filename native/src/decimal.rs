@@ -4,20 +4,9 @@
 pub const ONE: i128 = 1_000_000_000;
 const DIGITS_MAX: usize = 18;
 const PLACES_MAX: usize = 9;
-const POWERS: [i64; PLACES_MAX + 1] = [
-    1,
-    10,
-    100,
-    1_000,
-    10_000,
-    100_000,
-    1_000_000,
-    10_000_000,
-    100_000_000,
-    1_000_000_000,
-];
 
-/// Reads `[+-]digits[.digits]` or `[+-].digits`, as C04 does; None where it is no such text.
+/// Reads `[+-]digits[.digits]` or `[+-].digits`, with an exponent or without, as C04 does; None where
+/// it is no such text, or a number of other digits than these.
 pub fn parse(text: &[u8]) -> Option<i128> {
     let (negative, text) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -26,7 +15,8 @@ pub fn parse(text: &[u8]) -> Option<i128> {
     };
     let mut value: i64 = 0;
     let (mut count, mut places, mut point) = (0, 0, false);
-    for &byte in text {
+    let mut exponent = 0;
+    for (at, &byte) in text.iter().enumerate() {
         match byte {
             b'0'..=b'9' => {
                 count += 1;
@@ -37,14 +27,39 @@ pub fn parse(text: &[u8]) -> Option<i128> {
                 value = value * 10 + i64::from(byte - b'0');
             }
             b'.' if !point => point = true,
+            b'e' | b'E' => {
+                exponent = parse_exponent(&text[at + 1..])?;
+                break;
+            }
             _ => return None,
         }
     }
-    if count == 0 || places > PLACES_MAX || (point && places == 0) {
+    if count == 0 || (point && places == 0) {
         return None;
     }
-    let scaled = i128::from(value) * i128::from(POWERS[PLACES_MAX - places]);
+    let places = places as i64 - exponent;
+    if places > PLACES_MAX as i64 || count as i64 - places > DIGITS_MAX as i64 {
+        return None;
+    }
+    // At most 18 digits before the point, and 9 after it.
+    let scaled = i128::from(value) * 10_i128.pow((PLACES_MAX as i64 - places) as u32);
     Some(if negative { -scaled } else { scaled })
+}
+
+/// Reads `[+-]digits`, two of them at most: longer ones are Python's.
+fn parse_exponent(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
+    };
+    if !matches!(digits.len(), 1 | 2) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let value = digits
+        .iter()
+        .fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
+    Some(if negative { -value } else { value })
 }
 
 /// The text of whole billionths: `-12.5`, without zeros at the end.

@@ -688,6 +688,15 @@ def test_numbers_are_those_of_python(text: str) -> None:
         assert read == canonical(expected)
 
 
+@given(st.integers(-(10**9), 10**9), st.integers(-8, 8), st.sampled_from("eE"))
+def test_numbers_with_an_exponent_are_read(number: int, exponent: int, sign: str) -> None:
+    """Floats are written so: they are not left to Python for nothing."""
+    text = f"{number}{sign}{exponent}"
+    if MODULE is not None:
+        read = MODULE.decimal_of(text.encode())
+        assert read == canonical(Decimal(text))
+
+
 def same(read: tuple[str, bytes], value: object) -> bool:
     """Whether a property as it was read is the value that Python has for it."""
     kind, raw = read

@@ -207,7 +207,9 @@ def event_of(number: int, prefix: str = "t") -> dict[str, Any]:
         "event_type": draw.choice(["use", "use", "use", "other"]),
         "timestamp": (_BASE - late).isoformat(),
         "properties": {
-            "v": draw.choice([draw.randrange(1000), f"{draw.randrange(10**6)}e-3", "x", None]),
+            "v": draw.choices(
+                [draw.randrange(1000), f"{draw.randrange(10**6)}e-3", "x", None], [10, 6, 1, 1]
+            )[0],
             "g": draw.choice(["a", "b"]),
             "k": str(draw.randrange(40)),
         },

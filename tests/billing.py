@@ -97,8 +97,9 @@ class Job:
     def closer(self) -> Closer:
         """A new process."""
         control = cast("ControlLog", self.control)
-        causes = Causes(self.world.identity, self.store, self.world.log).since
-        return Closer(control, self.world.identity, self.together, causes, self.clock, self.root)
+        world = self.world
+        causes = Causes(world.identity, world.control, self.store, world.log).since
+        return Closer(control, world.identity, self.together, causes, self.clock, self.root)
 
     @property
     def known(self) -> list[Revision]:

@@ -234,7 +234,9 @@ def _closer(deployment: Opened, to: Path | None) -> Closer:
         deployment.control,
         deployment.identity,
         deployment.together(deployment.waiting(_PATIENCE_S)),
-        Causes(deployment.identity, deployment.store, deployment.log).since,
+        Causes(
+            deployment.identity, deployment.control.state, deployment.store, deployment.log
+        ).since,
         SystemClock(),
         Path(deployment.settings.periods_dir) if to is None else to,
     )

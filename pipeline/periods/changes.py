@@ -1,7 +1,8 @@
 """The rows of a revision: all of them in the first one, in later ones what is not as it was."""
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
@@ -10,6 +11,7 @@ from definitions.values import EXACT, canonical
 
 from ..reads.owners import Places
 from ..reads.together import MetricRow, TogetherReading
+from .causes import Place
 from .columns import common_of, places_of
 from .folder import Folder
 from .period import Period
@@ -19,7 +21,10 @@ from .shapes import ClosedAs
 
 @dataclass(slots=True)
 class Job:
-    """One revision that is being made. old: folders and manifests of the earlier ones."""
+    """One revision that is being made. old: folders and manifests of the earlier ones.
+
+    causes: the corrections that reached a row since the revision before was read.
+    """
 
     period: Period
     made_as: ClosedAs
@@ -27,6 +32,7 @@ class Job:
     plan: dict[str, Any]
     reading: TogetherReading
     old: Sequence[tuple[Folder, dict[str, Any]]] = ()
+    causes: Mapping[Key, Sequence[Place]] = field(default_factory=dict)
 
     @property
     def number(self) -> int:
@@ -83,14 +89,38 @@ async def written(
         yield of(rows)
 
 
-def _row(row: MetricRow, number: int, old: ClosedRow | None) -> ClosedRow:
-    """A row of a revision, beside the one that it replaces."""
-    common, places = common_of(row), places_of(row.lies)
-    if number == 1:
-        return ClosedRow._make((*common, *places, 1, None, None, None))
-    before, since = (None, None) if old is None else (old.value, old.offset)
-    delta = delta_of(row.value, before)
-    return ClosedRow._make((*common, *places, number, before, delta, since))
+def _first(row: MetricRow) -> ClosedRow:
+    """A row of a first revision."""
+    return ClosedRow._make((*common_of(row), *places_of(row.lies), 1, None, None, None, None))
+
+
+def _later(
+    job: Job, key: Key, row: MetricRow, old: ClosedRow | None, since: Mapping[int, int]
+) -> ClosedRow:
+    """A row of a later revision, beside the one that it replaces."""
+    before, offset = (None, None) if old is None else (old.value, old.offset)
+    told = (job.number, before, delta_of(row.value, before), offset)
+    causes = _causes(job, key, since if old is None else old.lies, row.lies)
+    return ClosedRow._make((*common_of(row), *places_of(row.lies), *told, causes))
+
+
+def _causes(job: Job, key: Key, since: Mapping[int, int], until: Mapping[int, int]) -> str | None:
+    """The corrections that reached a row between two reads, as text; None where there are none."""
+    found = [
+        f"{number}@{by}"
+        for number, by in job.causes.get(key, ())
+        if since.get(number, 0) <= by < until.get(number, 0)
+    ]
+    return json.dumps(found) if found else None
+
+
+def _read_at(held: Mapping[Key, ClosedRow]) -> dict[int, int]:
+    """Where a customer was read last, as far as rows say it: what had no row there was not."""
+    read: dict[int, int] = {}
+    for row in held.values():
+        for number, offset in row.lies.items():
+            read[number] = max(offset, read.get(number, 0))
+    return read
 
 
 def delta_of(value: str | None, before: str | None) -> str:
@@ -102,7 +132,7 @@ async def first_rows(job: Job, names: Mapping[str, Places]) -> AsyncGenerator[li
     """The rows of a first revision."""
     async for rows in job.reading.rows(names):
         if rows:
-            yield [_row(row, 1, None) for row in rows]
+            yield [_first(row) for row in rows]
 
 
 async def changed_rows(
@@ -133,13 +163,13 @@ def _changed(
     job: Job, home: int, rows: Sequence[MetricRow], held: Mapping[Key, ClosedRow]
 ) -> list[ClosedRow]:
     """One customer's rows that are not what they were."""
-    changed, left = [], dict(held)
+    changed, left, read = [], dict(held), _read_at(held)
     for row in rows:
         key = (row.customer, row.metric.id, *row.window, row.group or "")
         old = left.pop(key, None)
         same = old is not None and (old.value, old.unreadable) == (row.value, row.unreadable)
         if not same:
-            changed.append(_row(row, job.number, old))
+            changed.append(_later(job, key, row, old, read))
     if left:
         changed += _gone(job, home, left, rows[0].lies)
         changed.sort(key=lambda row: row.key)
@@ -153,10 +183,10 @@ def _gone(
     lies: Mapping[int, int] | None = None,
 ) -> list[ClosedRow]:
     """Rows that have no cell any more: their metric ended before their window, for example."""
-    places = places_of(lies or {home: job.reading.stands.last[home].next})
+    lies = lies or {home: job.reading.stands.last[home].next}
     return [
-        ClosedRow._make((*old[:7], None, 0, *places, job.number, old.value, delta, old.offset))
-        for old in held.values()
+        ClosedRow._make((*old[:7], None, 0, *places_of(lies), job.number, old.value, *told))
+        for key, old in held.items()
         if old.value is not None or old.unreadable
-        for delta in (delta_of(None, old.value),)
+        for told in ((delta_of(None, old.value), old.offset, _causes(job, key, old.lies, lies)),)
     ]

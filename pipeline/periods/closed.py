@@ -1,5 +1,6 @@
 """What was invoiced: the rows of a closed period, and what live numbers say beside them."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -67,7 +68,11 @@ class ClosedPeriod:
 
 def closed_line(topic: str, row: ClosedRow) -> dict[str, Any]:
     """Return the line of a closed row, with the members of a live one."""
-    more = {} if row.revision == 1 else {"previous_value": row.previous_value, "delta": row.delta}
+    more: dict[str, Any] = {}
+    if row.revision > 1:
+        more = {"previous_value": row.previous_value, "delta": row.delta}
+    if row.corrections is not None:
+        more["corrections"] = json.loads(row.corrections)
     return {
         "customer_id": row.customer_id,
         "metric_id": row.metric_id,

@@ -24,6 +24,7 @@ from ..ports import Clock
 from ..reads.owners import Places
 from ..reads.query import versions_of
 from ..reads.together import Together, TogetherQuery, TogetherReading
+from .causes import Traced, rows_reached
 from .changes import Job, changed_rows, first_rows, widen, written
 from .folder import Folder, PartFacts, digest_of, manifest_of
 from .lacking import lacking
@@ -46,7 +47,7 @@ _OF_PLAN: Final = (
     "format",
 )
 Progress = Callable[[int], None]
-Causing = Callable[[Revision, Window], Awaitable[dict[str, Any]]]  # see Causes.since()
+Causing = Callable[[Revision, Window], Awaitable[Traced]]  # see Causes.since()
 
 
 class Closer:
@@ -117,10 +118,11 @@ class Closer:
             reading = await self._together.opened(query)
             self._check(period, query, reading, None)
             causes = await self._causes(known[-1], period.window)
-            plan = self._plan(period, query, made_as, old[0][1]["parts"], known[-1]) | causes
-            job = Job(period, made_as, folder, folder.begin(plan), reading, old)
+            plan = self._plan(period, query, made_as, old[0][1]["parts"], known[-1]) | causes.told
+            rows = await rows_reached(causes, reading)
+            job = Job(period, made_as, folder, folder.begin(plan), reading, old, rows)
             parts = await self._parts(job, progress)
-            if await self._causes(known[-1], period.window) != causes:
+            if (await self._causes(known[-1], period.window)).told != causes.told:
                 raise taken_back_meanwhile(period)
             if parts:
                 return await self._finished(job, parts)

@@ -17,6 +17,7 @@ CHANGES: Final = (
     FileColumn("previous_value", ColumnKind.NUMBER),
     FileColumn("delta", ColumnKind.NUMBER),
     FileColumn("since_offset", ColumnKind.WHOLE),
+    FileColumn("corrections", ColumnKind.TEXT),
 )
 CLOSED: Final = (*COMMON, *PLACES, *CHANGES)
 Key = tuple[str, str, datetime, datetime, str]
@@ -26,7 +27,8 @@ class ClosedRow(NamedTuple):
     """A row of a closed period; the members are CLOSED, in its order.
 
     revision: that wrote it. previous_value, since_offset: of the row that it replaces, where there
-    is one. delta: value less previous_value, each taken for 0 where there is none.
+    is one. delta: value less previous_value, each taken for 0 where there is none. corrections:
+    JSON, the places of those that reached the row since it was read before.
     """
 
     customer_id: str
@@ -45,6 +47,7 @@ class ClosedRow(NamedTuple):
     previous_value: str | None
     delta: str | None
     since_offset: int | None
+    corrections: str | None = None
 
     @property
     def key(self) -> Key:

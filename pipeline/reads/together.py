@@ -9,7 +9,7 @@ but the ids of one partition and the cells of one read; Redis is never kept from
 """
 
 import json
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -219,6 +219,7 @@ class TogetherReading:
             for place, metric in enumerate(metrics)
             for part in metric.asked[0].parts
         }
+        self.measures: Collection[str] = self._of.keys()
         unique = Aggregation.UNIQUE
         self._sets = [name for name, part in parts.items() if part.aggregation is unique]
         self._owners = Owners(store, homes, list(self._of))

@@ -37,7 +37,7 @@ from pipeline.edges.clock import SetClock
 from pipeline.edges.memory import MemoryLog
 from pipeline.errors import ConflictError, Halt, NotClosable, PipelineError, UnknownNameError
 from pipeline.periods import changes, closing, folder
-from pipeline.periods.causes import Causes
+from pipeline.periods.causes import Causes, Traced
 from pipeline.periods.closing import Closer
 from pipeline.periods.folder import digest_of, manifest_of
 from pipeline.periods.reading import ClosedRow
@@ -131,6 +131,24 @@ class Oracle:
             return None
         text = json.dumps({"g": groups[0]}, separators=(",", ":")) if set_ else ""
         return customer, name, *window, text
+
+    @cached_property
+    def reached(self) -> dict[int, frozenset[Key]]:
+        """Offset of each correction that was right → the rows that are not made of the same."""
+        return {by: self._reached(by) for by in self.corrections}
+
+    def _reached(self, by: int) -> frozenset[Key]:
+        before, after = (
+            recount(self._records[:upto], FIVE, terms(LIMITS)) for upto in (by, by + 1)
+        )
+        cells = {*before.values, *before.unreadable, *after.values, *after.unreadable}
+        keys = {
+            self._key(*cell)
+            for cell in cells
+            if sorted(before.values.get(cell, [])) != sorted(after.values.get(cell, []))
+            or before.unreadable.get(cell, 0) != after.unreadable.get(cell, 0)
+        }
+        return frozenset(key for key in keys if key is not None)
 
     @cached_property
     def corrections(self) -> dict[int, tuple[str, datetime]]:
@@ -318,6 +336,7 @@ class Billing:
         oracle = Oracle(self.world.records(), job.known[0])
         stands: dict[Key, ClosedRow] = {}
         named: dict[str, int] = {}  # a correction → the last revision that names it
+        low = 0  # where the revision before began to be read
         for revision in job.known:
             rows = [row for rows in job.files(revision.number) for row in rows]
             assert rows == [row for rows in other.files(revision.number) for row in rows]
@@ -326,6 +345,8 @@ class Billing:
             for row in rows:
                 self._check_row(oracle, row, stands.get(row.key))
                 self._check_causes(oracle, row, stands.get(row.key), named)
+                self._check_reached(oracle, row, stands, low)
+            low = revision.offsets.get(0, (0, 0))[0]
             stands |= {row.key: row for row in rows}
             self._check_whole(oracle, revision, rows, stands)
         assert _told(stands) == oracle.at(len(self.world.log.records[0]))
@@ -362,6 +383,22 @@ class Billing:
                 moments = places or range(low, high + 1)
                 said = [_of(oracle.at(each or 0), customer) for each in moments]
                 assert _told(mine) in said, (revision.number, customer)
+
+    def _check_reached(
+        self, oracle: Oracle, row: ClosedRow, stands: Mapping[Key, ClosedRow], low: int
+    ) -> None:
+        """A row names each correction that reached it since it was read before, and no other."""
+        old = stands.get(row.key)
+        mine = [
+            each.offset or 0 for each in stands.values() if each.customer_id == row.customer_id
+        ]
+        since = max(low, max(mine, default=0) if old is None else old.offset or 0)
+        reached = [
+            f"0@{by}"
+            for by, keys in oracle.reached.items()
+            if row.key in keys and since <= by < (row.offset or 0) and row.revision > 1
+        ]
+        assert json.loads(row.corrections or "[]") == reached, (row, since)
 
     def _check_causes(
         self, oracle: Oracle, row: ClosedRow, before: ClosedRow | None, named: Mapping[str, int]
@@ -446,8 +483,21 @@ async def _whoever_writes(self: Control, record: Mapping[str, Any]) -> int:
     return offset
 
 
-async def _no_causes(*_: Any) -> dict[str, Any]:
-    return {}
+async def _no_causes(*_: Any) -> Traced:
+    return Traced()
+
+
+async def _the_original_alone(
+    self: Causes, found: Traced, number: int, taken: Any, *more: Any
+) -> None:
+    """What an amend says instead reaches no row."""
+    alone = type(taken)(taken.original, taken.original)
+    await _reach(self, found, number, alone, *more)
+    by, original = (number, taken.by), (number, taken.original)
+    found.reached[by], found.sets[by] = found.reached.pop(original), found.sets.pop(original)
+
+
+_reach = Causes._reach
 
 
 def _by_half(path: Path, content: bytes) -> None:
@@ -480,6 +530,7 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "the first writer does not win": lambda: patch.object(Control, "write", _whoever_writes),
     "stale cells are closed": lambda: patch.object(TogetherReading, "is_stale", lambda *_: False),
     "causes are not looked for": lambda: patch.object(Causes, "since", _no_causes),
+    "what an amend says is no cause": lambda: patch.object(Causes, "_reach", _the_original_alone),
     "a manifest is there before it is whole": lambda: patch.object(
         folder, "write_whole", _by_half
     ),

@@ -1,21 +1,17 @@
-"""Numbers as they were invoiced, and what live numbers say of closed periods."""
+"""Numbers as they were invoiced."""
 
 import json
 from collections.abc import Collection, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from ..control.entities import Metric
-from ..core.windows import Window
 from ..errors import UsageError
-from ..periods.closed import ClosedPeriod, Since, closed_line
+from ..periods.closed import ClosedPeriod, closed_line
 from ..periods.period import revisions_of
 from ..periods.reading import ClosedRow
 from ..periods.shapes import told_of
-from ..reads.answers import UsageRow
-from ..reads.together import MetricRow, canonical_group
-from .open import Opened, opened
+from .open import opened
 from .output import show
 
 _AT_ONCE: Final = 1_000
@@ -63,53 +59,3 @@ def _is_of(row: ClosedRow, names: Collection[str] | None) -> bool:
     if row.group is None or names is None:
         return row.group is None and names is None
     return frozenset(json.loads(row.group)) == names
-
-
-class Marking:
-    """Adds to lines of live usage what closed periods say of them."""
-
-    def __init__(self, deployment: Opened) -> None:
-        periods = deployment.control.state.periods
-        self._since = Since(periods, Path(deployment.settings.periods_dir))
-        self._has_any = bool(periods)
-
-    def of_one(
-        self,
-        metric: Metric,
-        customer: str | None,
-        rows: Sequence[UsageRow],
-        lines: Sequence[dict[str, Any]],
-    ) -> list[dict[str, Any]]:
-        """The lines of one metric. customer: whose; None where the rows say it."""
-        if not self._has_any:
-            return list(lines)
-        return [
-            {
-                **line,
-                **self._of(
-                    metric,
-                    customer or row.customer,
-                    row.window,
-                    None if row.group is None else canonical_group(row.group),
-                    line["value"],
-                ),
-            }
-            for row, line in zip(rows, lines, strict=True)
-        ]
-
-    def of_all(self, row: MetricRow, line: dict[str, Any]) -> dict[str, Any]:
-        """A line of all metrics together."""
-        if not self._has_any:
-            return line
-        return {**line, **self._of(row.metric, row.customer, row.window, row.group, row.value)}
-
-    def _of(
-        self,
-        metric: Metric,
-        customer: str | None,
-        window: Window,
-        group: str | None,
-        value: str | None,
-    ) -> dict[str, Any]:
-        named = None if group is None else (group, [*json.loads(group)])
-        return self._since.members(metric, customer, window, named, value)

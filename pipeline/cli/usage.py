@@ -13,12 +13,13 @@ import typer
 from ..control.entities import Metric
 from ..errors import BadParameter, UsageError
 from ..periods.columns import USAGE, usage_of
+from ..periods.marking import Marking
 from ..periods.writing import FORMATS, TEXTS, write_file
 from ..reads.answers import End
 from ..reads.lines import end_line, lines_of
 from ..reads.query import Query
 from ..reads.together import MetricRow, TogetherQuery, last_line, row_line
-from .closed import Marking, show_as_closed
+from .closed import show_as_closed
 from .open import Opened, opened
 from .output import TableOption, progress, show, show_csv, show_drawn, wait
 from .unknown import Unknown
@@ -184,7 +185,7 @@ async def _one(metric: str, given: dict[str, Any], *, each_customer: bool, form:
             find=deployment.control.state.find_typed,
             **given,
         )
-        reader, marking, unknown = deployment.reader, Marking(deployment), Unknown(deployment)
+        reader, marking, unknown = deployment.reader, _marking(deployment), Unknown(deployment)
         async with aclosing(reader.batches(query)) as batches:
             async for batch in batches:
                 if isinstance(batch, End):
@@ -199,6 +200,11 @@ async def _one(metric: str, given: dict[str, Any], *, each_customer: bool, form:
                 else:
                     lines += made
     _show_as(form, lines)
+
+
+def _marking(deployment: Opened) -> Marking:
+    root = Path(deployment.settings.periods_dir)
+    return Marking(deployment.control.state.periods, root, strict=True)
 
 
 def _show_as(form: Form, lines: list[dict[str, Any]]) -> None:
@@ -299,7 +305,7 @@ async def _print_lines(
     query: TogetherQuery,
     form: Form,
 ) -> None:
-    topic, marking = deployment.reader.topic, Marking(deployment)
+    topic, marking = deployment.reader.topic, _marking(deployment)
     unknown, lines = Unknown(deployment), list[dict[str, Any]]()
     async for batch in batches:
         if isinstance(batch, End):

@@ -1,6 +1,7 @@
 """Recount's own door: what the command line reads, as JSON; decimals are text."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
@@ -24,12 +25,13 @@ from ..reads.query import Query
 from ..reads.replacing import check_ready, readiness
 from ..reads.standing import UNREACHABLE, Standing
 from ..reads.summary import native_of, summary_of
-from ..reads.together import Together, TogetherQuery, last_line, row_line, whole_page
+from ..reads.together import Together, TogetherQuery, last_line, whole_page
 from ..reads.trial_lines import clause_lines, end_lines, row_lines
 from .http.bodies import Body, read
 from .http.cursors import Key, Walk
 from .http.errors import Refused
 from .http.looking import events_of, first_of, looked_up, no_event, place_of, tried, unknown_of
+from .http.marked import marked, marked_together
 from .http.parameters import number_in
 from .http.paths import segment
 from .http.requests import body_json, body_text, needs, takes
@@ -188,11 +190,10 @@ async def usage(
     usage = await reader.usage(query)
     about = await unknown_of(service, customer, usage.rows)
 
-    def made() -> Response:
-        lines, end = lines_of(reader.topic, usage.rows), End(usage.as_of, usage.after)
-        return _answer({"data": lines, "metric_id": found.id, **about, **end_line(end)})
-
-    return await worked(len(usage.rows), made)
+    lines = await worked(len(usage.rows), partial(lines_of, reader.topic, usage.rows))
+    lines = await marked(service, query, usage.rows, lines)
+    more = {"metric_id": found.id, **about, **end_line(End(usage.as_of, usage.after))}
+    return await worked(len(usage.rows), lambda: _answer({"data": lines, **more}))
 
 
 @router.get("/usage", **_DOCUMENTED)
@@ -230,12 +231,8 @@ async def together(
     reader = service.reader
     reading = Together(reader, service.store, service.identity.deployment.homes)
     rows, end = await whole_page(reading, query)
-
-    def made() -> Response:
-        lines = [row_line(reader.topic, row) for row in rows]
-        return _answer({"data": lines, **last_line(end, query)})
-
-    return await worked(len(rows), made)
+    lines, last = await marked_together(service, rows), last_line(end, query)
+    return await worked(len(rows), lambda: _answer({"data": lines, **last}))
 
 
 @router.get("/periods", **_DOCUMENTED)

@@ -93,11 +93,13 @@ def closed_line(topic: str, row: ClosedRow) -> dict[str, Any]:
 class Since:
     """What live rows say of closed periods: `closed`, and how much came since.
 
+    root: the folder of all periods; None: nothing is compared with it.
+
     Rule: within a part customers are asked for in the order of their ids, as every answer has
     them; so each part is read once.
     """
 
-    def __init__(self, periods: Periods, root: Path) -> None:
+    def __init__(self, periods: Periods, root: Path | None) -> None:
         self._periods = periods
         self._root = root
         self._found: dict[tuple[str, datetime, datetime], _Held | None] = {}
@@ -145,7 +147,7 @@ class Since:
                 return held
         files = None
         with suppress(UnknownNameError):  # they are elsewhere: then nobody can compare
-            files = ClosedPeriod(self._root, known)
+            files = None if self._root is None else ClosedPeriod(self._root, known)
         return _Held(known[-1], files)
 
 

@@ -31,7 +31,7 @@ _ORDINARY = """
     building memory_epochs redis_epochs rebuilding
     doctor size sizing drawing examining examining_redis notes redis_health status tables
     again clocked correct correcting correction corrections duplicates folding homes mending naming
-    memory_held redis_corrections stale amend originals causes kafka_names subtract
+    memory_held redis_corrections stale amend originals causes kafka_names subtract marking marked
 """
 ORDINARY = frozenset(_ORDINARY.split())
 # Public classes of one name in two modules, and why that misleads nobody.

@@ -130,7 +130,8 @@ def _listed(recount: Recount, root: Path) -> None:
     listed = recount.run("period", "list")
     (shown,) = recount.run("period", "show", "2026-10#1", "--to", str(root))
     recount.run("period", "show", "2026-09", exits=ExitCode.DEFINITION)
-    with serving(recount, root / "serve.log") as server:
+    folder = f"RECOUNT_PERIODS_DIR={root}"
+    with serving(recount, root / "serve.log", more=[folder]) as server:
         headers = {"Authorization": f"Bearer {server.keys['read']}"}
         with httpx.Client(base_url=server.url, headers=headers, timeout=30) as client:
             every = client.get("/recount/v1/periods").json()["data"]
@@ -142,6 +143,7 @@ def _listed(recount: Recount, root: Path) -> None:
             page = client.get("/recount/v1/events/units", params=asked).json()
             asked["after"] = page["after"]
             following = client.get("/recount/v1/events/units", params=asked).json()
+            _marked(client, root, asked)
 
     assert every == mine == listed
     assert other.status_code == 404
@@ -149,6 +151,38 @@ def _listed(recount: Recount, root: Path) -> None:
     assert page["data"][-1]["offset"] < following["data"][0]["offset"]
     assert shown["digest"] == listed[0]["digest"]
     assert len(shown["manifest"]["files"]) == listed[0]["files"]
+
+
+def _marked(client: httpx.Client, root: Path, asked: dict[str, Any]) -> None:
+    """Live lines say what the closed period does, and by how much they differ."""
+    period = {each: asked[each] for each in ("starting_on", "ending_before")}
+    names = ("closed", "closed_value", "delta")
+
+    def told(path: str, **more: str) -> dict[str, list[Any]]:
+        answer = client.get(f"/recount/v1/usage{path}", params={**period, **more})
+        assert answer.status_code == 200, answer.text
+        lines = answer.json()["data"]
+        return {
+            line.get("customer_id", "c3") + line.get("metric", "units"): [
+                line.get(name) for name in names
+            ]
+            for line in lines
+            if line["group"] is None
+        }
+
+    alone = told("/units", customer="c3")
+    listed, together = told("/units"), told("", groups="true")
+    days = told("/units", customer="c3", window_size="day")
+    for each in root.glob("period=2026-10/revision=0001/part-*"):
+        each.write_bytes(each.read_bytes()[:-1])
+    damaged = told("/units", customer="c3")
+
+    assert alone["c3units"][::2] == [2, "3.25"]
+    assert listed["c3units"] == together["c3units"] == alone["c3units"]
+    assert (together["c3calls"][0], together["c3calls"][2]) == (2, "1")
+    assert listed["c4units"][::2] == [2, "0"]
+    assert {*map(tuple, days.values())} == {(2, None, None)}  # the files have no days
+    assert damaged["c3units"] == [2, None, None]
 
 
 def killed_at(recount: Recount, path: Path, root: Path) -> None:

@@ -93,6 +93,9 @@ class Service:
         self._ends()
         self._patience = Patience(self.settings.read_wait_ms / 1000, self.clock)
         self._admin = KafkaAdmin(self.settings.address)
+        self.comparing = (
+            asyncio.Lock()
+        )  # files of closed periods are read for one answer at a time
         self._single_copy: Halt | None = None
         self._large = 0  # questions that are being answered and are large
 

@@ -1,6 +1,5 @@
 """Usage on the page: a metric's values by window and group, drawn, listed, and as CSV."""
 
-import asyncio
 import csv
 import io
 import re
@@ -9,7 +8,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -22,12 +20,11 @@ from definitions.formats.bodies import dump_json
 from ...control.entities import Metric
 from ...core.windows import RefusedPeriod, WindowSize
 from ...errors import BadParameter, PipelineError, harmless
-from ...periods.closed import Since
 from ...reads.answers import End, UsageRow
 from ...reads.lines import end_line, lines_of
 from ...reads.query import Query
-from ...reads.together import canonical_group
 from ..http.errors import refused_of
+from ..http.marked import marked
 from ..http.service import Service
 from .definitions import found_metric
 from .periods import SIZES, AskedPeriod, period_of
@@ -137,25 +134,10 @@ async def _answer(
     reader = service.reader
     found = await reader.usage(query)
     rows = lines_of(reader.topic, found.rows[:ROWS_MAX])
-    if service.control.state.periods:
-        rows = await asyncio.to_thread(_with_closed, service, query, found.rows, rows)
+    rows = await marked(service, query, found.rows[:ROWS_MAX], rows)
     drawn = None if query.size is WindowSize.NONE else _drawn(found.rows, period)
     end = end_line(End(found.as_of, found.after))
     return UsageView(rows, len(found.rows), drawn, end)
-
-
-def _with_closed(
-    service: Service, query: Query, rows: Sequence[UsageRow], lines: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """The lines with what closed periods say of them; their files are read if they are here."""
-    since = Since(service.control.state.periods, Path(service.settings.periods_dir))
-    found = []
-    for row, line in zip(rows, lines, strict=False):
-        group = None if row.group is None else (canonical_group(row.group), [*row.group])
-        whose = query.customer or row.customer
-        said = since.members(query.metric, whose, row.window, group, line["value"])
-        found.append({**line, **said})
-    return found
 
 
 def _drawn(rows: Sequence[UsageRow], period: AskedPeriod) -> dict[str, Any] | None:

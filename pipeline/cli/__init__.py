@@ -73,6 +73,7 @@ COMMANDS: Final = {
     ),
     "serve": ("serve", "Serve the HTTP APIs until SIGTERM. You can run any number of servers."),
     "keys": ("keys", "API keys of the HTTP doors."),
+    "control": ("control", "Back up the control log, and restore it."),
     "demo": (
         "demo",
         "Count 22,000 made-up events on real Kafka and Redis, and compare with a recount.",

@@ -43,7 +43,7 @@ class DeploymentRecord:
         told = json.loads(self.text)
         told["starts"] = {str(number): at for number, at in self.starts.items()}
         told["tags"] = {str(number): suffix for number, suffix in self.tags.items()}
-        told["topics"]["events"]["id"] = self.topics["events"][1]
+        told["topics"] = {role: {"name": on, "id": at} for role, (on, at) in self.topics.items()}
         told |= {"rules": self.rules, "format_version": self.format_version}
         told["allow_single_copy"] = self.allow_single_copy
         return replace(self, text=json.dumps(told, sort_keys=True).encode())

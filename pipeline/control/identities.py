@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..core.deployment import GENERATIONS, Deployment, Keying
@@ -56,3 +57,38 @@ def identity_in(record: Mapping[str, Any]) -> DeploymentRecord:
         allow_single_copy=truth_in(record, "allow_single_copy", default=False),
         text=json.dumps(record, sort_keys=True).encode(),
     )
+
+
+def rebuilt(known: DeploymentRecord, record: Mapping[str, Any]) -> DeploymentRecord:
+    """Return the deployment after a rebuild: maybe on another topic, or judged by other rules.
+
+    Raises:
+        InvalidRecord: a partition has no start, or a member is not what a reader relies on.
+    """
+    starts = starts_of(record)
+    if set(known.starts) - set(starts):
+        raise InvalidRecord("a rebuild must name the start of every partition")
+    topic, _ = known.topics["events"]
+    rules, format_version = record["rules"], record["format_version"]
+    if type(rules) is not int or type(format_version) is not int:
+        raise InvalidRecord("rules and format_version must be integers")
+    moved = replace(
+        known,
+        topics={**known.topics, "events": (topic, text_in(record, "events_topic_id"))},
+        rules=rules,
+        format_version=format_version,
+        starts=dict(sorted(starts.items())),
+        tags={**known.tags, **tags_of(record)},
+    )
+    return moved.retold()
+
+
+def restored(known: DeploymentRecord, record: Mapping[str, Any]) -> DeploymentRecord:
+    """Return the deployment after its control log was restored to another topic.
+
+    Raises:
+        InvalidRecord: the topic has no id.
+    """
+    name, _ = known.topics["control"]
+    at = (name, text_in(record, "control_topic_id"))
+    return replace(known, topics={**known.topics, "control": at}).retold()

@@ -14,7 +14,7 @@ readers need not judge a record again by what it says of itself (its digest, its
 import asyncio
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -50,27 +50,38 @@ async def replayed(elements: Sequence[bytes], store_id: str, seals: Seals) -> Co
         StoreUnavailable: it is not whole, or that of another deployment.
     """
     state = ControlState(vouched=True)
-    for element in elements:
-        for offset, value, seal in _records_in(element, store_id, state.next):
+    for ends, records in spans_in(elements, store_id):
+        for offset, value, seal in records:
             why = seals.refusal(value, [(HEADER, seal)] if seal else [])
             if why is None:
                 state.apply(offset, value)
             else:
                 state.pass_over(offset, why)
-        head = _HEAD.match(element)
-        assert head is not None
-        state.next = int(head[3])
+        state.next = ends
         await asyncio.sleep(0)
     return state
 
 
-def _records_in(element: bytes, store_id: str, at: int) -> list[Record]:
+def spans_in(elements: Sequence[bytes], store_id: str) -> Iterator[tuple[int, list[Record]]]:
+    """Yield the records of each element of a copy, and where they end.
+
+    Raises:
+        StoreUnavailable: see replayed().
+    """
+    at = 0
+    for element in elements:
+        at, records = _records_in(element, store_id, at)
+        yield at, records
+
+
+def _records_in(element: bytes, store_id: str, at: int) -> tuple[int, list[Record]]:
     head = _HEAD.match(element)
     if head is None or head[1] != store_id.encode() or int(head[2]) != at:
         raise StoreUnavailable("the copy of the control log in Redis is not whole")
     try:
         machine = zlib.decompressobj()
-        return _RECORDS.decode(machine.decompress(element[head.end() :], _UNPACKED_BYTES_MAX))
+        unpacked = machine.decompress(element[head.end() :], _UNPACKED_BYTES_MAX)
+        return int(head[3]), _RECORDS.decode(unpacked)
     except (zlib.error, msgspec.MsgspecError) as error:
         raise StoreUnavailable("the copy of the control log in Redis is not ours") from error
 
@@ -133,10 +144,15 @@ async def copied(store: RedisStore, seals: Seals, store_id: str) -> ControlState
     Raises:
         LogUnavailable: there is none. StoreUnavailable: see replayed(), or Redis is away as well.
     """
+    return await replayed(await elements_in(store), store_id, seals)
+
+
+async def elements_in(store: RedisStore) -> list[bytes]:
+    """Return the elements of the copy. Raises LogUnavailable: there are none."""
     elements = await store.control_copy()
     if not elements:
         raise LogUnavailable(
             "Redis holds no copy of the control log: no worker has run since it was emptied, or "
             "since the upgrade"
         )
-    return await replayed(elements, store_id, seals)
+    return elements

@@ -21,7 +21,7 @@ from ..core.buckets import moment_of
 from ..errors import PipelineError
 from .customers import Customers
 from .entities import ApiKey, DeploymentRecord, Ignored, Metric, Revision, Version
-from .identities import identity_in
+from .identities import identity_in, rebuilt, restored
 from .members import (
     InvalidRecord,
     check_answerable,
@@ -133,7 +133,7 @@ class ControlState:
 
     def take_partitions(self, record: dict[str, Any]) -> None:
         """Partitions that were added."""
-        known = self._own(record)
+        known = self.own(record)
         starts = starts_of(record)
         merged = {**starts, **known.starts}
         tags = {**tags_of(record), **known.tags}
@@ -143,29 +143,13 @@ class ControlState:
     def take_single_copy(self, record: dict[str, Any]) -> None:
         """Whether one copy in Kafka may acknowledge a record from now on."""
         allowed = truth_in(record, "allowed")
-        self.identity = replace(self._own(record), allow_single_copy=allowed).retold()
+        self.identity = replace(self.own(record), allow_single_copy=allowed).retold()
 
     def take_rebuild(self, record: dict[str, Any]) -> None:
         """Every partition applied again from `starts`: maybe another topic, or other rules."""
-        known = self._own(record)
-        starts = starts_of(record)
-        if set(known.starts) - set(starts):
-            raise InvalidRecord("a rebuild must name the start of every partition")
-        topic, _ = known.topics["events"]
-        rules, format_version = record["rules"], record["format_version"]
-        if type(rules) is not int or type(format_version) is not int:
-            raise InvalidRecord("rules and format_version must be integers")
-        moved = replace(
-            known,
-            topics={**known.topics, "events": (topic, text_in(record, "events_topic_id"))},
-            rules=rules,
-            format_version=format_version,
-            starts=dict(sorted(starts.items())),
-            tags={**known.tags, **tags_of(record)},
-        )
-        self.identity = moved.retold()
+        self.identity = rebuilt(self.own(record), record)
 
-    def _own(self, record: dict[str, Any]) -> DeploymentRecord:
+    def own(self, record: dict[str, Any]) -> DeploymentRecord:
         """The deployment, which a record must name."""
         if self.identity is None or record["store_id"] != self.identity.deployment.store_id:
             raise InvalidRecord("the store id is not that of this deployment")
@@ -319,7 +303,7 @@ class ControlState:
 
     def take_close(self, record: dict[str, Any]) -> None:
         """A closed period, or the next revision of one."""
-        self._own(record)
+        self.own(record)
         key = record["period"], record["timezone"]
         known = self.periods.get(key, [])
         revision = revision_in(record, known[-1] if known else None, self.next - 1)
@@ -360,6 +344,11 @@ def _hand_over(before: Version, body: MetricVersion) -> None:
     before.effective_to = starts
 
 
+def _take_restore(state: ControlState, record: dict[str, Any]) -> None:
+    """These records were restored to another topic (deploy/restoring.py)."""
+    state.identity = restored(state.own(record), record)
+
+
 def _take_customer(state: ControlState, record: dict[str, Any]) -> None:
     state.customers.take(record)
 
@@ -391,6 +380,7 @@ _KINDS: Final = {
     "partitions": ControlState.take_partitions,
     "single_copy": ControlState.take_single_copy,
     "rebuild": ControlState.take_rebuild,
+    "restore": _take_restore,
     "request": ControlState.take_request,
     "key": ControlState.take_key,
     "key_end": ControlState.take_key_end,

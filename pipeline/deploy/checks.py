@@ -19,6 +19,7 @@ RIGHTS: Final = {"control": "READ", "events": "READ", "rejected": "WRITE"}
 COPIES_SAFE: Final = 3  # of each record; so many survive the loss of one with a second left
 IN_SYNC: Final = "min.insync.replicas"
 IN_SYNC_MIN: Final = 2
+RESTORE: Final = "restore it by `recount control import FILE` (docs/operations/backup.md)"
 REBUILD: Final = "run `recount rebuild`, which applies the log again from its start"
 
 
@@ -56,8 +57,8 @@ async def known_identity(state: ControlState | None, store: RedisStore) -> Deplo
         raise UsageError(NO_IDENTITY)
     raise Halt(
         "Redis holds this deployment, but Kafka's control log does not name it: the topic was "
-        "deleted, made anew or cut, or this is another Kafka; restore the topic, correct "
-        "RECOUNT_KAFKA, or choose another RECOUNT_DEPLOYMENT"
+        "deleted, made anew or cut, or this is another Kafka; correct RECOUNT_KAFKA, or "
+        f"{RESTORE}"
     )
 
 
@@ -213,11 +214,13 @@ def check_topics(
     for role, (topic, topic_id) in identity.topics.items():
         found = topics.get(topic)
         if found is None:
-            raise Halt(f"topic {topic!r} is gone; restore it, or start a new deployment")
+            what = RESTORE if role == "control" else "restore it, or start a new deployment"
+            raise Halt(f"topic {topic!r} is gone; {what}")
         if role != "rejected" and found.id != topic_id:
+            what = RESTORE if role == "control" else REBUILD
             raise Halt(
                 f"topic {topic!r} has the id {found.id}, the deployment was created on "
-                f"{topic_id}: the topic was deleted and made anew; {REBUILD}"
+                f"{topic_id}: the topic was deleted and made anew; {what}"
             )
         if role == "events" and found.partitions > len(identity.starts) and not growing:
             raise Halt(unregistered(identity, found.partitions))

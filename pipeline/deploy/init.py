@@ -20,9 +20,7 @@ from ..edges.kafka_names import request_names, topic_names
 from ..edges.redis import RedisStore
 from ..errors import ConflictError, Halt, UsageError
 from .checks import (
-    COPIES_SAFE,
-    IN_SYNC,
-    IN_SYNC_MIN,
+    RESTORE,
     check_copies,
     check_in_sync,
     check_policy,
@@ -33,12 +31,9 @@ from .checks import (
     identity_of,
 )
 from .place import Place
-from .request_topics import make_request_topics
+from .request_topics import FOREVER, make_request_topics, safe_config
 from .tags import spread
 from .wish import DAY_MS, Wish, refuse_other
-
-_FOREVER: Final = "-1"
-
 
 _DEFAULTS: Final = Wish(
     partitions=12,
@@ -100,7 +95,8 @@ async def init(
         if await store.identity() is not None:
             raise Halt(
                 f"Redis holds a deployment {name!r} that Kafka's control log does not name: wrong "
-                "Kafka, wrong Redis, or a lost control topic; choose another RECOUNT_DEPLOYMENT"
+                "Kafka or wrong Redis; choose another RECOUNT_DEPLOYMENT. Or the topic was lost; "
+                f"{RESTORE}"
             )
         _refuse_collision(name, {**names, **request_names(name)}, await admin.names())
         await _check_there(admin, there, asked)
@@ -187,31 +183,28 @@ def _deployment(wish: Wish) -> Deployment:
         raise UsageError(str(error)) from error
 
 
+def topic_config(role: str, copies: int, *, allow_single_copy: bool) -> dict[str, str]:
+    """Return the configuration of a topic that a deployment stands on."""
+    size = DEAD_LETTER_BYTES_MAX if role == "rejected" else RECORD_BYTES_MAX
+    config = safe_config(copies, allow_single_copy=allow_single_copy)
+    return {**config, "cleanup.policy": "delete", "max.message.bytes": str(size)}
+
+
 async def _make_topics(
     admin: KafkaAdmin, names: Mapping[str, str], wish: Wish
 ) -> dict[str, TopicInfo]:
-    retention = _FOREVER
+    retention = FOREVER
     if wish.retention_days is not None:
         retention = str(int(wish.retention_days * DAY_MS))
-    common = {
-        "cleanup.policy": "delete",
-        "message.timestamp.type": "LogAppendTime",
-        "unclean.leader.election.enable": "false",
-    }
-    if (wish.replication_factor or 1) >= COPIES_SAFE and not wish.allow_single_copy:
-        common[IN_SYNC] = str(IN_SYNC_MIN)
-    sizes = {"rejected": DEAD_LETTER_BYTES_MAX}
+    copies = wish.replication_factor or 1
 
     async def make(role: str, topic: str) -> None:
+        config = topic_config(role, copies, allow_single_copy=bool(wish.allow_single_copy))
         await admin.create(
             topic,
             partitions=wish.partitions or 1 if role == "events" else 1,
-            replication=wish.replication_factor or 1,
-            config={
-                **common,
-                "retention.ms": retention if role == "events" else _FOREVER,
-                "max.message.bytes": str(sizes.get(role, RECORD_BYTES_MAX)),
-            },
+            replication=copies,
+            config={**config, "retention.ms": retention} if role == "events" else config,
         )
 
     await asyncio.gather(*(make(role, topic) for role, topic in names.items()))

@@ -246,7 +246,7 @@ def test_telemetry_is_documented() -> None:
 def test_documents_name_what_exists() -> None:
     """Every path, test and module that the documents name in backticks is there."""
     everything = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
-    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for quoted in re.findall(r"`([^`\n]+)`", document.read_text()):
             if re.fullmatch(r"[\w/.]+\.(py|lua|md|toml|yaml)", quoted):
                 name = Path(quoted).name
@@ -254,6 +254,31 @@ def test_documents_name_what_exists() -> None:
                 assert found or list((ROOT / "tests").rglob(name)), f"{document.name}: {quoted}"
             if re.fullmatch(r"test_\w+", quoted):
                 assert f"def {quoted}(" in everything, f"{document.name}: {quoted}"
+
+
+def anchors_of(document: Path) -> set[str]:
+    """What links may name behind `#`: the headings, as GitHub writes them."""
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE):
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        found.add(re.sub(r"[^\w\- ]", "", plain).replace(" ", "-"))
+    return found
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link of the documents leads to a file, and to a heading that it has."""
+    wrong = []
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]+`", "", text)):
+            path, _, anchor = link.partition("#")
+            target = (document.parent / path) if path else document
+            if link.startswith(("http://", "https://", "mailto:")):
+                continue
+            if not target.exists() or (anchor and anchor not in anchors_of(target)):
+                wrong.append(f"{document.relative_to(ROOT)}: {link}")
+
+    assert wrong == []
 
 
 def test_settings_are_the_interface() -> None:

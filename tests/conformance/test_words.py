@@ -29,6 +29,7 @@ _ORDINARY = """
     together verifying writing behind events
     ingest request_topics segment sql_values sql_where translating
     building memory_epochs redis_epochs rebuilding
+    backup control restoring
     doctor size sizing drawing examining examining_redis notes redis_health status tables
     again clocked correct correcting correction corrections duplicates folding homes mending naming
     memory_held redis_corrections stale amend originals causes kafka_names subtract marking marked

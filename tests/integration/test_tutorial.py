@@ -1,4 +1,4 @@
-"""docs/tutorial.md and docs/billing.md, run from their first file to their last command."""
+"""Guides and runbooks of docs/, run from their first file to their last command."""
 
 import os
 import subprocess
@@ -13,7 +13,22 @@ from ..services import ROOT, Services
 
 pytestmark = pytest.mark.timeout(900)  # some thirty commands, each a process of its own
 # A page, the deployments that it makes, and how many commands it has at least.
-PAGES = [("tutorial.md", ("tutorial", "agelimit"), 25), ("billing.md", ("billing",), 18)]
+PAGES = [
+    ("tutorial.md", ("tutorial", "agelimit"), 25),
+    ("billing.md", ("billing",), 18),
+    ("operations/backup.md", ("ledger",), 8),
+]
+# Kafka's own tool, as far as the pages use it, for a machine that has only its jars.
+KAFKA_TOPICS = f"""#!{sys.executable}
+import sys
+from confluent_kafka.admin import AdminClient
+_, server, kafka, delete, topic, name = sys.argv
+assert (server, delete, topic) == ("--bootstrap-server", "--delete", "--topic")
+admin = AdminClient({{"bootstrap.servers": kafka}})
+admin.delete_topics([name])[name].result()
+while name in admin.list_topics(timeout=5).topics:
+    pass
+"""
 
 
 def name_like(name: str) -> str:
@@ -21,17 +36,25 @@ def name_like(name: str) -> str:
     return f"t{uuid.uuid4().hex}"[: len(name)]
 
 
-@pytest.mark.parametrize(("page", "deployments", "least"), PAGES, ids=["tutorial", "billing"])
+@pytest.mark.parametrize(
+    ("page", "deployments", "least"), PAGES, ids=[Path(page).stem for page, *_ in PAGES]
+)
 def test_a_page_does_what_it_says(
     stack: Services, tmp_path: Path, page: str, deployments: tuple[str, ...], least: int
 ) -> None:
     """Every command of the page, in order, prints what the page shows."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "kafka-topics.sh").write_text(KAFKA_TOPICS)
+    (tools / "kafka-topics.sh").chmod(0o755)
     run = Run({name: name_like(name) for name in deployments})
     environment = {
         **os.environ,
         "RECOUNT_KAFKA": stack.kafka,
         "RECOUNT_REDIS": stack.redis,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join(
+            [str(Path(sys.executable).parent), str(tools), os.environ["PATH"]]
+        ),
     }
     done = 0
     for step in steps(ROOT / "docs" / page):

@@ -205,3 +205,19 @@ def test_who_imports_faust_is_said_right() -> None:
     text = (ROOT / "pipeline/app/__init__.py").read_text()
 
     assert {f"pipeline/app/{name}" for name in re.findall(r"`(\w+\.py)`", text)} == OWNERS["faust"]
+
+
+def test_messages_of_the_runbook_are_said() -> None:
+    """Every message by which a runbook is looked up is in the code, or in what it is made of."""
+    text = (ROOT / "docs/operations/runbooks.md").read_text()
+    section = text.split("## Exit 5, by message")[1].split("\n## ")[0]
+    rows = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `")]
+    told = [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
+    code = "\n".join(path.read_text() for path in (ROOT / "pipeline").rglob("*.py"))
+    plain = re.sub(r'"\n\s*f?"', "", code)  # texts that go on in the next line
+    # What differs is in braces there: a topic's name, a number.
+    varying = {"metrics.control' is gone": "is gone; {what}", "usage.events' is gone": "is gone"}
+    spelled = [varying.get(message, re.sub(r"\b[NP]\b|\b1\b", "{", message)) for message in told]
+
+    assert len(told) > 15
+    assert [each for each in spelled if not all(part in plain for part in each.split("{"))] == []

@@ -20,7 +20,8 @@ from ..control.entities import DeploymentRecord
 from ..control.terms import check_config
 from ..core.deployment import BASE_BUCKETS_S, Deployment, Keying
 from ..core.reasons import Reason
-from ..deploy.init import init
+from ..deploy.init import DEFAULTS, init
+from ..deploy.sizing import Load
 from ..deploy.wish import Wish
 from ..edges.clock import SystemClock
 from ..errors import UsageError
@@ -29,6 +30,7 @@ from ..settings import describe, load_settings
 from .configuration import markdown
 from .open import opened
 from .output import TableOption, progress, show, wait
+from .size import check_above_0, told_of
 
 _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
@@ -89,6 +91,16 @@ def init_command(
         Path | None,
         typer.Option(help="JSON or TOML: names of the vendor formats (docs/operations.md)."),
     ] = None,
+    expected_events_per_second: Annotated[
+        float | None,
+        typer.Option(
+            help="Say first what this load takes, as `recount size` does, and refuse too few"
+            " partitions (exit 2)."
+        ),
+    ] = None,
+    expected_customers: Annotated[
+        int, typer.Option(min=1, help="Of that load. More of it: `recount size`.")
+    ] = 1_000,
 ) -> None:
     """Create the deployment: its topics and the settings that decide numbers.
 
@@ -122,6 +134,11 @@ def init_command(
         formats=None if config is None else _config(config),
         allow_single_copy=allow_single_copy,
     )
+    if expected_events_per_second is not None:
+        check_above_0("--expected-events-per-second", expected_events_per_second, 1e9)
+        window_ms = wish.dedup_window_ms or DEFAULTS.dedup_window_ms or 0
+        load = Load(expected_events_per_second, expected_customers, 3, window_ms / _DAY_MS)
+        _say(told_of(load, partitions or DEFAULTS.partitions or 0))
     made = wait(init(settings.place, wish, _say), stopped="run it again: it goes on where it is")
     show([_line(made)])
 

@@ -43,11 +43,36 @@ def size(
         return
     if events_per_second is None:
         raise UsageError("give --events-per-second")
-    for name, value, most in (
-        ("--events-per-second", events_per_second, 1e9),
-        ("--dedup-window-days", dedup_window_days, 1e6),
-    ):
-        if not 0 < value <= most:
-            raise UsageError(f"{name} is a number above 0, at most {most:,.0f}")
+    check_above_0("--events-per-second", events_per_second, 1e9)
+    check_above_0("--dedup-window-days", dedup_window_days, 1e6)
     load = Load(events_per_second, customers, metrics, dedup_window_days, days)
     show([asdict(size_of(load))], table=table)
+
+
+def check_above_0(name: str, value: float, most: float) -> None:
+    """Refuse what nothing can be computed from."""
+    if not 0 < value <= most:
+        raise UsageError(f"{name} is a number above 0, at most {most:,.0f}")
+
+
+def told_of(load: Load, partitions: int) -> str:
+    """Say in a sentence what a load takes.
+
+    Raises:
+        UsageError: so many partitions are too few; that cannot be mended later.
+    """
+    size = size_of(load)
+    takes = (
+        f"{load.events_per_second:,g} events/s of {load.customers:,} customers, with "
+        f"{load.metrics:,} metrics and a dedup window of {load.dedup_window_days:g} days, take "
+        f"{size.partitions:,} partitions, {size.brokers:,} brokers, {size.workers:,} worker "
+        f"processes of {size.worker_gib:g} GiB and {size.shards:,} shards of Redis of "
+        f"{size.shard_gib:g} GiB (docs/sizing.md)"
+    )
+    if partitions < size.partitions:
+        raise UsageError(
+            f"{takes}. {partitions:,} partitions are too few, and customers stay for ever in "
+            f"those that the deployment is made with: give --partitions {size.partitions}, or "
+            "make it without --expected-events-per-second"
+        )
+    return takes

@@ -35,7 +35,7 @@ from .request_topics import FOREVER, make_request_topics, safe_config
 from .tags import spread
 from .wish import DAY_MS, Wish, refuse_other
 
-_DEFAULTS: Final = Wish(
+DEFAULTS: Final = Wish(
     partitions=12,
     replication_factor=1,
     dedup_window_ms=35 * DAY_MS,
@@ -164,7 +164,7 @@ def _refuse_collision(name: str, ours: Mapping[str, str], there: Iterable[str]) 
 
 def _asked(wish: Wish, member: str) -> Any:
     given = getattr(wish, member)
-    return getattr(_DEFAULTS, member) if given is None else given
+    return getattr(DEFAULTS, member) if given is None else given
 
 
 def _deployment(wish: Wish) -> Deployment:

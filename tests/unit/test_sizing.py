@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from pipeline.cli.size import check_above_0, told_of
 from pipeline.deploy.sizing import MEASURED, Load, markdown, size_of
+from pipeline.errors import UsageError
 
 from ..services import ROOT
 
@@ -77,3 +79,18 @@ def test_a_tiny_load_has_a_size() -> None:
     size = size_of(Load(1 / 60, 1, 1, 1, 1))
 
     assert (size.partitions, size.brokers, size.workers, size.shards) == (12, 3, 1, 1)
+
+
+def test_init_says_what_a_load_takes() -> None:
+    """The figures of `recount size` in a sentence; too few partitions are refused with theirs."""
+    load = Load(1_000, 1_000, 3, 35)
+    size = size_of(load)
+    takes = told_of(load, size.partitions)
+
+    assert f"take {size.partitions} partitions, {size.brokers} brokers" in takes
+    assert f"{size.workers} worker processes of {size.worker_gib:g} GiB" in takes
+    assert f"{size.shards} shards of Redis of {size.shard_gib:g} GiB" in takes
+    with pytest.raises(UsageError, match=f"give --partitions {size.partitions}"):
+        told_of(load, size.partitions - 1)
+    with pytest.raises(UsageError, match="--rate is a number above 0"):
+        check_above_0("--rate", float("nan"), 1e9)

@@ -24,7 +24,7 @@ from ..core.reasons import Rejected
 from ..core.records import LogRecord
 from ..core.state import PartitionState
 from ..core.voids import Voids
-from ..errors import PartitionHalt
+from ..errors import LogUnavailable, PartitionHalt
 from .duplicates import Duplicates
 from .opening import Opening
 from .originals import DECODE, Originals, named_in
@@ -73,7 +73,10 @@ class Correcting:
         original, versions, place = None, frozenset[str](), correction.place
         amended = versions
         if place is not None and misnamed(correction, partition, record.offset) is None:
-            seen = await self._originals.at(place.offset, opening, lambda: named_in(records))
+            try:
+                seen = await self._originals.at(place.offset, opening, lambda: named_in(records))
+            except LogUnavailable:
+                return None  # the log holds less than was delivered: open() says what is wrong
             original = await original_of(seen, state, opening)
             root = self.voids.root_of(place.offset)
             versions = counting_at(state, place.offset, root)
@@ -124,7 +127,11 @@ class Correcting:
     async def reached(
         self, taken: TakenBack, state: PartitionState, opening: Opening
     ) -> Reached | None:
-        """Return what was reached by a record that was taken back; None: the log lost it."""
+        """Return what was reached by a record that was taken back; None: the log lost it.
+
+        Raises:
+            LogUnavailable: the log seems to end before it.
+        """
         known = self._reached.get(taken)  # as its commit left them
         if known is not None:
             return known

@@ -9,7 +9,7 @@ from typing import Final, cast
 from ..core.correction import Correction
 from ..core.event import Decoder
 from ..core.records import LogRecord
-from ..errors import Halt
+from ..errors import Halt, LogUnavailable
 from .opening import Opening
 
 DECODE: Final = Decoder(frozenset()).decode
@@ -31,17 +31,27 @@ class Originals:
     async def at(
         self, offset: int, opening: Opening, more: Callable[[], Iterable[int]]
     ) -> LogRecord | None:
-        """Return the record at an offset below the end of the log; None: none is there.
+        """Return the record at an offset below what was delivered; None: none is there.
 
         Args:
             more: Offsets that will be asked for next: as many as fit are looked at together.
+
+        Raises:
+            LogUnavailable: the log ends before it. A broker that has just taken over may not know
+                yet what it holds; a log that was cut is noticed where the partition is opened.
         """
         if offset not in self._seen:
             for wanted in ({offset, *islice(more(), _AT_ONCE)}, {offset}):
                 self._seen = await opening.retry(partial(_looked_at, wanted, opening))
                 if offset in self._seen:
                     break
-        return self._seen[offset]
+        found = self._seen[offset]
+        if found is None:
+            end = (await opening.retry(opening.log.spans))[opening.partition].end
+            if offset >= end:
+                self.clear()
+                raise LogUnavailable(f"partition {opening.partition} ends at {end}")
+        return found
 
     def clear(self) -> None:
         """Let go of what was seen."""

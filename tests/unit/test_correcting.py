@@ -5,7 +5,7 @@ import json
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
@@ -23,7 +23,7 @@ from pipeline.core.records import Span
 from pipeline.core.state import PartitionState
 from pipeline.edges.clock import SetClock
 from pipeline.edges.memory import MemoryLog
-from pipeline.errors import Halt, UsageError
+from pipeline.errors import Halt, LogUnavailable, PartitionHalt, UsageError
 from pipeline.log.correcting import amend_of, void_of
 
 from ..world import FIVE, NOW, NOW_MS, World, definition_record, deliver
@@ -237,6 +237,55 @@ def test_originals_that_retention_takes_while_they_are_looked_at() -> None:
     found = asyncio.run(run())
     assert found[0] is None
     assert found[1].offset == 3
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_an_original_behind_the_end_of_the_log_is_asked_for_later(*, applied: bool) -> None:
+    """A new leader may not know its end yet: no correction fails for it, no cell is given up."""
+    world = World(metrics={"MAX": FIVE["MAX"]}, log=ForgetfulLog(1))
+    log = cast("ForgetfulLog", world.log)
+    world.append([_line(0, "x", 1), _correction("void", 0)])
+
+    async def run() -> None:
+        owner = world.owner()
+        await owner.open()
+        if applied:
+            await deliver(owner, log.records[0])
+            owner = world.owner()
+            await owner.open()
+            mender = world.mender(owner)
+            log.ends = 0
+            with pytest.raises(LogUnavailable):
+                await mender.step()
+            log.ends = 2
+            while mender.is_due:
+                await mender.step()
+            return
+        log.ends = 0
+        with pytest.raises(PartitionHalt):  # it stays so: the partition cannot be opened
+            await owner.take(log.records[0])
+        log.ends = 2
+        await owner.open()
+        await deliver(owner, log.records[0][owner.state.next :])
+
+    asyncio.run(run())
+    assert world.state.counters["corrected"] == 1
+    assert not applied or not world.state.unmended
+
+
+class ForgetfulLog(MemoryLog):
+    """A log that says that it ends earlier than it does."""
+
+    ends = 2
+
+    async def spans(self) -> dict[int, Span]:
+        """What it says."""
+        return {0: Span(0, self.ends)}
+
+    async def look(self, partition: int, offsets: Any) -> Any:
+        """Nothing is found behind the end."""
+        async for each in super().look(partition, {at for at in offsets if at < self.ends}):
+            yield each
 
 
 class CutWhileRead(MemoryLog):

@@ -9,7 +9,6 @@ import typer
 from ..control.entities import Metric, Revision
 from ..edges.clock import SystemClock
 from ..errors import ExitCode, UnknownNameError, UsageError
-from ..periods.closing import Closer
 from ..periods.period import Period, numbered, period_of, revisions_of
 from ..periods.shapes import ClosedAs, told_of
 from ..reads.together import TogetherQuery
@@ -18,6 +17,7 @@ from .open import Opened, opened
 from .output import TableOption, progress, show, wait
 
 if TYPE_CHECKING:  # with numpy: other commands on periods do not wait for it
+    from ..periods.closing import Closer
     from ..periods.verifying import Verdict
 
 PERIOD: Final = "A month, a day or an hour: 2026-11, 2026-11-05, 2026-11-05T13."
@@ -196,7 +196,7 @@ def verify(
 
 async def _verified(
     deployment: Opened,
-    closer: Closer,
+    closer: "Closer",
     known: Sequence[Revision],
     *,
     only: int | None,
@@ -227,8 +227,9 @@ async def _verified(
     return verifier.found
 
 
-def _closer(deployment: Opened, to: Path | None) -> Closer:
+def _closer(deployment: Opened, to: Path | None) -> "Closer":
     from ..periods.causes import Causes
+    from ..periods.closing import Closer
 
     return Closer(
         deployment.control,

@@ -31,10 +31,9 @@ from ..reads.asked import worked
 from ..reads.together import TogetherReading
 from ..reads.verdicts import corrections_of
 from ..recount.events import NotCounted, Void, read_event
-from .reading import Key
+from .reading import Key, Place
 
 CAUSES_MAX: Final = 10_000  # that a manifest names
-Place = tuple[int, int]  # partition and offset of a correction
 
 
 @dataclass(slots=True)

@@ -11,11 +11,10 @@ from definitions.values import EXACT, canonical
 
 from ..reads.owners import Places
 from ..reads.together import MetricRow, TogetherReading
-from .causes import Place
 from .columns import common_of, places_of
 from .folder import Folder
 from .period import Period
-from .reading import ClosedRow, Key, by_customer, rows_in, standing_rows
+from .reading import ClosedRow, Key, Place, by_customer, rows_in, standing_rows
 from .shapes import ClosedAs
 
 

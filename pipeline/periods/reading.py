@@ -21,6 +21,7 @@ CHANGES: Final = (
 )
 CLOSED: Final = (*COMMON, *PLACES, *CHANGES)
 Key = tuple[str, str, datetime, datetime, str]
+Place = tuple[int, int]  # partition and offset of a correction
 
 
 class ClosedRow(NamedTuple):

@@ -413,7 +413,7 @@ def test_python_has_a_share_of_an_event_not_the_whole() -> None:
             rule_of("m", condition(Operator.LESS, 10, comparison=Comparison.NUMBER)),
             10**18,
         ),
-        ("number", rule_of("m", aggregation=Aggregation.SUM, field=V), "1e3"),
+        ("number", rule_of("m", aggregation=Aggregation.SUM, field=V), "1e20"),
         ("unreadable", rule_of("m", aggregation=Aggregation.SUM, field=V), "seven"),
         ("unreadable", rule_of("m", aggregation=Aggregation.UNIQUE, field=V), [1]),
         ("name", rule_of("m", dimensions=(("v",),)), "x" * 257),

@@ -32,6 +32,7 @@ OF_NONE = ("settings", "size", "stack status", "stack down", "metrics check")
 OF_KAFKA = (
     *("publish", "rejected list", "rejected redrive", "metrics create", "metrics update"),
     *("keys create", "keys list", "keys revoke", "period list", "period show", "ingest"),
+    "control export",
 )
 # They read the copy of the control log in Redis too, where Kafka takes a moment (deploy/spare.py).
 OF_SPARE = ("period list", "period show")
@@ -191,6 +192,9 @@ def test_every_command_opens_secure_connections_alone(
         keys[role] = str(key["key"])
     served(ledger, keys, tmp_path / "log")
     run("reader", "keys revoke", str(key["id"]))
+    backup = str(tmp_path / "control.jsonl")
+    run("reader", "control export", "--output", backup)
+    run("worker", "control import", backup, exits=2)  # the topic is not empty
     run("rebuild", "rebuild", "--processes", "2")
     audit = json.loads(run("audit", "audit", "--processes", "2").splitlines()[-1])
 

@@ -6,7 +6,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,6 +138,20 @@ def served(ledger: Ledger, keys: dict[str, str], log: Path) -> None:
     ledger.note("serve")
 
 
+def without_services(run: Callable[..., str], folder: tuple[str, str]) -> None:
+    """Run what needs no service."""
+    run("worker", "stack status", *folder, exits=4)
+    run("worker", "stack down", *folder)
+    run("reader", "settings")
+    run("reader", "size", "--events-per-second", "100")
+
+
+def backed_up(run: Callable[..., str], path: str) -> None:
+    """Write the control log to a file, and try to bring it back."""
+    run("reader", "control export", "--output", path)
+    run("worker", "control import", path, exits=2)  # the topic is not empty
+
+
 def test_every_command_opens_secure_connections_alone(
     services: Sealed, connects: Connects, tmp_path: Path
 ) -> None:
@@ -153,10 +167,7 @@ def test_every_command_opens_secure_connections_alone(
     # This role may not use PING: Redis notes that, and answers all the same.
     assert json.loads(run("worker", "stack up", *folder))["kind"] == "external"
     before = services.strangers()
-    run("worker", "stack status", *folder, exits=4)
-    run("worker", "stack down", *folder)
-    run("reader", "settings")
-    run("reader", "size", "--events-per-second", "100")
+    without_services(run, folder)
     run("init", "init", "--partitions", "2")
     made = run("reader", "metrics create", "--format", "metronome", "-", stdin=BODY)
     metric = str(json.loads(made)["id"])
@@ -192,9 +203,7 @@ def test_every_command_opens_secure_connections_alone(
         keys[role] = str(key["key"])
     served(ledger, keys, tmp_path / "log")
     run("reader", "keys revoke", str(key["id"]))
-    backup = str(tmp_path / "control.jsonl")
-    run("reader", "control export", "--output", backup)
-    run("worker", "control import", backup, exits=2)  # the topic is not empty
+    backed_up(run, str(tmp_path / "control.jsonl"))
     run("rebuild", "rebuild", "--processes", "2")
     audit = json.loads(run("audit", "audit", "--processes", "2").splitlines()[-1])
 

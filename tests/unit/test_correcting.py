@@ -11,12 +11,14 @@ from unittest.mock import patch
 import pytest
 
 from pipeline.app import originals
+from pipeline.app import owner as app_owner
 from pipeline.app.mending import Mender
 from pipeline.app.opening import Opening, retrying
 from pipeline.app.originals import Originals
 from pipeline.core.activation import Activation
 from pipeline.core.correction import RecordPlace
 from pipeline.core.fold.amend import Amend
+from pipeline.core.fold.fold import fold
 from pipeline.core.mending import counting_at
 from pipeline.core.past import Past, Pasts
 from pipeline.core.records import Span
@@ -237,6 +239,28 @@ def test_originals_that_retention_takes_while_they_are_looked_at() -> None:
     found = asyncio.run(run())
     assert found[0] is None
     assert found[1].offset == 3
+
+
+def test_what_lies_behind_a_correction_is_folded_once() -> None:
+    """A batch is folded once up to its first correction, and from there on part by part."""
+    world, folded = World(metrics={"SUM": FIVE["SUM"]}), list[int]()
+    for number in range(0, 1_100, 11):
+        world.append([_line(number + at, "x", 1) for at in range(10)])
+        world.append([_correction("void", number)])
+
+    def counted(records: Any, **arguments: Any) -> Any:
+        folded.append(len(records))
+        return fold(records, **arguments)
+
+    async def run() -> None:
+        owner = world.owner()
+        await owner.open()
+        await deliver(owner, world.log.records[0])
+
+    with patch.object(app_owner, "fold", counted):
+        asyncio.run(run())
+    assert world.state.counters["corrected"] == 100
+    assert sum(folded) < 2 * 1_100 + 100
 
 
 @pytest.mark.parametrize("applied", [False, True])

@@ -20,16 +20,13 @@ from pipeline.app.backfill import Backfill
 from pipeline.app.building import Building
 from pipeline.app.catalogue import Definitions
 from pipeline.app.owner import Owner
-from pipeline.core.commit import Switch
 from pipeline.core.limits import Limits
-from pipeline.core.state import PartitionState
 from pipeline.edges.clock import SetClock
-from pipeline.edges.memory import move
 from pipeline.edges.memory_epochs import MemoryEpochs
 from pipeline.errors import ConflictError
 
 from ..world import NOW
-from .test_model import HistoricStore, Model, Stopping, Worker, drive, first_failure
+from .test_model import HistoricStore, Model, Stopping, Worker, drive
 
 BUILDERS = (3, 4)
 PARTS = 2
@@ -218,28 +215,3 @@ def test_rebuilds_beside_are_exact(part: int) -> None:
 
 
 # -- what would be wrong -------------------------------------------------------------------------
-
-
-class _Backwards(MemoryEpochs):
-    """Switches to what stands before the current epoch."""
-
-    async def switch(self, partition: int, made: PartitionState) -> Switch:
-        """Whatever is built there, if it is that epoch."""
-        built = await self.beside.state(partition)
-        if built is None or built.epoch != made.epoch:
-            return Switch.GONE
-        move(partition, self.beside, self._store)
-        return Switch.SWITCHED
-
-
-def test_the_model_notices_a_switch_that_goes_back() -> None:
-    """Random runs find it. That an epoch's number is fenced and given once has its own tests.
-
-    They are in tests/integration/contracts/test_epochs.py: two states that differ by nothing else
-    are too seldom in random runs.
-    """
-
-    class Careless(Rebuilding):
-        epochs = _Backwards
-
-    assert first_failure(Careless, 300) is not None

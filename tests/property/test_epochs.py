@@ -212,6 +212,3 @@ def test_rebuilds_beside_are_exact(part: int) -> None:
 
     assert corrected > RUNS // PARTS
     assert switched > RUNS // PARTS  # more than the last one of each run
-
-
-# -- what would be wrong -------------------------------------------------------------------------

@@ -67,7 +67,8 @@ def test_f21_redis_emptied_while_running(mine: tuple[Recount, OwnRedis], tmp_pat
         assert "recount rebuild" in workers.logs()
     finally:
         workers.end()
-    assert redis.client.keys("*") == []  # names what is there
+    kept = [f"recount:{recount.deployment}:control".encode()]
+    assert redis.client.keys("*") in ([], kept)  # the copy of the control log may be there again
 
 
 def test_f44_one_shard_emptied(mine: tuple[Recount, OwnRedis]) -> None:

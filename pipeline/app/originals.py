@@ -6,7 +6,7 @@ from functools import partial
 from itertools import islice
 from typing import Final, cast
 
-from ..core.correction import Correction
+from ..core.correction import NAMING, Correction
 from ..core.event import Decoder
 from ..core.records import LogRecord
 from ..errors import Halt, LogUnavailable
@@ -16,7 +16,7 @@ DECODE: Final = Decoder(frozenset()).decode
 _AT_ONCE: Final = 500  # offsets
 _BYTES_MAX: Final = 8 * 1_048_576  # of the records that are kept; one may be larger
 _AHEAD: Final = 5_000  # records of a batch that are searched for corrections
-_SIGNS: Final = (b'"voids"', b'"amends"')
+_SIGNS: Final = tuple(f'"{name}"'.encode() for name in NAMING.values())
 
 
 class Originals:

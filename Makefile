@@ -28,8 +28,8 @@ quick: env ## What most changes need, without Kafka and Redis, in under two minu
 faults: env ## Every fault of the catalogue, the long ones too; SEED=n repeats the draws of one run
 	@SEED=$(SEED) $(UV) run --frozen pytest -m "fault or long" tests/fault
 
-soak: env ## Faults under traffic, audited all the while: SHAPE=plain|secure|cluster|both, MINUTES=10, or RUNS=n EVENTS=200000; SEED=n; ONLY=fault,fault
-	@$(UV) run --frozen python -m tests.soak --shape $(or $(SHAPE),plain) --minutes $(or $(MINUTES),10) --runs $(or $(RUNS),0) --events $(or $(EVENTS),200000) --seed $(or $(SEED),0) --only "$(ONLY)"
+soak: env ## Faults under traffic, audited all the while: SHAPE=plain|secure|cluster|both, MINUTES=10, or RUNS=n EVENTS=200000; METRICS=200; SEED=n; ONLY=fault,fault
+	@$(UV) run --frozen python -m tests.soak --shape $(or $(SHAPE),plain) --minutes $(or $(MINUTES),10) --runs $(or $(RUNS),0) --events $(or $(EVENTS),200000) --metrics $(or $(METRICS),200) --seed $(or $(SEED),0) --only "$(ONLY)"
 
 RUST := cargo clippy --version >/dev/null 2>&1 && cargo fmt --version >/dev/null 2>&1
 

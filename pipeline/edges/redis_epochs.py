@@ -6,6 +6,7 @@ Rule 2: keys of an epoch are deleted in small parts, each of which looks first w
 still dead (lua/drop_keys.lua). A number is never given twice.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,8 @@ _DROP: Final = Script((_LUA / "drop_keys.lua").read_text())
 _EMPTY: Final = Script((_LUA / "begin_rebuild.lua").read_text())
 _FILL: Final = Script((_LUA / "finish_rebuild.lua").read_text())
 _GIVEN: Final = "given"
-_SAMPLED: Final = 20  # one key of cells in so many is measured
+_MEASURED: Final = 1_000  # keys of cells that are measured each, in an epoch
+_SAMPLED: Final = 20  # of the others one in so many is
 _UNLINKED_AT_ONCE: Final = 500  # half a millisecond of Redis
 
 
@@ -131,9 +133,11 @@ class RedisEpochs:
     async def size(self, partition: int) -> int:
         """Return how many bytes of Redis the current epoch takes and the one that is built lacks.
 
-        Lists and indexes are measured each, of cells one key in twenty. 0: this user may not ask.
+        Lists and indexes are measured each, and the first keys of cells; then one in twenty is.
+        0: this user may not ask.
         """
         store, total, signs = self._store, 0.0, dict[int | None, int]()
+        seen: Counter[int | None] = Counter()  # keys, by epoch
         for each, sign in ((self.beside, -1), (store, 1)):
             if (state := await each.state(partition)) is not None:
                 signs[state.epoch] = sign
@@ -141,7 +145,9 @@ class RedisEpochs:
         async for names in walked(store.nodes, keys, keys.every):
             for epoch, sign in signs.items():
                 mine = [name for name in names if keys.epoch_of(name) == epoch]
-                total += sign * await self._bytes_of(keys, mine)
+                every = 1 if seen[epoch] < _MEASURED else _SAMPLED
+                total += sign * await self._bytes_of(keys, mine, every)
+                seen[epoch] += len(mine)
         return max(int(total), 0)
 
     async def room(self, partition: int) -> tuple[int, int]:
@@ -151,12 +157,11 @@ class RedisEpochs:
         )
 
     @followed
-    async def _bytes_of(self, keys: Keys, names: Sequence[bytes]) -> float:
-        """How many bytes keys take, about."""
-        # Sorted: of two epochs with the same cells the same ones are measured.
-        cells = sorted(name for name in names if keys.is_of_cells(name))
+    async def _bytes_of(self, keys: Keys, names: Sequence[bytes], every: int) -> float:
+        """How many bytes keys take, about. every: one key of cells in so many is measured."""
+        cells = [name for name in names if keys.is_of_cells(name)]
         others = [name for name in names if not keys.is_of_cells(name)]
-        some = cells[::_SAMPLED]
+        some = cells[::every]
         async with self._store.nodes.at(keys.current) as redis:
             pipe = redis.pipeline(transaction=False)
             for name in (*others, *some):

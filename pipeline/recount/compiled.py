@@ -5,6 +5,7 @@ measures an event type can reach is found once for each type.
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from .matching import ABSENT, group_of, holds, in_bounds, look_up, number_of, va
 _REMEMBERED_MAX = 10_000  # texts, of each condition
 _TEXT_MAX = 200  # characters of one that is worth remembering
 _TYPES_MAX = 10_000
+_EPOCH, _US = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 Test = Callable[[Plain], bool]
 Groups = Callable[[Plain], tuple[str | None, ...]]
@@ -69,7 +71,8 @@ class Spot:
 class ActiveMeasure:
     """A measure of an active version.
 
-    name: `metric_id#version.n`. past_from, past_until: see Active. kind: its aggregation. include,
+    name: `metric_id#version.n`. past_from, past_until: see Active. from_ns: effective_from, in
+    nanoseconds since 1970; None is no bound. kind: its aggregation. include,
     exclude: event types, None is no rule. tests: all hold of an event that it counts. value: what
     such an event adds (matching.value_of). owner: whose cells it reaches, None is nobody's.
     groups: its grouping sets besides the total. add: how a cell takes a value. spots: the last
@@ -80,6 +83,7 @@ class ActiveMeasure:
         "add",
         "end",
         "exclude",
+        "from_ns",
         "groups",
         "include",
         "kind",
@@ -100,6 +104,8 @@ class ActiveMeasure:
         self.start = active.start
         self.end: float = inf if active.end is None else active.end
         self.past_from, self.past_until = active.past or (active.start, active.start)
+        since = version.effective_from
+        self.from_ns = None if since is None else (since - _EPOCH) // _US * 1_000
         self.include, self.exclude = measure.events.include, measure.events.exclude
         self.tests = [verdict_of(condition) for condition in measure.where]
         self.value = _value(measure)

@@ -363,6 +363,8 @@ class Ledger:
                     break
             else:
                 found = found or not is_past
+                if measure.from_ns is not None and event.at < measure.from_ns:
+                    continue  # its cell is dead: nobody writes it, and no key is made for it
                 value, owner = measure.value(event), measure.owner(event)
                 if value is ABSENT or owner is None:
                     continue

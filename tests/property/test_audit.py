@@ -24,7 +24,7 @@ from pipeline.recount import ledger
 from pipeline.recount.events import Plain, read_quickly
 from pipeline.recount.ledger import WHOLE, Share
 
-from ..world import DAY_MS, FIVE, NOW_MS, World, deployment, event
+from ..world import DAY_MS, FIVE, NOW_MS, World, definition_record, deployment, event
 
 SHARED: dict[str, Definition] = {
     "users": parse(
@@ -315,6 +315,34 @@ def test_traffic_while_it_runs_is_no_mismatch(sizes: tuple[int, int]) -> None:
 
     assert (found.mismatches, found.lines) == (0, [])
     assert world.state.next > 25
+
+
+@pytest.mark.parametrize("applied", range(1, 20))
+def test_traffic_for_a_version_that_begins_later_is_no_mismatch(applied: int) -> None:
+    """An event before effective_from makes no key, so the first one after it makes it late."""
+    store = LiveStore()
+    world = World(metrics=METRICS, store=store)
+    starts = "2026-03-01T10:00:00Z"
+    for name, made in METRICS.items():
+        body = definition_record(f"later-{name}", f"later {name}", made, effective_from=starts)
+        world.control.apply(world.control.next, json.dumps(body).encode())
+    world.append(lines(40))
+    records = world.log.records[0]
+
+    async def work() -> Findings:
+        owner = world.owner()
+        await owner.open()
+        await owner.take(records[:applied])
+        store.owner, store.waiting = owner, list(records[applied:])
+        made = Auditor(world.identity, world.heard, store, world.log)
+        return await made.run(lambda _: None, lambda _: None)
+
+    found = asyncio.run(work())
+
+    assert (found.mismatches, found.lines) == (0, [])
+    assert world.state.next > applied
+    cells = [each for each in store._partitions[0].cells if each.measure.startswith("later")]
+    assert {cell.bucket % 24 for cell in cells} == {10, 11}
     assert found.cells > 0
 
 

@@ -1,6 +1,7 @@
 """`make soak`: seeded faults under live traffic with a continuous audit; one summary line.
 
-Metrics of all three systems are created, updated, replaced and archived meanwhile (metrics.py).
+Metrics of all three systems are created, updated, replaced and archived meanwhile (metrics.py):
+METRICS of them in the first run, METRICS_LATER in each later one, which lasts a third as long.
 SHAPE is plain, secure, cluster or both (shapes.py). Without RUNS one run lasts MINUTES; with it,
 runs of at least EVENTS events and FAULTS_MIN faults each. ONLY names the faults that are drawn, if
 not all of the shape; the summary says which of them were never drawn.
@@ -38,7 +39,8 @@ FAULTS_MIN = 15
 RATE_OF_HOURS = 400  # events a second: the oracle holds a run in memory
 RATE_AFTERWARDS = 300  # once a run has its events, while faults go on
 END_S_MAX = 180.0
-METRICS = 200  # created in a run, and changed, replaced and archived
+METRICS = 200  # created in the first run, and changed, replaced and archived
+METRICS_LATER = 40  # in each later one
 KNOWN_MAX = 10  # of these the oracle counts so many
 AUDIT_PAUSE_S = 10.0
 FLAT_FROM_MINUTES = 30.0  # a shorter soak is still warming up
@@ -126,8 +128,8 @@ class Tally:
 class Run:
     """One deployment, from init to its last audit."""
 
-    def __init__(self, place: Place, seed: int, folder: Path, rate: int) -> None:
-        self.seed, self.rate, self.place = seed, rate, place
+    def __init__(self, place: Place, seed: int, folder: Path, rate: int, most: int) -> None:
+        self.seed, self.rate, self.place, self.most = seed, rate, place, most
         self.draw = random.Random(seed)
         self.recount = Recount(place.services, fresh("soak"))
         self.redis_proxy = place.proxy()
@@ -162,7 +164,7 @@ class Run:
         log = self.ground.folder / "serve.log"
         server = self.stack.enter_context(serving(self.recount, log))
         key = server.keys["manage"]
-        metrics = Metrics(self.recount, server.url, key, seed=self.seed, most=METRICS)
+        metrics = Metrics(self.recount, server.url, key, seed=self.seed, most=self.most)
         topic, where = f"{self.recount.deployment}.usage.events", self.recount.services.address
         return Traffic(where, topic, partitions=4, seed=self.seed, rate=self.rate), metrics
 
@@ -279,6 +281,7 @@ def main() -> int:
     parser.add_argument("--shape", choices=SHAPES, default=SHAPES[0])
     parser.add_argument("--events", type=int, default=EVENTS_MIN, help="of a run, with --runs")
     parser.add_argument("--faults", type=int, default=FAULTS_MIN, help="of a run, at least")
+    parser.add_argument("--metrics", type=int, default=METRICS, help="created in the first run")
     parser.add_argument("--only", default="", help="the names of faults, joined by commas")
     asked = parser.parse_args()
     only = [name for name in asked.only.split(",") if name]
@@ -293,7 +296,8 @@ def main() -> int:
         with place_of(asked.shape, folder, only) as place:
             for number in range(max(asked.runs, 1)):
                 rate = place.rate if asked.runs else RATE_OF_HOURS
-                run = Run(place, seed + number, folder / f"run-{number}", rate)
+                most = min(asked.metrics, METRICS_LATER) if number else asked.metrics
+                run = Run(place, seed + number, folder / f"run-{number}", rate, most)
                 until = 0.0 if asked.runs else time.monotonic() + asked.minutes * 60
                 try:
                     run.go(tally, until=until, events=asked.events, faults=asked.faults)

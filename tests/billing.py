@@ -24,7 +24,8 @@ from pipeline.periods.shapes import ClosedAs
 from pipeline.periods.verifying import Verdict, Verifier
 from pipeline.ports import RollupStore
 from pipeline.reads.marks import Patience
-from pipeline.reads.together import Together, TogetherQuery
+from pipeline.reads.together import Together
+from pipeline.reads.together_query import TogetherQuery
 from pipeline.reads.usage import Reader
 
 from .world import NOW, World

@@ -11,7 +11,7 @@ from ..edges.clock import SystemClock
 from ..errors import ExitCode, UnknownNameError, UsageError
 from ..periods.period import Period, numbered, period_of, revisions_of
 from ..periods.shapes import ClosedAs, told_of
-from ..reads.together import TogetherQuery
+from ..reads.together_query import TogetherQuery
 from ..settings import duration_of
 from .open import Opened, opened
 from .output import TableOption, progress, show, wait

@@ -18,7 +18,8 @@ from ..periods.writing import FORMATS, TEXTS, write_file
 from ..reads.answers import End
 from ..reads.lines import end_line, lines_of
 from ..reads.query import Query
-from ..reads.together import MetricRow, TogetherQuery, last_line, row_line
+from ..reads.together import MetricRow, last_line, row_line
+from ..reads.together_query import TogetherQuery
 from .closed import show_as_closed
 from .open import Opened, opened
 from .output import TableOption, progress, show, show_csv, show_drawn, wait

@@ -25,7 +25,8 @@ from ..reads.query import Query
 from ..reads.replacing import check_ready, readiness
 from ..reads.standing import UNREACHABLE, Standing
 from ..reads.summary import native_of, summary_of
-from ..reads.together import Together, TogetherQuery, last_line, whole_page
+from ..reads.together import Together, last_line, whole_page
+from ..reads.together_query import TogetherQuery
 from ..reads.trial_lines import clause_lines, end_lines, row_lines
 from .http.bodies import Body, read
 from .http.cursors import Key, Walk

@@ -14,6 +14,7 @@ from ..core.records import DeadLetter, LogRecord, Span
 from ..errors import Halt, LogUnavailable
 from . import (
     kafka_batches,  # noqa: F401  it bounds what aiokafka unpacks, in every process
+    kafka_metadata,  # noqa: F401  and how often it asks where partitions are
     letter_headers,
 )
 from .kafka_causes import reached

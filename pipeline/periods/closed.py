@@ -15,6 +15,7 @@ from ..core.dedup import home_of
 from ..core.windows import Window, WindowSize, windows, zone_of
 from ..errors import UnknownNameError
 from ..reads.lines import places_in
+from ..reads.pieces import pieces_of
 from .changes import delta_of
 from .folder import Folder
 from .period import Periods
@@ -171,13 +172,20 @@ class _Held:
 
     def has(self, metric: Metric, window: Window, group: tuple[str, Sequence[str]] | None) -> bool:
         """Whether the files hold such rows: windows of this size, groups of this key."""
-        if window not in self._windows:
+        if group is not None and not self.revision.groups:
             return False
-        if group is None:
-            return True
-        body = metric.latest.body
-        sets = () if body is None else body.definition.dimensions
-        return self.revision.groups and sorted(group[1]) in [sorted(each) for each in sets]
+        key = None if group is None else tuple(group[1])
+        wholes = [window] if window in self._windows else self._around(window)
+        return any(window in pieces_of(metric, key, whole) for whole in wholes)
+
+    def _around(self, window: Window) -> list[Window]:
+        """The windows of the period that a shorter one lies in."""
+        return [
+            each
+            for each in self._windows
+            if each.starting_on <= window.starting_on
+            and window.ending_before <= each.ending_before
+        ]
 
     def of(self, customer: str) -> Mapping[Key, ClosedRow]:
         """The rows of a customer; those before him in his part are passed."""

@@ -23,7 +23,8 @@ from ..errors import ConflictError, NotClosable, UsageError
 from ..ports import Clock
 from ..reads.owners import Places
 from ..reads.query import versions_of
-from ..reads.together import Together, TogetherQuery, TogetherReading
+from ..reads.together import Together, TogetherReading
+from ..reads.together_query import TogetherQuery
 from .causes import Traced, rows_reached
 from .changes import Job, changed_rows, first_rows, widen, written
 from .folder import Folder, PartFacts, digest_of, manifest_of

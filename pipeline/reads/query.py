@@ -221,7 +221,7 @@ def parts_of(query: Query, names: tuple[str, ...]) -> list[Part]:
         if body is None or not body.definition.computable:
             continue
         asked = None if query.group_key is None else names
-        grouping = _grouping_of(body.definition, asked)
+        grouping = grouping_of(body.definition, asked)
         for index, measure in enumerate(body.definition.measures):
             if measure.name not in body.definition.answering_of(query.unit):
                 continue
@@ -266,7 +266,7 @@ def stored_key(query: Query) -> tuple[str, ...]:
         return ()
     body = query.metric.latest.body
     sets = () if body is None else body.definition.dimensions
-    found = None if body is None else _grouping_of(body.definition, query.group_key)
+    found = None if body is None else grouping_of(body.definition, query.group_key)
     if found is None:
         declared = "; ".join(",".join(names) for names in sets) or "none"
         asked = ",".join(query.group_key)
@@ -278,7 +278,7 @@ def stored_key(query: Query) -> tuple[str, ...]:
     return tuple(name for name in sets[found.number - 1] if name in query.group_key)
 
 
-def _grouping_of(definition: Definition, asked: tuple[str, ...] | None) -> Grouping | None:
+def grouping_of(definition: Definition, asked: tuple[str, ...] | None) -> Grouping | None:
     """The cells that answer; None where the definition keeps none for this group key.
 
     Of a statement whose rows add up, any of its columns may be asked for: the rows of the others
@@ -341,21 +341,27 @@ def definition_of(query: Query, window: Window) -> Definition | None:
     last = metric.latest.body
     changed = None if last is None or last.effective_from is None else last.effective_from
     for definition in definitions:
-        if _grouping_of(definition, query.group_key) is None:
+        if grouping_of(definition, query.group_key) is None:
             raise UsageError(
                 f"{metric.name!r} has the group key {','.join(query.group_key or ())!r} from "
                 f"{changed} on; ask for windows that begin there or later"
             )
         _check_whole(metric, definition, window)
-    if len({shape_of(definition) for definition in definitions}) > 1:
-        widest = max(definitions, key=lambda definition: len(definition.measures))
-        if all(adds_up(definition, widest) for definition in definitions):
-            return widest
+    common = common_of(definitions)
+    if common is None:
         raise UsageError(
             f"{metric.name!r} counts something else from {changed} on; ask for windows that do "
             "not cross it"
         )
-    return definitions[-1]
+    return common
+
+
+def common_of(definitions: Sequence[Definition]) -> Definition | None:
+    """The definition by which a window of all of these is read; None: values do not add up."""
+    if len({shape_of(definition) for definition in definitions}) == 1:
+        return definitions[-1]
+    widest = max(definitions, key=lambda definition: len(definition.measures))
+    return widest if all(adds_up(definition, widest) for definition in definitions) else None
 
 
 def _check_whole(metric: Metric, definition: Definition, window: Window) -> None:

@@ -9,9 +9,8 @@ but the ids of one partition and the cells of one read; Redis is never kept from
 """
 
 import json
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, islice
 from typing import Any, Final, NamedTuple
@@ -29,11 +28,12 @@ from .asked import LINES_MAX, Asked, worked
 from .history import History, history_of
 from .lines import end_line, places_in, told
 from .merging import cells_in, merge
-from .names import components_of
 from .owners import Owners, Places
-from .query import Query, WindowFinder, days_of, versions_of
+from .pieces import in_pieces
+from .query import WindowFinder, days_of, versions_of
 from .results import Group, Held, answer
 from .standing import Stands, is_complete, is_stale
+from .together_query import TogetherQuery
 from .usage import Reader
 
 DAYS_MAX: Final = 800  # of one question: keys are asked for whether they are there or not
@@ -58,66 +58,6 @@ class MetricRow(NamedTuple):
     history: History
     lies: Mapping[int, int]
     more: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class TogetherQuery:
-    """A question about many metrics. queries: of each metric its total, then its groups.
-
-    customer None: each of them; then after, limit: behind this one, and how many. left_out:
-    metrics that have no value of a customer, and why.
-    """
-
-    queries: Sequence[Query]
-    customer: str | None
-    left_out: Mapping[str, str]
-    after: str | None = None
-    limit: int | None = None
-
-    @classmethod
-    def of(
-        cls,
-        metrics: Iterable[Metric],
-        *,
-        groups: bool,
-        customer: str | None = None,
-        after: str | None = None,
-        limit: int | None = None,
-        **given: Any,
-    ) -> "TogetherQuery":
-        """Return a question of what a user gave. groups: whether groups are told of as well.
-
-        given: see Query.of().
-
-        Raises:
-            BadParameter: one that cannot be read.
-        """
-        queries: list[Query] = []
-        left_out: dict[str, str] = {}
-        for metric in sorted(metrics, key=lambda each: each.id):
-            query = Query.of(metric, **given)
-            why = _why_not(query)
-            if why is not None:
-                left_out[metric.name] = why
-                continue
-            query, body = replace(query, customer=customer), metric.latest.body
-            sets = body.definition.dimensions if groups and body is not None else ()
-            queries += [query, *(replace(query, group_key=names) for names in sets)]
-        return cls(queries, customer, left_out, after, limit)
-
-
-def _why_not(query: Query) -> str | None:
-    """Why a metric has no value of each customer that is its own; None where it has."""
-    body = query.metric.latest.body
-    if body is None:
-        return "a later release wrote it"
-    if not body.definition.computable:
-        return "it is not computed: " + "; ".join(body.definition.reasons)
-    if not query.is_of_customers:
-        return "it counts the whole deployment, not single customers"
-    if components_of(query.metric) is not None:
-        return "it adds up other metrics"
-    return None
 
 
 class _Metric:
@@ -185,11 +125,12 @@ class Together:
         """Begin to answer a question: from here on it stands where the stream stands now."""
         stands = await self._reader.stream.now()
         metrics: dict[str, _Metric] = {}
+        spread = await self._reader.spread(query.queries[0]) if query.queries else []
         for each in query.queries:
             made = metrics.setdefault(each.metric.id, _Metric(each.metric, stands, self._reader))
-            made.asked.append(await self._reader.asked(each))
+            made.asked.append(await worked(len(spread), partial(in_pieces, each, spread)))
         reading = TogetherReading(
-            self._store, self._reader, self._homes, list(metrics.values()), stands
+            self._store, self._reader, self._homes, list(metrics.values()), stands, spread
         )
         await reading.look_away()
         return reading
@@ -205,6 +146,7 @@ class TogetherReading:
         homes: int,
         metrics: Sequence[_Metric],
         stands: Stands,
+        spread: Sequence[Window],
     ) -> None:
         self._store = store
         self._topic = reader.topic
@@ -223,9 +165,15 @@ class TogetherReading:
         unique = Aggregation.UNIQUE
         self._sets = [name for name, part in parts.items() if part.aggregation is unique]
         self._owners = Owners(store, homes, list(self._of))
-        spread = metrics[0].asked[0].spread if metrics else ()
         self._days = days_of(spread)
-        self._finder = WindowFinder(spread, reader.bucket_s)
+        finder = WindowFinder(spread, reader.bucket_s)
+        self._finders = [
+            [
+                finder if each.spread is spread else WindowFinder(each.spread, reader.bucket_s)
+                for each in metric.asked
+            ]
+            for metric in metrics
+        ]
         if len(self._days) > DAYS_MAX:
             raise UsageError(
                 f"the period has {len(self._days):,} days, and of all metrics together at most "
@@ -301,8 +249,8 @@ class TogetherReading:
         found: dict[str, list[MetricRow]] = {name: [] for name in names}
         for place, metric in enumerate(self._metrics):
             mine: dict[str, list[MetricRow]] = {}
-            for asked in metric.asked:
-                merged = merge(asked.query, split[place], asked.parts, self._finder, {})
+            for asked, finder in zip(metric.asked, self._finders[place], strict=True):
+                merged = merge(asked.query, split[place], asked.parts, finder, {})
                 for name in merged.keys() & found.keys():
                     rows = _rows(metric, asked, merged[name])
                     mine.setdefault(name, []).extend(

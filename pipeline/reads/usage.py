@@ -162,14 +162,15 @@ class Reader:
 
     async def asked(self, query: Query) -> Asked:
         """Return a question with its windows. Raises: see usage()."""
-        spread = await self._windows(query)
+        spread = await self.spread(query)
         names = () if components_of(query.metric) is not None else stored_key(query)
         definitions = await worked(
             len(spread), lambda: [definition_of(query, window) for window in spread]
         )
         return Asked(query, spread, parts_of(query, names), names, definitions)
 
-    async def _windows(self, query: Query) -> list[Window]:
+    async def spread(self, query: Query) -> list[Window]:
+        """Return the windows of a question. Raises: see usage()."""
         days = (query.ending_before - query.starting_on).days
         try:
             return await worked(

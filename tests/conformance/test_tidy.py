@@ -29,6 +29,7 @@ OWNERS = {
         "pipeline/edges/kafka.py",
         "pipeline/edges/kafka_client.py",
         "pipeline/edges/kafka_codecs.py",
+        "pipeline/edges/kafka_metadata.py",
         "pipeline/edges/kafka_owners.py",
         "pipeline/control/clerk.py",
         "pipeline/control/log.py",

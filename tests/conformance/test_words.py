@@ -33,6 +33,7 @@ _ORDINARY = """
     doctor size sizing drawing examining examining_redis notes redis_health status tables
     again clocked correct correcting correction corrections duplicates folding homes mending naming
     memory_held redis_corrections stale amend originals causes kafka_names subtract marking marked
+    kafka_metadata pieces together_query
 """
 ORDINARY = frozenset(_ORDINARY.split())
 # Public classes of one name in two modules, and why that misleads nobody.

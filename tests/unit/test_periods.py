@@ -16,7 +16,7 @@ from pipeline.periods.folder import Folder, digest_of
 from pipeline.periods.period import check_unclosed, period_of, revisions_of
 from pipeline.periods.shapes import ClosedAs
 from pipeline.ports import RollupStore
-from pipeline.reads.together import TogetherQuery
+from pipeline.reads.together_query import TogetherQuery
 
 from ..billing import DAY, PERIOD, Control, Job, held, killed_at
 from ..world import FIVE, NOW, World, deliver, event

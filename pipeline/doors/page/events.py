@@ -73,6 +73,7 @@ async def by_customer(request: Request, visit: Reads) -> Response:
         customer,
         period.starting_on,
         period.ending_before,
+        [given] if (given := form.get("property", "").strip()) else [],
         event_type=form.get("type", "").strip() or None,
     )
     lines = await _searched(visit, sought)

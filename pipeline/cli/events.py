@@ -52,6 +52,7 @@ EndingBefore = Annotated[
 
 
 def search(
+    *,
     starting_on: StartingOn,
     ending_before: EndingBefore,
     customer: Annotated[str | None, typer.Option(help="Only this customer's events.")] = None,

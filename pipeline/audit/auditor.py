@@ -171,17 +171,17 @@ class Auditor:
         self._naming.setdefault(number, Naming()).note(state)
         since = await self._verifiable_since(number, state, span)
         for round_ in range(passes.rounds):
-            measures = SharedMeasures(await self._refresh())
+            begun = measures = SharedMeasures(await self._refresh())
             common = None
             if self._is_whole:
-                common = await self._books(number, Share(round_, passes.rounds), measures.holds)
+                common = await self._books(number, Share(round_, passes.rounds), begun.holds)
             kept: dict[Cell, Kept] = {}
             for share in self._share.parted(passes.customers):
-                own = None if round_ else await self._books(number, share, measures.lacks)
+                own = None if round_ else await self._books(number, share, begun.lacks)
                 sums.verdicts = await read_verdicts(self._store, self._identity, number)
                 sums.corrections = await read_corrections(self._store, self._identity, number)
                 ledger, measures = await self._recount(
-                    _Pass(number, span, state.next, share, own, common),
+                    _Pass(number, span, state.next, share, own, common, begun),
                     kept,
                     sums,
                     progress,
@@ -230,7 +230,7 @@ class Auditor:
     ) -> tuple[Ledger, SharedMeasures]:
         """Read the log once for a share of the customers, up to where the last book closes."""
         control = await self._refresh()
-        measures = SharedMeasures(control)
+        measures = SharedMeasures(control, asked.begun)
         latest = asked.latest(await self._state(asked.partition))
         low, high = max(latest.start, asked.span.start), asked.ends
         naming = self._naming[asked.partition]
@@ -345,7 +345,7 @@ class _Pass:
     """One reading of a partition's log. until: where counters close.
 
     own: cells of the share's customers, None in later rounds. common: cells of many customers,
-    None where they are not audited.
+    None where they are not audited. begun: what measures there were when the books were begun.
     """
 
     partition: int
@@ -354,6 +354,7 @@ class _Pass:
     share: Share
     own: Books | None
     common: Books | None
+    begun: SharedMeasures
 
     @property
     def books(self) -> list[Books]:
@@ -376,7 +377,7 @@ class _Pass:
 
         def closes(measure: str, owner: str) -> Closing:
             books = common if measures.holds(measure) else own
-            if books is None or not books.share.holds(owner):
+            if measures.leaves_out(measure) or books is None or not books.share.holds(owner):
                 return _NOWHERE
             return books.closes_at(measure, owner)
 

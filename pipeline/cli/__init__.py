@@ -50,7 +50,7 @@ COMMANDS: Final = {
     ),
     "events": (
         "events",
-        "Show every event that a number counts: its place in the log and what it contributed.",
+        "Show the events behind a number (recount events METRIC), or search events by content.",
     ),
     "explain": (
         "read",

@@ -178,8 +178,8 @@ def test_every_command_opens_secure_connections_alone(
     run("worker", "worker", "--until-caught-up", "--processes", "2")
     said = json.loads(run("reader", "usage", metric, "--customer", "c1", *PERIOD).splitlines()[0])
     assert said["value"] == str(sum(range(1, 100, 5)))
-    run("reader", "events", metric, "--customer", "c1", *PERIOD)
-    run("reader", "events", "search", "--customer", "c1", *PERIOD)
+    run("reader", "events of", metric, "--customer", "c1", *PERIOD)
+    run("reader", "events search", "--customer", "c1", *PERIOD)
     run("reader", "period close", HOUR, "--grace", "1m", *periods)
     for command in ("period show", "period verify", "period revise"):
         run("reader", command, HOUR, *periods)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.audit import Auditor, Findings
+from pipeline.control.members import digest_of
 from pipeline.edges.memory import MemoryStore
 
 from ..world import FIVE, World, definition_record
@@ -42,9 +43,7 @@ async def begun(world: World) -> Any:
     await owner.open()
     await owner.take(world.log.records[0][:APPLIED])
     for name, made in METRICS.items():
-        record = json.dumps(definition_record(name, name, made)).encode()
-        world.control.apply(world.control.next, record)
-    world.definitions.changes += 1
+        hear(world, definition_record(name, name, made))
     await owner.tick(None)
     return world.past(owner)
 
@@ -105,3 +104,78 @@ def _cells_of(world: World) -> list[Any]:
     other.append(record.value for record in world.log.records[0][:APPLIED])
     asyncio.run(other.apply())
     return [cell for cell in other.store._partitions[0].cells if cell.measure == "COUNT#1.0"]
+
+
+class ComingStore(PastStore):
+    """A store in which metrics come, change and end at any of its reads."""
+
+    world: World
+    changes: list[dict[str, Any]]
+    wait = 0  # reads before the first change
+
+    async def _live(self) -> None:
+        self.wait -= 1
+        past, self.past = self.past, None
+        if past is not None:
+            self.owner = past._owner
+            if self.wait < 0 and self.changes and self.draw.random() < 0.5:
+                for _ in range(self.draw.randrange(1, len(self.changes) + 1)):
+                    hear(self.world, self.changes.pop(0))
+                await self.owner.tick(None)
+                past = self.world.past(self.owner)
+        self.past = past
+        await super()._live()
+
+
+def hear(world: World, record: dict[str, Any]) -> None:
+    """Let a record of the control log come."""
+    told = len(world.control.ignored)
+    world.control.apply(world.control.next, json.dumps(record).encode())
+    assert len(world.control.ignored) == told
+    world.definitions.changes += 1
+
+
+def changes_of(draw: random.Random) -> list[dict[str, Any]]:
+    """Metrics that come, then have a second version that counts for others, or end."""
+    names, later = sorted(METRICS), "2026-03-01T10:00:00Z"
+    draw.shuffle(names)
+    made: list[dict[str, Any]] = []
+    for name, other in zip(names, reversed(names), strict=True):
+        own = {"schema_version": 1, "metric_id": name}
+        change = {**own, "type": "end", "version": 1, "effective_to": later, "archived": True}
+        if METRICS[name].origin.format == METRICS[other].origin.format and draw.random() < 0.5:
+            change = definition_record(name, name, METRICS[other], effective_from=later)
+            change = {**change, "version": 2, "digest": digest_of({**change, "version": 2})}
+        first = draw.randrange(len(made) + 1)
+        made.insert(first, definition_record(name, name, METRICS[name]))
+        made.insert(draw.randrange(first + 1, len(made) + 1), change)
+    return made
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("sizes", SIZES)
+def test_metrics_that_come_and_go_while_it_runs_are_no_mismatch(
+    sizes: tuple[int, int], seed: int
+) -> None:
+    """A metric of many customers that comes between two books is in neither: the next audit's."""
+    store = ComingStore()
+    store.draw = random.Random(seed)
+    world = store.world = World(metrics={}, store=store)
+    world.append(lines(EVENTS))
+
+    async def work() -> Findings:
+        owner = world.owner()
+        await owner.open()
+        await owner.take(world.log.records[0][:APPLIED])
+        store.past = world.past(owner)
+        store.changes, store.wait = changes_of(store.draw), seed % 6
+        store.waiting = list(world.log.records[0][APPLIED:])
+        made = Auditor(world.identity, world.heard, store, world.log)
+        return await made.run(lambda _: None, lambda _: None)
+
+    with passes(*sizes):
+        found = asyncio.run(work())
+
+    assert (found.mismatches, found.lines) == (0, [])
+    assert world.control.metrics
+    assert audited(world).mismatches == 0

@@ -12,7 +12,8 @@ from ..recount.ledger import Cell, of_everybody
 class SharedMeasures:
     """What the control log says of measures: which have cells of many customers, which are read.
 
-    versions: those that it knows. Cells outside a version's effective times are dead: nobody reads them (docs/design.md 6).
+    versions: those that it knows. Cells outside a version's effective times are dead: nobody reads
+    them (docs/design.md 6).
     """
 
     def __init__(self, control: ControlState, before: "SharedMeasures | None" = None) -> None:

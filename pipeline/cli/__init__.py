@@ -50,7 +50,7 @@ COMMANDS: Final = {
     ),
     "events": (
         "events",
-        "Show the events behind a number (recount events METRIC), or search events by content.",
+        "Show the events behind a number (recount events METRIC), or search by content.",
     ),
     "explain": (
         "read",

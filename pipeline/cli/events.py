@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
         cls=_Events,
-        help="Show the events behind a number (recount events METRIC), or search events by content.",
+        help="Show the events behind a number (recount events METRIC), or search by content.",
         no_args_is_help=True,
     )
     group.command(_BEHIND)(events)

@@ -256,7 +256,29 @@ def _klaviyo(ask: _Asking, now: datetime) -> None:
     ask("GET", "/api/metrics/{}", "nothing", expect=404)
     properties = ask("GET", "/api/metrics/{}/metric-properties", one)["data"]
     ask("GET", "/api/metric-properties/{}", properties[0]["id"])
+    _klaviyo_relations(ask, one, properties[0]["id"])
     ask("DELETE", f"{path}/{{}}", made)
+
+
+def _klaviyo_relations(ask: _Asking, metric: str, property_id: str) -> None:
+    """What metrics, properties and events point to."""
+    ask("GET", "/api/metrics", params={"filter": 'equals(integration.name,"API")'})
+    ask("GET", "/api/metrics", params={"filter": "has(name)"}, expect=400)
+    for related in ("metric-properties", "flow-triggers"):
+        ask("GET", f"/api/metrics/{{}}/relationships/{related}", metric)
+    ask("GET", "/api/metrics/{}/flow-triggers", metric)
+    ask("GET", "/api/metric-properties/{}/metric", property_id)
+    ask("GET", "/api/metric-properties/{}/relationships/metric", property_id)
+    ask("GET", "/api/events", params={"page[size]": "2", "include": "metric"})
+    asked = {"filter": f'equals(metric_id,"{metric}")', "sort": "-datetime"}
+    event = ask("GET", "/api/events", params=asked)["data"][0]["id"]
+    ask("GET", "/api/events", params={"sort": "name"}, expect=400)
+    ask("GET", "/api/events", params={"fields[event]": "datetime"}, sparse=True)
+    ask("GET", "/api/events/{}", event, params={"include": "metric"})
+    ask("GET", "/api/events/{}", "0@999999", expect=404)
+    ask("GET", "/api/events/{}/metric", event)
+    for related in ("metric", "profile"):
+        ask("GET", f"/api/events/{{}}/relationships/{related}", event)
 
 
 def _aggregates(now: datetime, metric_id: str, **members: Any) -> dict[str, Any]:

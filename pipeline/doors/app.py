@@ -36,6 +36,7 @@ from .http.paths import Segments, door_of
 from .http.reporting import ServerVitals, ToldRequest, attend, tell
 from .http.requests import service_of
 from .http.service import Limited, serving
+from .klaviyo import events as klaviyo_events
 from .klaviyo import reports as klaviyo_reports
 from .klaviyo import resources as klaviyo_resources
 from .klaviyo import routes as klaviyo
@@ -94,6 +95,7 @@ def application(settings: Settings) -> FastAPI:
         klaviyo,
         klaviyo_resources,
         klaviyo_usage,
+        klaviyo_events,
         klaviyo_reports,
         statsig,
         openmeter,

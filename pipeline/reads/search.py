@@ -121,6 +121,13 @@ class Search(Explainer):
                     fate = _fate(ledger, record)
                     line = self._line(state, record, event, fate, number)
                     yield line | voided_in(kept, number, record.offset)
+            for offset in kept.living(high, state.next):  # amends that came later
+                amend = await self._log.probe(number, offset)
+                event = None if amend is None else _read(amend.value)
+                if amend is None or amend.offset != offset or not isinstance(event, Void):
+                    continue
+                if event.event is not None and _is_sought(event.event, sought):
+                    yield await self._of_correction(state, amend, event, number)
 
     async def _states(self, customer: str | None) -> dict[int, PartitionState]:
         """The partitions in which events of a customer lie, the home first; None: all of them.

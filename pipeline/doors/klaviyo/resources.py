@@ -24,13 +24,14 @@ from ..http.paths import segment
 from ..http.requests import needs, takes
 from ..http.service import Pace, Service
 from . import shapes
+from .event_filters import asks_integration
 
 PAGE: Final = 200
 FIELDS: Final = "sparse fields, comma-separated"
 _CURSOR: Final = "page[cursor]"
 _LISTED: Final = {
     "fields[metric]": FIELDS,
-    "filter": "none: metrics have no integration",
+    "filter": 'equals(integration.name,"TEXT"): no metric, for none has an integration',
     _CURSOR: "of the link to a page",
 }
 READS: Final = Pace("klaviyo-read", ((3, 1), (60, 60)))
@@ -47,6 +48,7 @@ _FIELDS: Final = {
         "updated",
     },
     "metric": {"created", "id", "integration", "name", "updated"},
+    "event": {"datetime", "event_properties", "id", "timestamp", "uuid"},
 }
 # kinds of values (core/names.py) → Klaviyo's word, the widest first
 _TYPES: Final = {"l": "List", "o": "Object", "s": "String", "n": "Numeric", "b": "Boolean"}
@@ -165,11 +167,10 @@ def _metric(request: Request, id_: str, name: str, seen: EventType | None) -> di
 @router.get("/metrics", **ONE, **takes(query=_LISTED))
 async def list_metrics(request: Request, service: Reading) -> Response:
     """List the metrics: the catalogue's, and the event types that the stream has taught."""
-    if request.query_params.get("filter"):
-        raise Refused(400, "metrics have no integration to filter by", parameter="filter")
-    every = await known(service)
+    asked = request.query_params.get("filter")
+    every = {} if asks_integration(asked) else await known(service)
     named = terms_of(service.identity.formats).klaviyo_metrics
-    walk = walk_of(request, service, {"list": "metrics"}, None)
+    walk = walk_of(request, service, {"list": "metrics", "filter": asked}, None)
     rows = [((int(id_ in named), id_), (id_, *known_as)) for id_, known_as in every.items()]
     page = walk.page(rows, PAGE)
     shown = [_metric(request, *row) for row in page.rows]
@@ -180,40 +181,90 @@ async def list_metrics(request: Request, service: Reading) -> Response:
 @router.get("/metrics/{metric_id}", **ONE, **takes(query={"fields[metric]": FIELDS}))
 async def retrieve_metric(metric_id: str, request: Request, service: Reading) -> Response:
     """Return a metric."""
-    id_, every = segment(metric_id), await known(service)
+    return answer(await _one_metric(request, service, segment(metric_id)))
+
+
+async def _one_metric(request: Request, service: Service, id_: str) -> dict[str, Any]:
+    every = await known(service)
     if id_ not in every:
         raise UnknownNameError(NOT_FOUND)
-    return answer(
-        {"data": _metric(request, id_, *every[id_]), "links": {"self": here_of(request)}}
-    )
+    return {"data": _metric(request, id_, *every[id_]), "links": {"self": here_of(request)}}
+
+
+@router.get("/metrics/{metric_id}/flow-triggers", **ONE)
+@router.get("/metrics/{metric_id}/relationships/flow-triggers", **ONE)
+async def list_flows(metric_id: str, request: Request, service: Reading) -> Response:
+    """The flows that a metric triggers: Recount has none."""
+    if segment(metric_id) not in await known(service):
+        raise UnknownNameError(NOT_FOUND)
+    return answer({"data": [], "links": {"self": here_of(request)}})
+
+
+# -- properties -------------------------------------------------------------------------------
+
+_Asking = Annotated[Service, Depends(needs("read", _PROPERTIES))]
 
 
 @router.get("/metrics/{metric_id}/metric-properties", **ONE)
-async def list_properties(
-    metric_id: str,
-    request: Request,
-    service: Annotated[Service, Depends(needs("read", _PROPERTIES))],
-) -> Response:
+async def list_properties(metric_id: str, request: Request, service: _Asking) -> Response:
     """List the properties that events of a metric were seen with, so that filters can be made."""
-    id_, every = segment(metric_id), await known(service)
-    if id_ not in every:
-        raise UnknownNameError(NOT_FOUND)
-    seen = every[id_][1]
-    properties = {} if seen is None else seen.properties
+    id_ = segment(metric_id)
+    properties = await _properties(service, id_)
     shown = [_property(request, id_, name, properties[name]) for name in sorted(properties)]
     return answer({"data": shown, "links": {"self": here_of(request)}})
+
+
+@router.get("/metrics/{metric_id}/relationships/metric-properties", **ONE)
+async def list_property_ids(metric_id: str, request: Request, service: _Asking) -> Response:
+    """The same, identifiers alone."""
+    id_ = segment(metric_id)
+    names = sorted(await _properties(service, id_))
+    data = [{"type": "metric-property", "id": _property_id(id_, name)} for name in names]
+    return answer({"data": data, "links": {"self": here_of(request)}})
+
+
+async def _properties(service: Service, metric_id: str) -> Mapping[str, str]:
+    every = await known(service)
+    if metric_id not in every:
+        raise UnknownNameError(NOT_FOUND)
+    seen = every[metric_id][1]
+    return {} if seen is None else seen.properties
 
 
 @router.get("/metric-properties/{property_id}", **ONE)
 async def retrieve_property(property_id: str, request: Request, service: Reading) -> Response:
     """Return a property of a metric."""
     metric_id, name = _property_of(property_id)
-    seen = (await known(service)).get(metric_id, ("", None))[1]
-    kinds = {} if seen is None else seen.properties
+    kinds = await _kinds(service, metric_id, name)
+    shown = _property(request, metric_id, name, kinds)
+    return answer({"data": shown, "links": {"self": here_of(request)}})
+
+
+async def _kinds(service: Service, metric_id: str, name: str) -> str:
+    """The kinds of values that a property was seen with."""
+    kinds = await _properties(service, metric_id)
     if name not in kinds:
         raise UnknownNameError(NOT_FOUND)
-    shown = _property(request, metric_id, name, kinds[name])
-    return answer({"data": shown, "links": {"self": here_of(request)}})
+    return kinds[name]
+
+
+@router.get(
+    "/metric-properties/{property_id}/metric", **ONE, **takes(query={"fields[metric]": FIELDS})
+)
+async def metric_of_property(property_id: str, request: Request, service: Reading) -> Response:
+    """Return the metric of a property."""
+    metric_id, name = _property_of(property_id)
+    await _kinds(service, metric_id, name)
+    return answer(await _one_metric(request, service, metric_id))
+
+
+@router.get("/metric-properties/{property_id}/relationships/metric", **ONE)
+async def metric_id_of_property(property_id: str, request: Request, service: Reading) -> Response:
+    """The same, its identifier alone."""
+    metric_id, name = _property_of(property_id)
+    await _kinds(service, metric_id, name)
+    data = {"type": "metric", "id": metric_id}
+    return answer({"data": data, "links": {"self": here_of(request)}})
 
 
 def _property_of(property_id: str) -> tuple[str, str]:
@@ -229,9 +280,12 @@ def _property_of(property_id: str) -> tuple[str, str]:
     return held
 
 
+def _property_id(metric_id: str, name: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([metric_id, name]).encode()).decode()
+
+
 def _property(request: Request, metric_id: str, name: str, kinds: str) -> dict[str, Any]:
-    text = json.dumps([metric_id, name]).encode()
-    id_ = base64.urlsafe_b64encode(text).decode()
+    id_ = _property_id(metric_id, name)
     kind = next(word for letter, word in _TYPES.items() if letter in kinds)
     return {
         "type": "metric-property",

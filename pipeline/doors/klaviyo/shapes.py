@@ -149,17 +149,18 @@ class Identifier(AnswerModel):
 
 
 class Related(AnswerModel):
-    """The metrics of a custom metric."""
+    """What a resource points to, by one of its names."""
 
     data: list[Identifier] | Identifier
     links: Links | None = None
 
 
 class Relationships(AnswerModel):
-    """What a resource points to."""
+    """All that a resource points to."""
 
     metrics: Related | None = None
     metric: Related | None = None
+    profile: Related | None = None
 
 
 class Filter(AnswerModel):
@@ -247,6 +248,25 @@ class MetricProperty(AnswerModel):
     links: Links | None = None
 
 
+class EventAttributes(AnswerModel):
+    """An event. timestamp: whole seconds since 1970; event_properties: with `$value`, if any."""
+
+    timestamp: int | None = None
+    event_properties: dict[str, Any] | None = None
+    datetime: str | None = None
+    uuid: str | None = None
+
+
+class EventResource(AnswerModel):
+    """An event of the log; its id is partition@offset."""
+
+    type: str
+    id: str
+    attributes: EventAttributes
+    relationships: Relationships
+    links: Links
+
+
 class AggregateRow(AnswerModel):
     """One group of metric-aggregates: a number for each date."""
 
@@ -270,7 +290,7 @@ class Aggregate(AnswerModel):
     links: Links | None = None
 
 
-Resource = CustomMetric | MetricResource | MetricProperty | Aggregate | Identifier
+Resource = CustomMetric | MetricResource | MetricProperty | EventResource | Aggregate | Identifier
 
 
 class Document(AnswerModel):

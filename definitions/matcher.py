@@ -37,6 +37,7 @@ _OF_COUNTS: Final = {
     ResultKind.ADD_METRICS,
     ResultKind.PERCENTILE,
     ResultKind.RETENTION,
+    ResultKind.SUM_VALUES,
 }
 _ADDITIVE: Final = {Aggregation.COUNT, Aggregation.SUM}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -199,6 +200,8 @@ def _check_result(definition: Definition) -> None:
             raise ValueError("low and high are between 0 and 1")
     if result.op is ResultKind.PERCENTILE and result.high is None:
         raise ValueError("a percentile has a rank")
+    if (result.op is ResultKind.SUM_VALUES) != (result.computed is not None):
+        raise ValueError("a sum of values has what is computed of them, and nothing else has")
 
 
 def _check_order(definition: Definition, result: Result) -> None:

@@ -186,6 +186,7 @@ class ResultKind(StrEnum):
     ORDERED_FUNNEL = "ordered_funnel"
     PERCENTILE = "percentile"
     RETENTION = "retention"
+    SUM_VALUES = "sum_values"
 
 
 class Component(_Model):
@@ -220,6 +221,30 @@ class Retention(_Model):
     length_days: StrictInt
 
 
+class Computed(_Model):
+    """An expression over the columns of a row. operand: a number, a column's place, or places.
+
+    round: halves go away from zero. least, greatest and first pass over what is null; any other
+    step is null where anything in it is.
+    """
+
+    op: Literal[
+        "column",
+        "number",
+        "add",
+        "subtract",
+        "multiply",
+        "round",
+        "ceil",
+        "floor",
+        "least",
+        "greatest",
+        "first",
+    ]
+    args: "tuple[Computed, ...]" = ()
+    operand: Operand = None
+
+
 class Result(_Model):
     """How the measures become the metric's value.
 
@@ -242,6 +267,8 @@ class Result(_Model):
     `args` keep the times of events by unit, `steps` and `order` say the rest.
     percentile: the value at the rank `high`; `args` count events by their value: as units, or else
     as the groups of the definition's grouping set.
+    sum_values: the sum of `computed` over the groups of the definition's grouping set, each as
+    often as `args` count it.
     unit_means, unit_day_means: the mean over units, over (unit, day) pairs, of their values.
     retention: of the (unit, day) pairs of `denominator` in the window, those after which the unit
     has a day of `args` within `retention` ÷ all of them; days of `args` may lie after the window.
@@ -262,6 +289,7 @@ class Result(_Model):
     factors: tuple[Operand, ...] = ()
     outer: Literal["sum", "max", "min", "mean"] = "sum"
     retention: Retention | None = None
+    computed: Computed | None = None
     components: tuple[Component, ...] = ()
     windows: tuple[Literal["hour", "day", "week", "month"], ...] = ()
 

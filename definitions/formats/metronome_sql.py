@@ -36,6 +36,7 @@ _OUTER: Final[dict[type, Outer]] = {
     exp.Min: "min",
     exp.Avg: "mean",
 }
+_ALONE: Final = {ResultKind.RATIO, ResultKind.PERCENTILE, ResultKind.SUM_VALUES}
 # Of these a row without any value is 0; of others it is NULL, which no aggregate of rows takes.
 _WITH_EMPTY_ROWS: Final = {Aggregation.COUNT, Aggregation.UNIQUE, Aggregation.SUM}
 
@@ -99,8 +100,8 @@ def _of_events(
     value, grouped = _columns(select, column)
     measures, factors = _measures(value.terms, within, 0)
     below, _ = _measures(value.divided_by, within, len(measures))
-    if value.rank is not None:
-        return _ranked(value, measures, grouped)
+    if value.by_value:
+        return _by_value(value, measures, grouped)
     if outer != "sum":
         _check_rows(value)
     # Counts and sums of any windows add up to those of the whole: no window cuts them.
@@ -126,14 +127,22 @@ def _of_events(
     return Translated((*measures, *below), result, dimensions, execution)
 
 
-def _ranked(value: Value, measures: tuple[Measure, ...], grouped: Groups) -> Translated:
-    """A percentile: how often each value was seen, in a grouping set of its own."""
+def _by_value(value: Value, measures: tuple[Measure, ...], grouped: Groups) -> Translated:
+    """A percentile or a sum of what is computed: how often each value was seen.
+
+    That is a grouping set of its own.
+    """
     if grouped.columns or grouped.windows:
-        raise Untranslatable("a percentile with GROUP BY is not translated: rows do not add up")
+        what = "a percentile" if value.computed is None else "a sum of ROUND and the like"
+        raise Untranslatable(f"{what} with GROUP BY is not translated")
     args = tuple(each.name for each in measures)
-    result = Result(op=ResultKind.PERCENTILE, args=args, high=value.rank)
-    dimensions = ((str(value.terms[0].key),),)
-    return Translated(measures, result, dimensions, Class.COMBINE_AT_READ)
+    if value.computed is None:
+        result = Result(op=ResultKind.PERCENTILE, args=args, high=value.rank)
+        columns: tuple[str, ...] = (str(value.terms[0].key),)
+    else:
+        result = Result(op=ResultKind.SUM_VALUES, args=args, computed=value.computed)
+        columns = value.columns
+    return Translated(measures, result, (columns,), Class.COMBINE_AT_READ)
 
 
 def _nested(select: exp.Select, inner: exp.Expression) -> Translated:
@@ -166,8 +175,10 @@ def _nested(select: exp.Select, inner: exp.Expression) -> Translated:
             f"{what}: only SUM, MAX, MIN and AVG of the inner aggregate are translated"
         )
     found = _of_events(inner, None if source is None else source.this, column.name, outer)
-    if found.result.op in {ResultKind.RATIO, ResultKind.PERCENTILE}:
-        raise Untranslatable("a division or a percentile inside a nested SELECT is not translated")
+    if found.result.op in _ALONE:
+        raise Untranslatable(
+            "a division, a percentile, ROUND and the like in a nested SELECT are not translated"
+        )
     if outer != "sum":
         return _of_rows(select, found, columns)
     grouped = grouped_by(select, columns)

@@ -12,8 +12,9 @@ from typing import Final
 
 from sqlglot import exp
 
-from ..metric import Aggregation, Operator
+from ..metric import Aggregation, Computed, Operator
 from ..values import EXACT, canonical
+from .sql_computed import computed, is_computed
 from .sql_groups import is_timestamp, property_of
 from .sql_where import WHOLE, Part, Parts, both, existence, is_literal, literal, split, uncast
 from .sql_words import AGGREGATES, NAMED, Untranslatable
@@ -45,12 +46,20 @@ class Term:
 class Value:
     """What the column `value` is: terms that add up, divided by others where there are any.
 
-    rank: the value is the percentile at it, of the property that the terms name.
+    rank: the value is the percentile at it, of the property that the terms name. computed: what is
+    added of each event, of the properties `columns`.
     """
 
     terms: tuple[Term, ...]
     divided_by: tuple[Term, ...] = ()
     rank: Decimal | None = None
+    computed: Computed | None = None
+    columns: tuple[str, ...] = ()
+
+    @property
+    def by_value(self) -> bool:
+        """Whether events are counted by their values: nothing else is added to such a number."""
+        return self.rank is not None or self.computed is not None
 
     @property
     def aggregation(self) -> Aggregation:
@@ -62,7 +71,7 @@ class Value:
     def is_plain(self) -> bool:
         """Whether the terms add up as they are: of one aggregation, and each once."""
         kinds = {term.aggregation for term in self.terms}
-        return self.rank is None and len(kinds) == 1 and {t.factor for t in self.terms} == {_ONE}
+        return not self.by_value and len(kinds) == 1 and {t.factor for t in self.terms} == {_ONE}
 
     def times(self, factor: Decimal) -> "Value":
         """Return this value, multiplied."""
@@ -92,13 +101,17 @@ def value_of(item: exp.Expression) -> Value:
         if isinstance(item, exp.Sub):
             sides[1] = _scaled(item.expression, Decimal(-1), item)
         kinds = {side.aggregation for side in sides}
-        if kinds - _SUMMED or any(side.divided_by for side in sides):
+        if kinds - _SUMMED or any(side.divided_by or side.by_value for side in sides):
             raise Untranslatable(f"{item.sql()[:100]}: only SUM and COUNT are added")
         return Value(sides[0].terms + sides[1].terms)
     if isinstance(item, exp.Coalesce):
         return _coalesced(item)
     if isinstance(item, exp.Anonymous) and str(item.this).lower() == "approx_percentile":
         return _percentile(item)
+    if isinstance(item, exp.Sum) and is_computed(item.this):
+        steps, columns = computed(item.this)
+        counted = Term((), Aggregation.COUNT, None)
+        return Value((counted,), computed=steps, columns=columns)
     return Value(_aggregate(item, WHOLE))
 
 
@@ -116,7 +129,7 @@ def _quotient(item: exp.Expression) -> Value:
 
 def _scaled(item: exp.Expression, factor: Decimal, whole: exp.Expression) -> Value:
     found = value_of(item)
-    if found.aggregation not in _SUMMED or found.divided_by or found.rank is not None:
+    if found.aggregation not in _SUMMED or found.divided_by or found.by_value:
         raise Untranslatable(f"{whole.sql()[:100]}: only SUM and COUNT are multiplied")
     return found.times(factor)
 
@@ -172,7 +185,8 @@ def _coalesced(item: exp.Coalesce) -> Value:
     """Nothing is 0, where it is 0 here anyway."""
     if len(item.expressions) == 1 and _is_zero(item.expressions[0]):
         found = value_of(item.this)
-        if found.aggregation in _EMPTY_IS_ZERO and not found.divided_by:
+        empty = found.aggregation in _EMPTY_IS_ZERO and found.rank is None
+        if empty and not found.divided_by:
             return found
     raise Untranslatable(f"{item.sql()[:100]} is not translated")
 

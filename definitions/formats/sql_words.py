@@ -101,6 +101,9 @@ NODES: Final[dict[type[exp.Expression], frozenset[str]]] = {
     exp.If: frozenset({"this", "true", "false"}),
     exp.Subquery: frozenset({"this", "alias"}),
     exp.TableAlias: frozenset({"this"}),
+    exp.Round: frozenset({"this", "decimals"}),
+    **dict.fromkeys((exp.Ceil, exp.Floor), _ONE),
+    **dict.fromkeys((exp.Least, exp.Greatest), _LISTED | {"ignore_nulls"}),
     exp.Between: frozenset({"this", "low", "high"}),
     exp.Like: frozenset({"this", "expression", "negate"}),
 }

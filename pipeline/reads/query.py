@@ -312,7 +312,7 @@ def grouping_of(definition: Definition, asked: tuple[str, ...] | None) -> Groupi
 def is_by_value(definition: Definition, result: Result) -> bool:
     """Whether values are counted as the groups of the definition's one grouping set."""
     by_unit = any(measure.unit is not None for measure in definition.measures)
-    return result.op is ResultKind.PERCENTILE and not by_unit
+    return result.op in {ResultKind.PERCENTILE, ResultKind.SUM_VALUES} and not by_unit
 
 
 def days_of(spread: Sequence[Window]) -> range:

@@ -24,14 +24,18 @@ def counted(by_text: Mapping[Any, Decimal]) -> tuple[Counter[Decimal], int]:
     counts: Counter[Decimal] = Counter()
     unread = 0
     for text, times in by_text.items():
-        value = number_or_text(text)
-        if value is None and text is not None and _LONG.fullmatch(text):
-            value = Decimal(text)
+        value = None if text is None else read_text(text)
         if value is None:
             unread += int(times)
         else:
             counts[value] += int(times)
     return counts, unread
+
+
+def read_text(text: str) -> Decimal | None:
+    """Return the number that a text form is; None where it is none."""
+    value = number_or_text(text)
+    return Decimal(text) if value is None and _LONG.fullmatch(text) else value
 
 
 def at_rank(counts: Mapping[Decimal, int], rank: Decimal) -> Decimal | None:

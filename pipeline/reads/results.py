@@ -4,6 +4,7 @@ Rule: numbers stay exact. Quotients have 34 significant digits, half-even, and c
 their numerator and denominator.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -15,8 +16,9 @@ from definitions.values import EXACT, QUOTIENT, canonical
 
 from ..core.aggregations import AGGREGATIONS, Partial, empty_partial, merge_partials
 from .answers import Number
+from .computing import sum_over, text_of
 from .following import followed
-from .ranks import at_rank, counted, winsorized
+from .ranks import at_rank, counted, read_text, winsorized
 from .rows import of_rows
 
 # Of one window and group: (number of the measure, whose, when) → partial. A measure kept by unit
@@ -313,6 +315,19 @@ def _percentile(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]
     return (None if found is None else canonical(found)), {"unreadable": unread}
 
 
+def _sum_values(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    assert result.computed is not None
+    counts: Counter[tuple[Decimal | None, ...]] = Counter()
+    unread = 0
+    for group, times in sums.by_unit(result.args).items():
+        row = tuple(None if text is None else read_text(text) for text in group)
+        if any(text is not None and value is None for text, value in zip(group, row, strict=True)):
+            unread += int(times)
+        else:
+            counts[row] += int(times)
+    return text_of(sum_over(result.computed, counts)), {"unreadable": unread}
+
+
 def _ordered_funnel(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
     assert result.order is not None
     passed = followed([sums.times(names) for names in result.steps], result.order)
@@ -355,4 +370,5 @@ _COMPUTE: Final[dict[ResultKind, Callable[[_Sums, Result], tuple[str | None, dic
     ResultKind.PERCENTILE: _percentile,
     ResultKind.ORDERED_FUNNEL: _ordered_funnel,
     ResultKind.RETENTION: _retention,
+    ResultKind.SUM_VALUES: _sum_values,
 }

@@ -8,7 +8,7 @@ from .test_tidy import sources
 
 # Modules whose names are words of everyday programming, or of the systems that they speak with.
 _ORDINARY = """
-    event_filters listed_events
+    event_filters listed_events sql_computed computing
     afterwards fresh_ids following ranks report_models reports statsig_criteria statsig_funnel
     statsig_source statsig_sql customers customer_models
     clauses costs fold_thread id_index trial trial_ledger spare trial_lines

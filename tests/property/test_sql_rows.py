@@ -523,3 +523,74 @@ def test_a_window_that_its_version_has_no_groups_for_is_refused() -> None:
     with pytest.raises(UsageError, match="has the group key 'r' from 2026-02-01"):
         ask(world, "2026-01-01T00:00:00", "2026-02-01T00:00:00", "none", ("r",))
     assert ask(world, "2026-02-01T00:00:00", "2026-03-01T00:00:00", "none", ("r",)) == []
+
+
+COMPUTED: Final = (
+    "ROUND(properties.n)",
+    "ROUND(properties.n * 0.25, 1)",
+    "CEIL(properties.n)",
+    "CEILING(properties.n - 0.5)",
+    "FLOOR(-properties.n)",
+    "CAST(properties.n AS INT)",
+    "CAST(properties.n * 0.5 AS BIGINT)",
+    "CAST(properties.n * 0.125 AS DECIMAL(10, 2))",
+    "LEAST(properties.n, 2)",
+    "GREATEST(properties.n, properties.k, 0)",
+    "LEAST(properties.n, properties.k) + 1",
+    "properties.n * properties.k",
+    "properties.n * properties.n - 2 * properties.k",
+    "ROUND(COALESCE(properties.n, 0) * COALESCE(properties.k, 1), 0)",
+    "COALESCE(FLOOR(properties.n), CEIL(properties.k), 7)",
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(COMPUTED),
+    st.booleans(),
+    st.lists(st.sampled_from(CONDITIONS), max_size=2),
+    events(),
+)
+def test_a_sum_of_computed_values_is_the_engines(
+    inner: str, bare: bool, where: list[str], made: list[Event]
+) -> None:
+    """Q-10: ROUND, CEIL, FLOOR, LEAST, GREATEST, products and casts that round, event by event."""
+    text = (
+        f"SELECT {f'SUM({inner})' if bare else f'COALESCE(SUM({inner}), 0)'} AS value FROM events"
+    )
+    text += f" WHERE {' AND '.join(where)}" if where else ""
+    _, definition = metronome.parse(json.dumps({"name": "m", "sql": text}))
+    assert definition.computable, definition.reasons
+    assert Definition.model_validate_json(definition.model_dump_json()) == definition
+    world, duck = applied(definition, made), Duck(made)
+    for starts, ends, size in (
+        ("2025-12-01T00:00:00", "2026-03-01T00:00:00", "none"),
+        ("2026-01-05T00:00:00", "2026-01-08T00:00:00", "day"),
+    ):
+        for line in ask(world, starts, ends, size, None):
+            window = Window(
+                *(datetime.fromisoformat(line[name]) for name in ("starting_on", "ending_before"))
+            )
+
+            wanted = duck.rows(text, window, ())[()]
+
+            assert same(line["value"], wanted, "0"), (text, window, line["value"], wanted)
+
+
+def test_a_computed_value_of_what_is_no_number_is_unreadable() -> None:
+    """V-2: such an event adds nothing and is told of; a number as text is one."""
+    text = "SELECT SUM(CEIL(properties.n) * properties.k) AS value FROM events"
+    _, definition = metronome.parse(json.dumps({"name": "m", "sql": text}))
+    at = datetime(2026, 1, 5)
+    long = "9" * 60 + ".5"
+    values = ["2.5", "x", True, None, long, [1]]
+    made = [
+        {"event_type": "use", "at": at + timedelta(minutes=n), "properties": {"n": each, "k": 2}}
+        for n, each in enumerate(values)
+    ]
+
+    (line,) = ask(
+        applied(definition, made), "2026-01-05T00:00:00", "2026-01-06T00:00:00", "none", None
+    )
+
+    assert (line["value"], line["unreadable"]) == (str(6 + 2 * 10**60), 2)

@@ -28,7 +28,7 @@ class ListedEvent(NamedTuple):
     event: Plain
 
 
-class Listing(Search):
+class EventListing(Search):
     """Reads events from the log of one deployment."""
 
     async def events(self, sought: Sought) -> AsyncGenerator[ListedEvent | None]:

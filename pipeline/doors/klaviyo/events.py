@@ -20,7 +20,7 @@ from definitions.times import NS_PER_S, rfc3339
 
 from ...core.buckets import moment_of
 from ...errors import BadParameter, UnknownNameError
-from ...reads.listed_events import ListedEvent, Listing
+from ...reads.listed_events import ListedEvent, EventListing
 from ...reads.search import Sought
 from ..http.cursors import Key, Walk
 from ..http.errors import NOT_FOUND, Refused
@@ -122,9 +122,9 @@ def _too_much(why: str) -> Refused:
     return Refused(400, message, parameter="filter")
 
 
-def _listing(service: Service) -> Listing:
+def _listing(service: Service) -> EventListing:
     service.contact.check()  # only the log has them
-    return Listing(service.identity, service.control.state, service.store, service.log)
+    return EventListing(service.identity, service.control.state, service.store, service.log)
 
 
 @router.get("/events/{event_id}", **ONE, **takes(query=_SHOWN))

@@ -84,7 +84,7 @@ def test_events_are_read_back(server: Server) -> None:
 
 
 def test_pages_sorts_and_filters_of_events(server: Server) -> None:
-    """Pages follow their links and make up the whole list; both orders; every filter."""
+    """Pages follow their links and make up the whole list; both orders; every filter (CK22)."""
     ingest, read = client_of(server, "ingest"), client_of(server, "read")
     for number in range(11):
         ingest.Events.create_event(event(number, "Viewed" if number % 4 == 0 else "Placed Order"))

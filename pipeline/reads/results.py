@@ -192,6 +192,8 @@ def _multiplied(sums: _Sums, result: Result) -> Iterable[Decimal]:
 
 
 def _add_rows(sums: _Sums, result: Result) -> tuple[str | None, dict[str, Any]]:
+    if result.factors:  # the sum over rows is that of the totals: nothing is 0 in each row
+        return _add(sums, result)
     kind, payloads = sums.rows(result.args)
     if result.outer != "sum":
         return of_rows(result.outer, kind, payloads)

@@ -190,6 +190,9 @@ class Duck:
 
     def __init__(self, made: Sequence[Event]) -> None:
         self._db = duckdb.connect()
+        # DuckDB 2.0.0 keeps rows whose condition is NULL where it reads members of a STRUCT: its
+        # statistics of a NULL member are wrong (WHERE properties.r LIKE 'e%' keeps r NULL).
+        self._db.execute("PRAGMA disable_optimizer")
         self._db.execute(
             "CREATE TABLE held (event_type VARCHAR, timestamp TIMESTAMP, "
             "properties STRUCT(n DECIMAL(18, 6), u VARCHAR, r VARCHAR, k DECIMAL(18, 6)))"
@@ -286,6 +289,27 @@ def test_every_statement_is_the_sum_over_its_rows(
         assert seen.keys() == wanted.keys(), (text, window)
         for at, value in wanted.items():
             assert same(seen[at], value, empty), (text, window, at, seen[at], value)
+
+
+@pytest.mark.parametrize("key", [("r",), ("u",), ("u", "r")])
+def test_a_difference_adds_up_over_columns_that_are_not_asked_for(key: tuple[str, ...]) -> None:
+    """Each row is 2 · 0 - 3 · 1: asked by some of its columns, factors apply all the same."""
+    text = "SELECT 2 * SUM(properties.n) - 3 * COUNT(*) AS value, properties.u, properties.r "
+    text += "FROM events GROUP BY properties.u, properties.r"
+    _, definition = metronome.parse(json.dumps({"name": "m", "sql": text}))
+    at = datetime(2026, 1, 5)
+    made: list[Event] = [
+        {"event_type": "use", "at": at, "properties": {"u": name, "r": "east"}}
+        for name in ("a", "b", "b")
+    ]
+
+    starts, ends = "2026-01-05T00:00:00", "2026-01-06T00:00:00"
+    lines = ask(applied(definition, made), starts, ends, "none", key)
+
+    by_user = {"a": "-3", "b": "-6"}
+    wanted = ["-9"] if key == ("r",) else [by_user[line["group"]["u"]] for line in lines]
+    assert [line["value"] for line in lines] == wanted
+    assert len(lines) == (1 if key == ("r",) else 2)
 
 
 QUOTIENTS: Final = (

@@ -20,7 +20,7 @@ from definitions.times import NS_PER_S, rfc3339
 
 from ...core.buckets import moment_of
 from ...errors import BadParameter, UnknownNameError
-from ...reads.listed_events import ListedEvent, EventListing
+from ...reads.listed_events import EventListing, ListedEvent
 from ...reads.search import Sought
 from ..http.cursors import Key, Walk
 from ..http.errors import NOT_FOUND, Refused

@@ -1,7 +1,8 @@
 """`make soak`: seeded faults under live traffic with a continuous audit; one summary line.
 
 Metrics of all three systems are created, updated, replaced and archived meanwhile (metrics.py):
-METRICS of them in the first run, METRICS_LATER in each later one, which lasts a third as long.
+METRICS of them in the first run, METRICS_LATER in each later one, which lasts a third as long. And
+a short period is closed, revised and verified (periods.py).
 SHAPE is plain, secure, cluster or both (shapes.py). Without RUNS one run lasts MINUTES; with it,
 runs of at least EVENTS events and FAULTS_MIN faults each. ONLY names the faults that are drawn, if
 not all of the shape; the summary says which of them were never drawn.
@@ -31,6 +32,7 @@ from ..services import ROOT, Recount, fresh
 from ..waiting import eventually
 from .faults import Faults, Ground, Memory, grow
 from .metrics import Metrics
+from .periods import Closing
 from .shapes import SHAPES, Place, place_of
 from .traffic import Traffic
 
@@ -88,6 +90,7 @@ class Tally:
     memory: list[Memory] = field(default_factory=list)  # of the largest worker, after each fault
     failures: list[str] = field(default_factory=list)
     metrics: Counter[str] = field(default_factory=Counter)  # what was done to them
+    periods: Counter[str] = field(default_factory=Counter)  # what was done to a closed one
 
     def summary(self, seed: int, drawn_from: Faults) -> dict[str, Any]:
         """The last line."""
@@ -102,6 +105,7 @@ class Tally:
             "audits": self.audits,
             "mismatches": self.mismatches,
             "metrics": dict(self.metrics),
+            "periods": dict(self.periods),
             "longest_stall_s": round(max(every, default=0.0), 1),
             "worst_stall_s": {
                 name: round(max(each), 1) for name, each in sorted(self.stalls.items())
@@ -208,6 +212,8 @@ class Run:
         traffic.start()
         self.moved()
         metrics.start()
+        closing = Closing(self.ground, self.recount, [*self.metrics], self.seed)
+        closing.start()
         auditor = threading.Thread(target=self.audit, args=(tally,), daemon=True)
         auditor.start()
         injected = 0
@@ -235,6 +241,7 @@ class Run:
                 tally.failures.append(f"seed {self.seed}: {fault.__name__} stalled {stall:.0f} s")
         metrics.stop()
         tally.metrics += metrics.done
+        closing.stop()
         traffic.stop()
         self.auditing.set()
         auditor.join()
@@ -253,6 +260,8 @@ class Run:
         )
         known = dict([*metrics.plain.items()][:KNOWN_MAX])
         tally.events += assert_exact(self.recount, {**self.metrics, **known}, others=True)
+        closing.finish()
+        tally.periods += closing.done
         for process in self.ground.alive:
             process.terminate()
             assert process.wait(25) == 0, "a worker did not leave within its limit"

@@ -171,6 +171,9 @@ class Traffic:
 
 
 _BASE = datetime.now(UTC).replace(microsecond=0)  # noqa: TID251  a test's own clock
+HOUR = timedelta(hours=1)
+EARLIER = _BASE.replace(minute=0, second=0) - 30 * HOUR  # the hour that is closed (periods.py)
+_OF_EARLIER = 0.01  # of the events
 
 
 def correction_of(original: Sent, draw: random.Random) -> bytes:
@@ -201,11 +204,14 @@ def event_of(number: int, prefix: str = "t") -> dict[str, Any]:
         late = -timedelta(seconds=draw.randrange(10_800))  # in hours that a later version counts
     if draw.random() < 0.001:
         late = -timedelta(days=2)
+    at = _BASE - late
+    if draw.random() < _OF_EARLIER:
+        at = EARLIER + timedelta(seconds=draw.randrange(3600))
     return {
         "transaction_id": f"{prefix}{number}",
         "customer_id": f"{prefix}c{draw.randrange(CUSTOMERS)}",
         "event_type": draw.choice(["use", "use", "use", "other"]),
-        "timestamp": (_BASE - late).isoformat(),
+        "timestamp": at.isoformat(),
         "properties": {
             "v": draw.choices(
                 [draw.randrange(1000), f"{draw.randrange(10**6)}e-3", "x", None], [10, 6, 1, 1]

@@ -70,8 +70,8 @@ class Closing:
             self._verify(number)
         assert not self.failed, self.failed
         times = ("--starting-on", rfc3339(EARLIER), "--ending-before", rfc3339(EARLIER + HOUR))
-        everyone = ("--all-metrics", "--groups")
-        live = self._lines("usage", *everyone, "--each-customer", *times)
+        everyone = ("--all-metrics", "--groups", "--each-customer")
+        live = self._lines("usage", *everyone, *times)
         closed = self._lines("usage", *everyone, "--as-closed", NAME)
         assert live
         assert closed == live

@@ -44,7 +44,9 @@ END_S_MAX = 180.0
 METRICS = 200  # created in the first run, and changed, replaced and archived
 METRICS_LATER = 40  # in each later one
 KNOWN_MAX = 10  # of these the oracle counts so many
-AUDIT_PAUSE_S = 10.0
+AUDIT_PAUSE_S = 3.0
+CALM_EVERY = 8  # faults; then none until an audit has ended beside traffic and metrics that change
+CALM_S_MAX = 60.0
 FLAT_FROM_MINUTES = 30.0  # a shorter soak is still warming up
 GROWTH_MAX = 1.5  # of the last quarter over the first; rebalances once left 125 MiB behind each
 SHARED: dict[
@@ -206,6 +208,13 @@ class Run:
         self.watch.partitions = self.ground.partitions
         return self.watch.moved(within_s=3 * self.place.stall_s_max, live=True)
 
+    def calm(self, tally: Tally) -> None:
+        """No fault until an audit has ended; traffic goes on, and metrics come and go."""
+        audits, ends = tally.audits, time.monotonic() + CALM_S_MAX
+        while tally.audits == audits and time.monotonic() < ends:
+            self.ground.pause(0.2)
+        say(f"seed {self.seed}: calm, {tally.audits} audits beside live traffic so far")
+
     def go(self, tally: Tally, *, until: float, events: int, faults: int) -> None:
         """Inject faults until time, events and faults are enough; then reach the end, exact."""
         traffic, metrics = self.prepare()
@@ -216,7 +225,7 @@ class Run:
         closing.start()
         auditor = threading.Thread(target=self.audit, args=(tally,), daemon=True)
         auditor.start()
-        injected = 0
+        injected, audited = 0, tally.audits
         names = list(self.place.faults)
         while (
             time.monotonic() < until
@@ -239,6 +248,10 @@ class Run:
                 traffic.slow_down(RATE_AFTERWARDS)
             if stall > self.place.stall_s_max:
                 tally.failures.append(f"seed {self.seed}: {fault.__name__} stalled {stall:.0f} s")
+            if injected % CALM_EVERY == 0:
+                self.calm(tally)
+        if tally.audits == audited:
+            tally.failures.append(f"seed {self.seed}: no audit ended beside live traffic")
         metrics.stop()
         tally.metrics += metrics.done
         closing.stop()

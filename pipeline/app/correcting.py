@@ -132,7 +132,8 @@ class Correcting:
         Raises:
             LogUnavailable: the log seems to end before it.
         """
-        known = self._reached.get(taken)  # as its commit left them
+        kept = self._reached  # open() begins another one, which knows nothing of this state
+        known = kept.get(taken)  # as its commit left them
         if known is not None:
             return known
         seen = await self._originals.at(
@@ -164,7 +165,7 @@ class Correcting:
             )
         # What is not stale was subtracted, or is not concerned. What has become stale since is
         # counted again, for whatever reason.
-        found = self._reached[taken] = stale_part(found, state)
+        found = kept[taken] = stale_part(found, state)
         return found
 
     async def low(self, state: PartitionState, bucket: int, opening: Opening) -> int | None:

@@ -6,7 +6,8 @@ reads some records, and holds nothing up. The last step, under the owner's lock,
 applied meanwhile, and commits.
 
 Rule 1: a job counts by what was taken back when it began. If the past of one of its versions was
-counted meanwhile, or the partition was read again, it begins anew. Other versions change nothing:
+counted meanwhile, or the partition was dropped or read again, it begins anew: live batches can
+do that at every await of a step. Other versions change nothing:
 a metric that comes every second holds no job up.
 Rule 2: what the log has lost cannot be counted again. These cells stay as they are, and stale.
 """
@@ -58,18 +59,21 @@ _LEFT_MAX: Final = 5_000  # offsets that are read while the partition is held
 class _Job:
     """Cells that are counted again, and how far.
 
-    taken: the corrections. upto: what is counted. clock_ms: the log clock there.
+    taken: the corrections. dropped: of the owner, when it began. upto: what is counted. clock_ms:
+    the log clock there.
     """
 
     def __init__(
         self,
         state: PartitionState,
+        dropped: int,
         taken: Sequence[TakenBack],
         reached: Reached,
         voids: Voids,
         whose: Whose,
     ) -> None:
         self.taken = taken
+        self._dropped = dropped
         self.found = CountedAgain(reached)
         self.versions = frozenset(map(version_of, reached.cells))
         self._pasts = self._pasts_in(state)
@@ -81,9 +85,9 @@ class _Job:
     def _pasts_in(self, state: PartitionState) -> dict[str, Past | None]:
         return {version: state.hist.by_version.get(version) for version in self.versions}
 
-    def is_void(self, state: PartitionState) -> bool:
+    def is_void(self, owner: Owner) -> bool:
         """Whether it counts what is not so any more."""
-        return state.next < self.upto or self._pasts_in(state) != self._pasts
+        return owner.dropped != self._dropped or self._pasts_in(owner.state) != self._pasts
 
 
 class Mender:
@@ -133,7 +137,7 @@ class Mender:
         if not self.is_due:
             return await self.close()
         job, reading = self._job, self._reading
-        if job is None or job.is_void(self._owner.state):
+        if job is None or job.is_void(self._owner):
             await self.close()
             await self._begin()
         elif reading is not None:
@@ -153,7 +157,10 @@ class Mender:
 
     async def _begin(self) -> None:
         """Begin a job with the corrections that wait longest."""
-        state, correcting = self._owner.state, self._owner.correcting
+        if not self.is_due:
+            return None
+        state, dropped = self._owner.state, self._owner.dropped
+        correcting = self._owner.correcting
         taken = correcting.waiting[: self._most]
         found: list[Reached] = []
         for each in taken:
@@ -161,13 +168,17 @@ class Mender:
             if reached is None:
                 break
             found.append(reached)
+        if self._owner.dropped != dropped:
+            return None  # all of it hangs on what stood before
         if not found:
             return await self._give_up(taken[:1])
         taken = taken[: len(found)]
         together = joined_reached(found)
-        job = _Job(state, taken, together, correcting.voids, self._whose(together))
+        job = _Job(state, dropped, taken, together, correcting.voids, self._whose(together))
         lows = [cell.bucket for cell in together.cells]
         low = await correcting.low(state, min(lows), self._owner.opening) if lows else state.next
+        if job.is_void(self._owner):
+            return None
         if low is None:
             if len(taken) == 1:
                 return await self._give_up(taken)
@@ -195,7 +206,7 @@ class Mender:
             if (await self._log.spans())[self._owner.partition].start <= job.upto:
                 raise
             return await self.close()  # the next job finds out whose cells cannot be counted
-        if job.is_void(self._owner.state):
+        if job.is_void(self._owner):
             return None
         if not await self._count(job, self._owner.state, records, upto):
             raise SeekBack(await self._owner.open())
@@ -243,6 +254,8 @@ class Mender:
                 )
                 self.size.fit(took_s)
             except VerdictsDiffer as error:
+                if job.is_void(self._owner):
+                    return False  # the list was read from another state
                 number = self._owner.partition
                 raise PartitionHalt(
                     number,
@@ -272,7 +285,7 @@ class Mender:
 
     async def _ended(self, job: _Job, state: PartitionState) -> Mending | None:
         """Count what was applied meanwhile, and say what is to be written; None: begin anew."""
-        if job.is_void(state):
+        if job.is_void(self._owner):
             return None
         if state.next > job.upto:
             records: list[LogRecord] = []

@@ -112,6 +112,7 @@ class Owner:
         self.released = False
         self.taken = 0  # batches, for whoever watches progress
         self.flushes = 0
+        self.dropped = 0  # how often what was loaded was forgotten: what hangs on it is void then
         self.done: Counter[str] = Counter()  # commits, refused, gaps, seeks, broken, paths
 
     def _new_cells(self) -> Cells:
@@ -150,6 +151,7 @@ class Owner:
             self._forget()
 
     def _forget(self) -> None:
+        self.dropped += 1
         self._state, self._index, self._expected = None, IdIndex(), None
         self._cells.clear()
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -13,15 +14,16 @@ import pytest
 from pipeline.app import originals
 from pipeline.app import owner as app_owner
 from pipeline.app.mending import Mender
-from pipeline.app.opening import Opening, retrying
+from pipeline.app.opening import Opening, SeekBack, retrying
 from pipeline.app.originals import Originals
+from pipeline.audit import Auditor
 from pipeline.core.activation import Activation
 from pipeline.core.correction import RecordPlace
 from pipeline.core.fold.amend import Amend
 from pipeline.core.fold.fold import fold
 from pipeline.core.mending import counting_at
 from pipeline.core.past import Past, Pasts
-from pipeline.core.records import Span
+from pipeline.core.records import LogRecord, Span
 from pipeline.core.state import PartitionState
 from pipeline.edges.clock import SetClock
 from pipeline.edges.memory import MemoryLog
@@ -295,6 +297,92 @@ def test_an_original_behind_the_end_of_the_log_is_asked_for_later(*, applied: bo
     asyncio.run(run())
     assert world.state.counters["corrected"] == 1
     assert not applied or not world.state.unmended
+
+
+class HookedLog(MemoryLog):
+    """A log at whose reads something happens once."""
+
+    left = 0
+    hook: Callable[[], Coroutine[Any, Any, None]]
+    running: asyncio.Task[None] | None = None
+
+    async def _reads(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.running = asyncio.create_task(self.hook())
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+    async def spans(self) -> dict[int, Span]:
+        """The spans, after the hook."""
+        await self._reads()
+        return await super().spans()
+
+    async def offset_at(self, partition: int, time_ms: int) -> int | None:
+        """The offset, after the hook."""
+        await self._reads()
+        return await super().offset_at(partition, time_ms)
+
+    async def read(
+        self, partition: int, start: int, end: int
+    ) -> AsyncGenerator[Sequence[LogRecord]]:
+        """The records, after the hook."""
+        await self._reads()
+        async for each in super().read(partition, start, end):
+            yield each
+
+
+@pytest.mark.parametrize("reads", range(1, 4))
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("what", ["dropped", "read again", "gone back"])
+def test_a_partition_that_is_read_again_amid_a_job_begins_it_anew(
+    what: str, reads: int, *, fresh: bool
+) -> None:
+    """A refused commit of a live batch, or a Redis that lost its last writes, at every await."""
+    log = HookedLog(1)
+    world = World(metrics={name: FIVE[name] for name in ("MAX", "UNIQUE", "SUM")}, log=log)
+    world.append([_line(number % 9, f"g{number % 3}", number) for number in range(12)])
+    world.append([_correction("void", number) for number in (8, 4, 7)])
+
+    async def run() -> None:
+        owner = world.owner()
+        await owner.open()
+        records = log.records[0]
+        await deliver(owner, records[:13])
+        before = world.store.snapshot()
+        await deliver(owner, records[13:])
+
+        async def hook() -> None:
+            if what == "gone back":
+                world.store.restore(before)
+            await owner.drop()
+            if what != "dropped":
+                await owner.open()
+
+        if fresh:  # it has to look at the originals again
+            owner = world.owner()
+            await owner.open()
+        log.hook, log.left = hook, reads
+        mender = world.mender(owner)
+        mender.size.records = 4
+        for _ in range(60):
+            with suppress(SeekBack):
+                await mender.step()
+            if log.running is not None and log.running.done():
+                if owner.stands is None:
+                    await owner.open()
+                await deliver(owner, records[owner.state.next :])
+            if not mender.is_due:
+                break
+        assert log.left < 0
+        assert not mender.is_due
+
+    asyncio.run(run())
+    made = Auditor(world.identity, world.heard, world.store, log)
+    found = asyncio.run(made.run(lambda _: None, lambda _: None))
+    assert (found.mismatches, found.lines) == (0, [])
+    assert not world.state.stale
+    assert world.state.counters["corrected"] == 3
 
 
 class ForgetfulLog(MemoryLog):

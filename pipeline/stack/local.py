@@ -222,7 +222,7 @@ def _addresses(state: dict[str, Any]) -> dict[str, str]:
     return {name: state[name] for name in ("kafka", "redis", "kind")}
 
 
-# -- Docker: unverified, no engine was at hand where this was written -----------------------------
+# -- Docker: docs/operations/containers.md says what of it was run --------------------------------
 
 
 def docker_answers() -> bool:
